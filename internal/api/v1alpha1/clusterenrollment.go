@@ -83,6 +83,11 @@ type ClusterEnrollmentSpec struct {
 	// +kubebuilder:validation:Pattern=`^[0-9a-f]{64}$`
 	KeySHA256 string `json:"keySHA256"`
 
+	// publicKey is that key itself (DER SubjectPublicKeyInfo): an agent proves
+	// with it that it made the request, also when the CSR is long gone.
+	// +required
+	PublicKey []byte `json:"publicKey"`
+
 	// pairingCode is shown on both sides; a person compares it before accepting.
 	// +required
 	// +kubebuilder:validation:MinLength=1
@@ -239,11 +244,10 @@ const (
 	StateRevoked EnrollmentState = "Revoked"
 )
 
-// Labels and annotations on objects that belong to an enrollment.
+// Annotations on objects that belong to an enrollment. (ClusterEnrollments and
+// their CertificateSigningRequests also have OCM's label with the cluster name,
+// identity.ClusterNameLabel.)
 const (
-	// LabelClusterName is OCM's label with the name of the cluster, on
-	// ClusterEnrollments and CertificateSigningRequests.
-	LabelClusterName = "open-cluster-management.io/cluster-name"
 	// AnnotationEnrollment names the ClusterEnrollment of a
 	// CertificateSigningRequest. It is a hint to find it by, never a proof.
 	AnnotationEnrollment = "fairlead.dev/enrollment"
