@@ -1,0 +1,97 @@
+// Copyright The Fairlead Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package codec compresses one object at a time with zstd, and decompresses
+// with a declared size that is never exceeded, so that a compressed bomb costs
+// no memory (T24). gRPC's own compressors are not used on either side: they
+// have no such bound.
+package codec
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/klauspost/compress/zstd"
+)
+
+// ErrSize says that content did not decode to exactly its declared size.
+var ErrSize = errors.New("content does not have its declared size")
+
+// worthwhile is the size in bytes from which compression pays on the wire.
+const worthwhile = 4 << 10
+
+// Codec holds the pooled encoder and decoders. It is safe for concurrent use
+// and never closed: without concurrency of their own they hold no goroutine.
+type Codec struct {
+	encoder  *zstd.Encoder
+	decoders sync.Pool
+	max      uint64
+}
+
+// New returns a codec that decodes objects of at most max bytes.
+func New(max uint64) (*Codec, error) {
+	encoder, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1), zstd.WithLowerEncoderMem(true))
+	if err != nil {
+		return nil, fmt.Errorf("making a zstd encoder: %w", err)
+	}
+	c := &Codec{encoder: encoder, max: max}
+	if _, err := c.decoder(); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+func (c *Codec) decoder() (*zstd.Decoder, error) {
+	if d, ok := c.decoders.Get().(*zstd.Decoder); ok {
+		return d, nil
+	}
+	d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxMemory(c.max+1))
+	if err != nil {
+		return nil, fmt.Errorf("making a zstd decoder: %w", err)
+	}
+	return d, nil
+}
+
+// Compress returns content compressed.
+func (c *Codec) Compress(content []byte) []byte { return c.encoder.EncodeAll(content, nil) }
+
+// Pack returns the smaller of content and content compressed, and whether it
+// is compressed. Small content is left as it is.
+func (c *Codec) Pack(content []byte) (packed []byte, compressed bool) {
+	if len(content) < worthwhile {
+		return content, false
+	}
+	if packed := c.Compress(content); len(packed) < len(content)*9/10 {
+		return packed, true
+	}
+	return content, false
+}
+
+// Decompress decodes packed, which declares to be size bytes. It allocates no
+// more than size plus a fixed overhead, whatever packed claims.
+func (c *Codec) Decompress(packed []byte, size uint64) ([]byte, error) {
+	if size > c.max {
+		return nil, fmt.Errorf("%w: %d bytes declared, at most %d are taken", ErrSize, size, c.max)
+	}
+	var header zstd.Header
+	if err := header.Decode(packed); err != nil {
+		return nil, fmt.Errorf("reading the zstd header: %w", err)
+	}
+	if header.HasFCS && header.FrameContentSize > size {
+		return nil, fmt.Errorf("%w: the frame holds %d bytes, %d declared", ErrSize, header.FrameContentSize, size)
+	}
+	decoder, err := c.decoder()
+	if err != nil {
+		return nil, err
+	}
+	defer c.decoders.Put(decoder)
+	content, err := decoder.DecodeAll(packed, make([]byte, 0, size))
+	if err != nil {
+		return nil, fmt.Errorf("decompressing: %w", err)
+	}
+	if uint64(len(content)) != size {
+		return nil, fmt.Errorf("%w: %d bytes, %d declared", ErrSize, len(content), size)
+	}
+	return content, nil
+}
