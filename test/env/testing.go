@@ -1,0 +1,87 @@
+// Copyright The Fairlead Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package env
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"sync"
+	"testing"
+)
+
+// StartPlane starts a plane for one test and stops it when the test ends. When
+// the test fails, the plane's folder stays and the test's log names it. Prefer
+// Shared: a plane takes some seconds.
+func StartPlane(t testing.TB, options Options) *Plane {
+	t.Helper()
+	plane, err := Start(t.Context(), options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() && plane.ownDir {
+			plane.StopAndKeep()
+			t.Logf("logs of plane %q: %s", plane.name, plane.dir)
+			return
+		}
+		plane.Stop()
+	})
+	return plane
+}
+
+// shared is the plane of the running test binary. It is the one mutable
+// variable of this package: TestMain has no other way to hand it to tests.
+var shared struct {
+	sync.Mutex
+	options *Options
+	plane   *Plane
+	err     error
+}
+
+// Main is the body of a TestMain whose package uses Shared: it runs the tests,
+// stops the plane if any of them started it, and exits. After a failure the
+// plane's folder stays, and its path is printed.
+//
+//	func TestMain(m *testing.M) { env.Main(m, env.Options{Name: "work"}) }
+func Main(m *testing.M, options Options) {
+	shared.options = &options
+	code := m.Run()
+	os.Exit(stopShared(code))
+}
+
+func stopShared(code int) int {
+	shared.Lock()
+	defer shared.Unlock()
+	plane := shared.plane
+	switch {
+	case plane == nil:
+	case code == 0:
+		plane.Stop()
+	default:
+		plane.StopAndKeep()
+		fmt.Fprintf(os.Stderr, "logs of plane %q: %s\n", plane.name, plane.dir)
+	}
+	return code
+}
+
+// Shared returns the one plane of the test package, started on first use with
+// the options given to Main. Tests use it in parallel, in namespaces and with
+// names of their own, and leave its components alone.
+func Shared(t testing.TB) *Plane {
+	t.Helper()
+	shared.Lock()
+	defer shared.Unlock()
+	if shared.options == nil {
+		t.Fatal("env.Shared needs a TestMain in this package: func TestMain(m *testing.M) { env.Main(m, env.Options{...}) }")
+	}
+	if shared.plane == nil && shared.err == nil {
+		// Not the context of this test: the plane outlives it.
+		shared.plane, shared.err = Start(context.WithoutCancel(t.Context()), *shared.options)
+	}
+	if shared.err != nil {
+		t.Fatal(shared.err)
+	}
+	return shared.plane
+}
