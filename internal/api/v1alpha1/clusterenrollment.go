@@ -36,6 +36,7 @@ type ClusterEnrollment struct {
 
 	// status holds what became of the request.
 	// +optional
+	// +kubebuilder:default={state: Pending}
 	Status ClusterEnrollmentStatus `json:"status,omitempty"`
 }
 
@@ -143,8 +144,10 @@ type AutoAccept struct {
 
 // ClusterEnrollmentStatus holds what became of an enrollment request.
 type ClusterEnrollmentStatus struct {
-	// state is where the enrollment stands.
+	// state is where the enrollment stands. A new one is Pending without a
+	// second write.
 	// +optional
+	// +kubebuilder:default=Pending
 	State EnrollmentState `json:"state,omitempty"`
 
 	// reason is a CamelCase or UPPER_SNAKE word for the last change of state.
