@@ -30,7 +30,7 @@ const (
 
 // Options say what a plane has beyond etcd and an apiserver. The zero value is
 // the fastest plane: no garbage collector, no namespace deletion, no CSR signer,
-// no default ServiceAccounts.
+// no default ServiceAccounts, and the ClusterRoles admin, edit and view are empty.
 type Options struct {
 	// Name stands in messages and in the plane's folder. Default "plane".
 	Name string

@@ -1,0 +1,252 @@
+// Copyright The Fairlead Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package env
+
+import (
+	"context"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+)
+
+// proxied starts a proxy before the shared plane and makes a namespace.
+func proxied(t *testing.T, namespace string) (proxy *Proxy, through, direct kubernetes.Interface) {
+	t.Helper()
+	plane := Shared(t)
+	makeNamespace(t, plane.RESTConfig(), namespace)
+	proxy = StartProxy(t, plane.RESTConfig())
+	return proxy, clientOf(t, proxy.RESTConfig()), clientOf(t, plane.RESTConfig())
+}
+
+func TestProxy_forwards_identities(t *testing.T) {
+	t.Parallel()
+	plane := Shared(t)
+	const namespace = "proxy-identities"
+	makeNamespace(t, plane.RESTConfig(), namespace)
+	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "robot"}}
+	_, err := clientOf(t, plane.RESTConfig()).CoreV1().ServiceAccounts(namespace).Create(t.Context(), account, metav1.CreateOptions{})
+	require.NoError(t, err)
+	robot, err := plane.TokenConfig(t.Context(), namespace, "robot")
+	require.NoError(t, err)
+	proxy := StartProxy(t, plane.RESTConfig())
+	get := func(config *rest.Config) error {
+		_, err := clientOf(t, config).CoreV1().Namespaces().Get(t.Context(), namespace, metav1.GetOptions{})
+		return err
+	}
+	require.NoError(t, get(proxy.RESTConfig()), "the identity of the target config")
+	require.ErrorContains(t, get(proxy.Through(robot)), `User "system:serviceaccount:proxy-identities:robot" cannot get`)
+}
+
+func TestProxy_counts(t *testing.T) {
+	t.Parallel()
+	proxy, through, _ := proxied(t, "proxy-counts")
+	maps := through.CoreV1().ConfigMaps("proxy-counts")
+	_, err := maps.Create(t.Context(), configMap("a", "1"), metav1.CreateOptions{})
+	require.NoError(t, err)
+	for range 2 {
+		_, err = maps.Get(t.Context(), "a", metav1.GetOptions{})
+		require.NoError(t, err)
+	}
+	_, err = through.CoreV1().ServiceAccounts("proxy-counts").CreateToken(t.Context(), "none", nil, metav1.CreateOptions{})
+	require.Error(t, err)
+	require.Equal(t, map[Call]int{
+		{"create", "configmaps", "proxy-counts", "a"}:               1,
+		{"get", "configmaps", "proxy-counts", "a"}:                  2,
+		{"create", "serviceaccounts/token", "proxy-counts", "none"}: 1,
+	}, normalised(proxy.Calls()))
+	require.Equal(t, 2, proxy.Count(Match{Verbs: Writes()}))
+	require.Equal(t, 3, proxy.Count(Match{Resources: []string{"configmaps"}, Namespace: "proxy-counts"}))
+	require.Zero(t, proxy.Count(Match{Name: "b"}))
+	proxy.ResetCounts()
+	require.Zero(t, proxy.Count(Match{}))
+}
+
+// normalised gives creates the name that only their body holds.
+func normalised(calls map[Call]int) map[Call]int {
+	for call, n := range calls {
+		if call.Verb == "create" && call.Name == "" {
+			delete(calls, call)
+			call.Name = "a"
+			calls[call] = n
+		}
+	}
+	return calls
+}
+
+func TestProxy_refuses(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		reason string
+		status int
+		is     func(error) bool
+	}{
+		"forbidden": {"writes can be denied", http.StatusForbidden, apierrors.IsForbidden},
+		"conflict":  {"a lost race", http.StatusConflict, apierrors.IsConflict},
+		"error":     {"a broken apiserver", http.StatusInternalServerError, apierrors.IsInternalError},
+		"away":      {"an apiserver that starts", http.StatusServiceUnavailable, apierrors.IsServiceUnavailable},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			namespace := "proxy-refuses-" + name
+			proxy, through, direct := proxied(t, namespace)
+			_, err := direct.CoreV1().ConfigMaps(namespace).Create(t.Context(), configMap("a", "1"), metav1.CreateOptions{})
+			require.NoError(t, err)
+			remove := proxy.Inject(Fault{Match: Match{Verbs: Writes(), Resources: []string{"configmaps"}}, Status: test.status})
+			maps := through.CoreV1().ConfigMaps(namespace)
+			_, err = maps.Update(t.Context(), configMap("a", "2"), metav1.UpdateOptions{})
+			require.True(t, test.is(err), "%s: %v", test.reason, err)
+			_, err = maps.Get(t.Context(), "a", metav1.GetOptions{})
+			require.NoError(t, err, "reads pass")
+			require.Equal(t, 1, proxy.Refused(Match{}))
+			remove()
+			_, err = maps.Update(t.Context(), configMap("a", "2"), metav1.UpdateOptions{})
+			require.NoError(t, err)
+		})
+	}
+}
+
+func TestProxy_too_many_requests_are_retried(t *testing.T) {
+	t.Parallel()
+	proxy, through, _ := proxied(t, "proxy-busy")
+	proxy.Inject(Fault{Match: Match{Resources: []string{"configmaps"}}, Status: http.StatusTooManyRequests, Times: 1})
+	_, err := through.CoreV1().ConfigMaps("proxy-busy").List(t.Context(), metav1.ListOptions{})
+	require.NoError(t, err, "client-go waits as told and tries again")
+	require.Equal(t, 1, proxy.Refused(Match{Resources: []string{"configmaps"}}))
+	require.Equal(t, 1, proxy.Count(Match{Resources: []string{"configmaps"}}))
+}
+
+func TestProxy_share_is_seeded(t *testing.T) {
+	t.Parallel()
+	plane := Shared(t)
+	draw := func() []bool {
+		proxy, err := NewProxy(ProxyConfig{Target: plane.RESTConfig(), Seed: 42})
+		require.NoError(t, err)
+		defer proxy.Close()
+		proxy.Inject(Fault{Match: Match{Verbs: []string{"get"}}, Status: http.StatusInternalServerError, Share: 0.5})
+		namespaces := clientOf(t, proxy.RESTConfig()).CoreV1().Namespaces()
+		failed := make([]bool, 30)
+		for i := range failed {
+			_, err := namespaces.Get(t.Context(), "default", metav1.GetOptions{})
+			failed[i] = err != nil
+		}
+		return failed
+	}
+	first := draw()
+	require.Contains(t, first, true)
+	require.Contains(t, first, false)
+	require.Equal(t, first, draw())
+}
+
+func TestProxy_delays_and_empties_lists(t *testing.T) {
+	t.Parallel()
+	const namespace = "proxy-lists"
+	proxy, through, direct := proxied(t, namespace)
+	_, err := direct.CoreV1().ConfigMaps(namespace).Create(t.Context(), configMap("a", "1"), metav1.CreateOptions{})
+	require.NoError(t, err)
+	maps := through.CoreV1().ConfigMaps(namespace)
+
+	proxy.Inject(Fault{Match: Match{Resources: []string{"configmaps"}}, EmptyList: true, Times: 1})
+	list, err := maps.List(t.Context(), metav1.ListOptions{})
+	require.NoError(t, err)
+	require.Empty(t, list.Items)
+	require.NotEmpty(t, list.ResourceVersion, "as a store that lost its data would answer")
+	list, err = maps.List(t.Context(), metav1.ListOptions{})
+	require.NoError(t, err)
+	require.Len(t, list.Items, 1, "once only")
+
+	const delay = 300 * time.Millisecond
+	remove := proxy.Inject(Fault{Match: Match{Verbs: []string{"list"}}, Delay: delay})
+	began := time.Now()
+	_, err = maps.List(t.Context(), metav1.ListOptions{})
+	require.NoError(t, err)
+	require.GreaterOrEqual(t, time.Since(began), delay)
+	short, cancel := context.WithTimeout(t.Context(), delay/10)
+	defer cancel()
+	_, err = maps.List(short, metav1.ListOptions{})
+	require.ErrorIs(t, err, context.DeadlineExceeded, "a caller that gives up is let go")
+	remove()
+}
+
+// Informers begin with a watch that lists; the proxy makes them LIST, so that
+// faults of lists reach them.
+func TestProxy_empties_lists_of_informers(t *testing.T) {
+	t.Parallel()
+	const namespace = "proxy-informers"
+	proxy, through, direct := proxied(t, namespace)
+	_, err := direct.CoreV1().ConfigMaps(namespace).Create(t.Context(), configMap("a", "1"), metav1.CreateOptions{})
+	require.NoError(t, err)
+	seen := func(c kubernetes.Interface) int {
+		ctx, stop := context.WithCancel(t.Context())
+		factory := informers.NewSharedInformerFactoryWithOptions(c, 0, informers.WithNamespace(namespace))
+		lister := factory.Core().V1().ConfigMaps().Lister()
+		factory.Start(ctx.Done())
+		factory.WaitForCacheSync(ctx.Done())
+		found, err := lister.ConfigMaps(namespace).List(labels.Everything())
+		require.NoError(t, err)
+		stop()
+		factory.Shutdown()
+		return len(found)
+	}
+	require.Equal(t, 1, seen(through))
+	remove := proxy.Inject(Fault{Match: Match{Resources: []string{"configmaps"}}, EmptyList: true})
+	require.Equal(t, 0, seen(through))
+	require.Equal(t, 1, seen(direct))
+	remove()
+	require.Equal(t, 1, seen(through))
+}
+
+func TestProxy_freezes_watches(t *testing.T) {
+	t.Parallel()
+	const namespace = "proxy-freeze"
+	proxy, through, direct := proxied(t, namespace)
+	open := func() watch.Interface {
+		w, err := through.CoreV1().ConfigMaps(namespace).Watch(t.Context(), metav1.ListOptions{})
+		require.NoError(t, err)
+		t.Cleanup(w.Stop)
+		return w
+	}
+	create := func(name string) {
+		_, err := direct.CoreV1().ConfigMaps(namespace).Create(t.Context(), configMap(name, "1"), metav1.CreateOptions{})
+		require.NoError(t, err)
+	}
+	next := func(w watch.Interface) string {
+		select {
+		case event := <-w.ResultChan():
+			object, ok := event.Object.(*corev1.ConfigMap)
+			require.True(t, ok, "%v", event)
+			return object.Name
+		case <-time.After(10 * time.Second):
+			return "nothing"
+		}
+	}
+	watching, other := open(), open()
+	create("before")
+	require.Equal(t, "before", next(watching))
+	require.Equal(t, "before", next(other))
+
+	thaw := proxy.Freeze(Match{Resources: []string{"configmaps"}})
+	create("during")
+	select {
+	case event := <-watching.ResultChan():
+		require.Fail(t, "passed a frozen proxy", "%v", event)
+	case <-time.After(300 * time.Millisecond):
+	}
+	_, err := through.CoreV1().ConfigMaps(namespace).Get(t.Context(), "during", metav1.GetOptions{})
+	require.NoError(t, err, "other requests pass")
+	thaw()
+	thaw() // harmless
+	require.Equal(t, "during", next(watching), "nothing is lost, only late")
+	require.Equal(t, "during", next(other))
+}
