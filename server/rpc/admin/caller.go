@@ -1,0 +1,129 @@
+// Copyright The Fairlead Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package admin
+
+import (
+	"context"
+	"strings"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	authenticationv1 "k8s.io/api/authentication/v1"
+	authorizationv1 "k8s.io/api/authorization/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+
+	"fairlead.dev/fairlead/internal/wire/reason"
+)
+
+var (
+	managedClusters = schema.GroupVersionResource{Group: "cluster.open-cluster-management.io", Version: "v1", Resource: "managedclusters"}
+	manifestWorks   = schema.GroupVersionResource{Group: "work.open-cluster-management.io", Version: "v1", Resource: "manifestworks"}
+)
+
+// callers makes clients that act as the person who calls.
+type callers struct{ base *rest.Config }
+
+func newCallers(hub *rest.Config) *callers {
+	// AnonymousClientConfig drops every credential of the hub's own: a copied
+	// config would keep its certificate or token file, which win over ours.
+	base := rest.AnonymousClientConfig(hub)
+	base.UserAgent = "fairlead-hub-for-caller"
+	base.QPS = -1 // the person's own rate is limited by the listener
+	return &callers{base: base}
+}
+
+// caller acts with one person's bearer token.
+type caller struct {
+	config  *rest.Config
+	kube    kubernetes.Interface
+	dynamic dynamic.Interface
+}
+
+// of reads the bearer token from the request. The apiserver judges it; an
+// empty one never gets that far.
+func (c *callers) of(ctx context.Context) (*caller, error) {
+	token, ok := strings.CutPrefix(first(metadata.ValueFromIncomingContext(ctx, "authorization")), "Bearer ")
+	if token = strings.TrimSpace(token); !ok || token == "" {
+		return nil, fail(codes.Unauthenticated, reason.Unauthenticated, "no bearer token: send metadata «authorization: Bearer <token of a hub user>»")
+	}
+	config := rest.CopyConfig(c.base)
+	config.BearerToken = token
+	kube, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return nil, fail(codes.Internal, reason.Internal, "making a client for the caller: %v", err)
+	}
+	dyn, err := dynamic.NewForConfig(config)
+	if err != nil {
+		return nil, fail(codes.Internal, reason.Internal, "making a client for the caller: %v", err)
+	}
+	return &caller{config: config, kube: kube, dynamic: dyn}, nil
+}
+
+// allowed gives an error unless the caller may do this; the question is asked
+// with the caller's own token, so the apiserver's audit log has the person.
+func (c *caller) allowed(ctx context.Context, access authorizationv1.ResourceAttributes) error {
+	review := &authorizationv1.SelfSubjectAccessReview{Spec: authorizationv1.SelfSubjectAccessReviewSpec{ResourceAttributes: &access}}
+	answer, err := c.kube.AuthorizationV1().SelfSubjectAccessReviews().Create(ctx, review, metav1.CreateOptions{})
+	if err != nil {
+		return kubernetesError(err, "asking whether you may %s %s", access.Verb, resourceName(access))
+	}
+	if !answer.Status.Allowed {
+		return fail(codes.PermissionDenied, reason.PermissionDenied, "you may not %s %s: ask for a role with that verb (ClusterRoles fairlead-* exist for it)", access.Verb, resourceName(access))
+	}
+	return nil
+}
+
+// name is the person as the apiserver knows them, for the audit line.
+func (c *caller) name(ctx context.Context) (string, error) {
+	review, err := c.kube.AuthenticationV1().SelfSubjectReviews().Create(ctx, &authenticationv1.SelfSubjectReview{}, metav1.CreateOptions{})
+	if err != nil {
+		return "", kubernetesError(err, "asking who you are")
+	}
+	return review.Status.UserInfo.Username, nil
+}
+
+// authorize is of, allowed and name in one: for actions that the hub itself
+// carries out.
+func (s *Service) authorize(ctx context.Context, access authorizationv1.ResourceAttributes) (*caller, string, error) {
+	who, err := s.callers.of(ctx)
+	if err != nil {
+		return nil, "", err
+	}
+	if err := who.allowed(ctx, access); err != nil {
+		return nil, "", err
+	}
+	name, err := who.name(ctx)
+	return who, name, err
+}
+
+// virtual names one of the resources that exist only to be authorized.
+func virtual(verb, resource, name string) authorizationv1.ResourceAttributes {
+	resource, subresource, _ := strings.Cut(resource, "/")
+	return authorizationv1.ResourceAttributes{Verb: verb, Group: "fairlead.dev", Resource: resource, Subresource: subresource, Name: name}
+}
+
+func resourceName(a authorizationv1.ResourceAttributes) string {
+	name := a.Resource + "." + a.Group
+	if a.Subresource != "" {
+		name = a.Resource + "/" + a.Subresource + "." + a.Group
+	}
+	if a.Name != "" {
+		name += " " + a.Name
+	}
+	if a.Namespace != "" {
+		name += " in namespace " + a.Namespace
+	}
+	return name
+}
+
+func first(values []string) string {
+	if len(values) == 0 {
+		return ""
+	}
+	return values[0]
+}

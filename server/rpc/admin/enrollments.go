@@ -1,0 +1,213 @@
+// Copyright The Fairlead Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package admin
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/types/known/timestamppb"
+	authorizationv1 "k8s.io/api/authorization/v1"
+
+	adminv1 "fairlead.dev/fairlead/gen/fairlead/admin/v1"
+	"fairlead.dev/fairlead/internal/identity"
+	"fairlead.dev/fairlead/internal/wire/reason"
+)
+
+// CreateJoinToken makes a join token; the answer is the only time it is seen.
+func (s enrollmentService) CreateJoinToken(ctx context.Context, r *adminv1.CreateJoinTokenRequest) (*adminv1.CreateJoinTokenResponse, error) {
+	who, name, err := s.authorize(ctx, virtual("create", "jointokens", ""))
+	if err != nil {
+		return nil, err
+	}
+	if r.GetAutoAccept() {
+		if err := who.allowed(ctx, virtual("create", "jointokens/autoaccept", "")); err != nil {
+			return nil, err
+		}
+	}
+	token, err := s.Tokens.Create(ctx, TokenPolicy{
+		ClusterName: r.GetClusterName(), NamePattern: r.GetNamePattern(), TTL: r.GetTtl().AsDuration(),
+		MaxUses: r.GetMaxUses(), SourceCIDRs: r.GetSourceCidrs(), AutoAccept: r.GetAutoAccept(), Endpoints: r.GetEndpoints(),
+	}, name)
+	if err != nil {
+		return nil, failed(err)
+	}
+	s.audit(ctx, "CreateJoinToken", name, "token", token.ID, "cluster", r.GetClusterName(), "pattern", r.GetNamePattern(), "autoAccept", r.GetAutoAccept(), "expires", token.Expires)
+	return &adminv1.CreateJoinTokenResponse{
+		Token: token.Presented, TokenId: token.ID, HubCaSha256: token.CASHA256,
+		Expires: timestamppb.New(token.Expires), JoinString: token.JoinString,
+	}, nil
+}
+
+// ListJoinTokens lists tokens without their secrets.
+func (s enrollmentService) ListJoinTokens(ctx context.Context, r *adminv1.ListJoinTokensRequest) (*adminv1.ListJoinTokensResponse, error) {
+	if _, _, err := s.authorize(ctx, virtual("list", "jointokens", "")); err != nil {
+		return nil, err
+	}
+	tokens, err := s.Tokens.List(ctx)
+	if err != nil {
+		return nil, failed(err)
+	}
+	page, next, err := paginate(tokens, r.GetPageSize(), r.GetPageToken(), func(t Token) string { return t.ID })
+	if err != nil {
+		return nil, err
+	}
+	out := &adminv1.ListJoinTokensResponse{NextPageToken: next}
+	for _, t := range page {
+		out.Tokens = append(out.Tokens, &adminv1.JoinToken{
+			TokenId: t.ID, ClusterName: t.Policy.ClusterName, NamePattern: t.Policy.NamePattern, Expires: timestamppb.New(t.Expires),
+			UsesLeft: t.UsesLeft, AutoAccept: t.Policy.AutoAccept, SourceCidrs: t.Policy.SourceCIDRs, CreatedBy: t.CreatedBy,
+		})
+	}
+	return out, nil
+}
+
+// RevokeJoinToken makes a token useless at once.
+func (s enrollmentService) RevokeJoinToken(ctx context.Context, r *adminv1.RevokeJoinTokenRequest) (*adminv1.RevokeJoinTokenResponse, error) {
+	_, name, err := s.authorize(ctx, virtual("delete", "jointokens", r.GetTokenId()))
+	if err != nil {
+		return nil, err
+	}
+	if err := s.Tokens.Revoke(ctx, r.GetTokenId()); err != nil {
+		return nil, failed(err)
+	}
+	s.audit(ctx, "RevokeJoinToken", name, "token", r.GetTokenId())
+	return &adminv1.RevokeJoinTokenResponse{}, nil
+}
+
+// ListEnrollments lists enrollments, with the pairing code of each key.
+func (s enrollmentService) ListEnrollments(ctx context.Context, r *adminv1.ListEnrollmentsRequest) (*adminv1.ListEnrollmentsResponse, error) {
+	if _, _, err := s.authorize(ctx, virtual("list", "enrollments", "")); err != nil {
+		return nil, err
+	}
+	all, err := s.enrollments(ctx, r.GetState())
+	if err != nil {
+		return nil, err
+	}
+	page, next, err := paginate(all, r.GetPageSize(), r.GetPageToken(), (*adminv1.Enrollment).GetEnrollmentId)
+	if err != nil {
+		return nil, err
+	}
+	return &adminv1.ListEnrollmentsResponse{Enrollments: page, NextPageToken: next}, nil
+}
+
+func (s *Service) enrollments(ctx context.Context, state string) ([]*adminv1.Enrollment, error) {
+	all, err := s.Enrollments.List(ctx)
+	if err != nil {
+		return nil, failed(err)
+	}
+	out := make([]*adminv1.Enrollment, 0, len(all))
+	for _, e := range all {
+		if state == "" || strings.EqualFold(state, e.GetState()) {
+			out = append(out, e)
+		}
+	}
+	return out, nil
+}
+
+// WatchEnrollments follows enrollments; see EnrollmentAdminService.
+func (s enrollmentService) WatchEnrollments(r *adminv1.WatchEnrollmentsRequest, stream grpc.ServerStreamingServer[adminv1.WatchEnrollmentsResponse]) error {
+	if _, _, err := s.authorize(stream.Context(), virtual("watch", "enrollments", "")); err != nil {
+		return err
+	}
+	return poll(stream.Context(), pollFuncs[*adminv1.Enrollment]{
+		list: func(ctx context.Context) ([]*adminv1.Enrollment, error) { return s.enrollments(ctx, r.GetState()) },
+		key:  (*adminv1.Enrollment).GetEnrollmentId,
+		upsert: func(e *adminv1.Enrollment) error {
+			return stream.Send(&adminv1.WatchEnrollmentsResponse{Event: &adminv1.WatchEnrollmentsResponse_Upsert{Upsert: e}})
+		},
+		removed: func(id string) error {
+			return stream.Send(&adminv1.WatchEnrollmentsResponse{Event: &adminv1.WatchEnrollmentsResponse_Removed{Removed: id}})
+		},
+		synced: func() error {
+			return stream.Send(&adminv1.WatchEnrollmentsResponse{Event: &adminv1.WatchEnrollmentsResponse_Bookmark{Bookmark: &adminv1.Bookmark{InitialSyncComplete: true}}})
+		},
+	})
+}
+
+// AcceptEnrollment is the hub's opt-in: it needs the pairing code of the very
+// key, and is carried out with the caller's own token.
+func (s enrollmentService) AcceptEnrollment(ctx context.Context, r *adminv1.AcceptEnrollmentRequest) (*adminv1.AcceptEnrollmentResponse, error) {
+	code := identity.NormalizePairingCode(r.GetPairingCode())
+	if code == "" {
+		return nil, fail(codes.InvalidArgument, reason.PairingCodeMismatch, "pairing code %q is not of the form XXXX-XXXX-XXXX: copy the one that the agent shows", r.GetPairingCode())
+	}
+	who, name, err := s.authorize(ctx, acceptAccess(r.GetClusterName()))
+	if err != nil {
+		return nil, err
+	}
+	enrollment, err := s.find(ctx, r.GetEnrollmentId(), r.GetClusterName(), code)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.Enrollments.Accept(ctx, who.config, enrollment.GetEnrollmentId(), code, name); err != nil {
+		return nil, failed(err)
+	}
+	s.audit(ctx, "AcceptEnrollment", name, "enrollment", enrollment.GetEnrollmentId(), "cluster", enrollment.GetClusterName(), "before", enrollment.GetState())
+	after, err := s.find(ctx, enrollment.GetEnrollmentId(), "", "")
+	if err != nil {
+		return nil, err
+	}
+	return &adminv1.AcceptEnrollmentResponse{Enrollment: after}, nil
+}
+
+// acceptAccess is OCM's own permission for accepting a cluster (WH-09).
+func acceptAccess(cluster string) authorizationv1.ResourceAttributes {
+	return authorizationv1.ResourceAttributes{
+		Verb: "update", Group: "register.open-cluster-management.io", Resource: "managedclusters", Subresource: "accept", Name: cluster,
+	}
+}
+
+// find picks the enrollment that a person means: by id, or by cluster, and then
+// the one with that pairing code where several keys ask for one name.
+func (s *Service) find(ctx context.Context, id, cluster, code string) (*adminv1.Enrollment, error) {
+	all, err := s.enrollments(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	var ofCluster []string
+	for _, e := range all {
+		switch {
+		case id != "" && e.GetEnrollmentId() == id:
+			return e, nil
+		case id == "" && e.GetClusterName() == cluster && (code == "" || e.GetPairingCode() == code):
+			return e, nil
+		case e.GetClusterName() == cluster:
+			ofCluster = append(ofCluster, e.GetEnrollmentId())
+		}
+	}
+	if len(ofCluster) > 0 {
+		return nil, fail(codes.FailedPrecondition, reason.PairingCodeMismatch,
+			"cluster %q has no enrollment with this pairing code: compare it with what the agent shows; a foreign code means that someone else used the token", cluster)
+	}
+	return nil, fail(codes.NotFound, reason.EnrollmentNotFound, "no enrollment %q of cluster %q: list them with «fairlead get enrollments»", id, cluster)
+}
+
+// DenyEnrollment refuses an enrollment; its agent is told why.
+func (s enrollmentService) DenyEnrollment(ctx context.Context, r *adminv1.DenyEnrollmentRequest) (*adminv1.DenyEnrollmentResponse, error) {
+	who, name, err := s.authorize(ctx, virtual("update", "enrollments", r.GetEnrollmentId()))
+	if err != nil {
+		return nil, err
+	}
+	enrollment, err := s.find(ctx, r.GetEnrollmentId(), r.GetClusterName(), "")
+	if err != nil {
+		return nil, err
+	}
+	if err := s.Enrollments.Deny(ctx, who.config, enrollment.GetEnrollmentId(), r.GetReason(), name); err != nil {
+		return nil, failed(err)
+	}
+	s.audit(ctx, "DenyEnrollment", name, "enrollment", enrollment.GetEnrollmentId(), "cluster", enrollment.GetClusterName(), "before", enrollment.GetState(), "reason", r.GetReason())
+	return &adminv1.DenyEnrollmentResponse{}, nil
+}
+
+// timestamp is nil for the zero time.
+func timestamp(t time.Time) *timestamppb.Timestamp {
+	if t.IsZero() {
+		return nil
+	}
+	return timestamppb.New(t)
+}

@@ -1,0 +1,238 @@
+// Copyright The Fairlead Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package admin
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	clusterv1 "open-cluster-management.io/api/cluster/v1"
+	workv1 "open-cluster-management.io/api/work/v1"
+
+	adminv1 "fairlead.dev/fairlead/gen/fairlead/admin/v1"
+	"fairlead.dev/fairlead/internal/wire"
+	"fairlead.dev/fairlead/internal/wire/reason"
+)
+
+// Stops of a work on its way, in order.
+const (
+	stopHubObject = "hub-object"
+	stopAccepted  = "cluster-accepted"
+	stopSession   = "session"
+	stopSent      = "sent"
+	stopStored    = "stored"
+	stopApplied   = "applied"
+	stopAvailable = "available"
+)
+
+// ExplainDelivery follows one work hop by hop and says in one line where it
+// stands. It reads the work and the cluster with the caller's own token.
+func (s workService) ExplainDelivery(ctx context.Context, r *adminv1.ExplainDeliveryRequest) (*adminv1.ExplainDeliveryResponse, error) {
+	who, err := s.callers.of(ctx)
+	if err != nil {
+		return nil, err
+	}
+	object, err := who.dynamic.Resource(manifestWorks).Namespace(r.GetClusterName()).Get(ctx, r.GetName(), metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return nil, fail(codes.NotFound, reason.NotFound, "cluster %q has no work %q: create it with «fairlead create work %s --clusters %s -f FILE»", r.GetClusterName(), r.GetName(), r.GetName(), r.GetClusterName())
+	}
+	if err != nil {
+		return nil, kubernetesError(err, "reading work %q of cluster %q", r.GetName(), r.GetClusterName())
+	}
+	var work workv1.ManifestWork
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(object.Object, &work); err != nil {
+		return nil, fail(codes.Internal, reason.Undecodable, "decoding work %q: %v", r.GetName(), err)
+	}
+	cluster, err := s.readCluster(ctx, who, r.GetClusterName())
+	if err != nil {
+		return nil, err
+	}
+	sessions, err := s.sessionsOf(ctx, r.GetClusterName())
+	if err != nil {
+		return nil, err
+	}
+	e := explanation{work: &work, cluster: cluster, now: s.Now()}
+	if len(sessions) > 0 {
+		e.session = sessions[0]
+	}
+	key := wire.Key{Kind: wire.KindWork, Name: work.Name}
+	e.state, e.stateKnown = s.Deliveries.State(work.Namespace, key)
+	if digest, ok := s.Deliveries.Digest(work.Namespace, key); ok {
+		e.digest = hexDigest(digest)
+	}
+	return e.answer(), nil
+}
+
+// readCluster returns nil when the caller may not read clusters.
+func (s *Service) readCluster(ctx context.Context, who *caller, name string) (*clusterv1.ManagedCluster, error) {
+	object, err := who.dynamic.Resource(managedClusters).Get(ctx, name, metav1.GetOptions{})
+	switch {
+	case apierrors.IsForbidden(err):
+		return nil, nil
+	case apierrors.IsNotFound(err):
+		return nil, fail(codes.NotFound, reason.UnknownCluster, "no cluster %q: the work's namespace is left over from one that was removed", name)
+	case err != nil:
+		return nil, kubernetesError(err, "reading cluster %q", name)
+	}
+	var cluster clusterv1.ManagedCluster
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(object.Object, &cluster); err != nil {
+		return nil, fail(codes.Internal, reason.Undecodable, "decoding cluster %q: %v", name, err)
+	}
+	return &cluster, nil
+}
+
+// explanation is everything known of one work at one moment; answer is pure.
+type explanation struct {
+	work       *workv1.ManifestWork
+	cluster    *clusterv1.ManagedCluster
+	session    *adminv1.SessionInfo
+	state      DeliveryState
+	stateKnown bool
+	digest     string
+	now        time.Time
+}
+
+func (e explanation) answer() *adminv1.ExplainDeliveryResponse {
+	out := &adminv1.ExplainDeliveryResponse{
+		HubGeneration: e.work.Generation, HubDigest: e.digest, Uid: string(e.work.UID),
+		SessionId: e.session.GetSessionId(), HubReplica: e.session.GetHubReplica(), LastSeen: e.session.GetLastReceived(),
+		Stops: []*adminv1.DeliveryStop{
+			e.hubObject(), e.accepted(), e.connected(), e.sent(), e.stored(),
+			e.condition(stopApplied, workv1.WorkApplied), e.condition(stopAvailable, workv1.WorkAvailable),
+		},
+		Manifests: e.manifests(),
+	}
+	if applied := meta.FindStatusCondition(e.work.Status.Conditions, workv1.WorkApplied); applied != nil {
+		out.ObservedGeneration = applied.ObservedGeneration
+	}
+	out.Verdict = e.verdict(out)
+	return out
+}
+
+func (e explanation) verdict(out *adminv1.ExplainDeliveryResponse) string {
+	for _, stop := range out.GetStops() {
+		if stop.GetState() == adminv1.StopState_STOP_STATE_PASSED {
+			continue
+		}
+		verdict := fmt.Sprintf("%s/%s stands before %q: %s", e.work.Namespace, e.work.Name, stop.GetName(), stop.GetDetail())
+		if len(out.GetManifests()) > 0 {
+			m := out.GetManifests()[0]
+			verdict += fmt.Sprintf("; manifest %d (%s): %s", m.GetOrdinal(), m.GetResource(), m.GetMessage())
+		}
+		return verdict
+	}
+	return fmt.Sprintf("%s/%s generation %d is applied and available", e.work.Namespace, e.work.Name, e.work.Generation)
+}
+
+func stop(name string, state adminv1.StopState, at time.Time, detail string, args ...any) *adminv1.DeliveryStop {
+	return &adminv1.DeliveryStop{Name: name, State: state, Detail: fmt.Sprintf(detail, args...), Time: timestamp(at)}
+}
+
+const (
+	passed  = adminv1.StopState_STOP_STATE_PASSED
+	waiting = adminv1.StopState_STOP_STATE_WAITING
+	broken  = adminv1.StopState_STOP_STATE_FAILED
+	unknown = adminv1.StopState_STOP_STATE_UNKNOWN
+)
+
+func (e explanation) hubObject() *adminv1.DeliveryStop {
+	if c := meta.FindStatusCondition(e.work.Status.Conditions, wire.ConditionDelivered); c != nil && c.Status == metav1.ConditionFalse {
+		return stop(stopHubObject, broken, c.LastTransitionTime.Time, "the hub cannot deliver it: %s: %s", c.Reason, c.Message)
+	}
+	if at := e.work.DeletionTimestamp; at != nil {
+		return stop(stopHubObject, waiting, at.Time, "it is being deleted and goes when the spoke is clean")
+	}
+	return stop(stopHubObject, passed, e.work.CreationTimestamp.Time, "generation %d", e.work.Generation)
+}
+
+func (e explanation) accepted() *adminv1.DeliveryStop {
+	switch {
+	case e.cluster == nil:
+		return stop(stopAccepted, unknown, time.Time{}, "you may not read clusters, so this is not known")
+	case !e.cluster.Spec.HubAcceptsClient:
+		return stop(stopAccepted, waiting, time.Time{}, "the hub has not accepted the cluster: «fairlead accept %s»", e.cluster.Name)
+	}
+	return stop(stopAccepted, passed, time.Time{}, "accepted")
+}
+
+func (e explanation) connected() *adminv1.DeliveryStop {
+	if e.session == nil {
+		return stop(stopSession, waiting, time.Time{}, "the cluster's agent has no session: is it running, and can it reach the hub?")
+	}
+	return stop(stopSession, passed, e.session.GetStarted().AsTime(), "%s on hub replica %s", e.session.GetSessionId(), e.session.GetHubReplica())
+}
+
+// reported tells whether the spoke has answered for this very generation, which
+// proves that it was sent and stored whatever replica did it.
+func (e explanation) reported() bool {
+	c := meta.FindStatusCondition(e.work.Status.Conditions, workv1.WorkApplied)
+	return c != nil && c.ObservedGeneration == e.work.Generation
+}
+
+func (e explanation) sent() *adminv1.DeliveryStop {
+	switch {
+	case e.session == nil && !e.reported():
+		return stop(stopSent, waiting, time.Time{}, "there is no session to send it on")
+	case e.stateKnown && e.state.Waiting:
+		return stop(stopSent, waiting, time.Time{}, "it waits for its turn, or for the agent to take what was sent before it")
+	case e.stateKnown || e.reported():
+		return stop(stopSent, passed, e.state.Sent, "sent")
+	}
+	return stop(stopSent, unknown, time.Time{}, "hub replica %s knows", e.session.GetHubReplica())
+}
+
+func (e explanation) stored() *adminv1.DeliveryStop {
+	switch {
+	case e.stateKnown && e.state.Rejected != "":
+		return stop(stopStored, broken, time.Time{}, "the agent refused this revision: %s", e.state.Rejected)
+	case e.stateKnown && e.state.Held:
+		return stop(stopStored, waiting, time.Time{}, "the agent holds its delete: «fairlead release %s»", e.work.Namespace)
+	case e.stateKnown && !e.state.Sent.IsZero():
+		return stop(stopStored, waiting, e.state.Sent, "sent %s ago, not acknowledged yet", e.now.Sub(e.state.Sent).Round(time.Second))
+	case e.stateKnown && e.state.Waiting, e.session == nil && !e.reported():
+		return stop(stopStored, waiting, time.Time{}, "not sent yet")
+	case e.stateKnown || e.reported():
+		return stop(stopStored, passed, time.Time{}, "the agent has it on disk")
+	}
+	return stop(stopStored, unknown, time.Time{}, "hub replica %s knows", e.session.GetHubReplica())
+}
+
+func (e explanation) condition(name, kind string) *adminv1.DeliveryStop {
+	c := meta.FindStatusCondition(e.work.Status.Conditions, kind)
+	switch {
+	case c == nil:
+		return stop(name, waiting, time.Time{}, "the spoke has not reported it yet")
+	case c.ObservedGeneration != e.work.Generation:
+		return stop(name, waiting, c.LastTransitionTime.Time, "the spoke has reported generation %d, the hub has %d", c.ObservedGeneration, e.work.Generation)
+	case c.Status != metav1.ConditionTrue:
+		return stop(name, broken, c.LastTransitionTime.Time, "%s: %s", c.Reason, c.Message)
+	}
+	return stop(name, passed, c.LastTransitionTime.Time, "%s", c.Message)
+}
+
+// manifests lists each manifest's first condition that is not True, in the
+// spoke's own words.
+func (e explanation) manifests() []*adminv1.ManifestVerdict {
+	var out []*adminv1.ManifestVerdict
+	for _, m := range e.work.Status.ResourceStatus.Manifests {
+		for _, c := range m.Conditions {
+			if c.Status == metav1.ConditionTrue {
+				continue
+			}
+			r := m.ResourceMeta
+			out = append(out, &adminv1.ManifestVerdict{
+				Ordinal: r.Ordinal, Resource: fmt.Sprintf("%s/%s %s %s/%s", r.Group, r.Version, r.Kind, r.Namespace, r.Name),
+				Condition: c.Type, Message: fmt.Sprintf("%s=%s: %s", c.Type, c.Status, c.Message),
+			})
+			break
+		}
+	}
+	return out
+}

@@ -1,0 +1,134 @@
+// Copyright The Fairlead Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package admin
+
+import (
+	"context"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/dynamic"
+)
+
+// follower tells follow what to watch and how to report it.
+type follower struct {
+	resource dynamic.ResourceInterface
+	selector metav1.ListOptions
+	upsert   func(*unstructured.Unstructured) error
+	removed  func(*unstructured.Unstructured) error
+	synced   func(resumeToken string) error
+	reset    func(reason string) error
+}
+
+// follow serves the one shape of all watches over a Kubernetes resource, with
+// the caller's own credentials: snapshot, bookmark, changes, and a reset with a
+// new snapshot when the apiserver's watch cannot go on. Nothing is kept per
+// object.
+func follow(ctx context.Context, f follower) error {
+	for first := true; ; first = false {
+		if !first {
+			if err := f.reset("the hub's watch of its apiserver had to begin anew"); err != nil {
+				return err
+			}
+		}
+		version, err := f.snapshot(ctx)
+		if err != nil {
+			return err
+		}
+		if err := f.synced(version); err != nil {
+			return err
+		}
+		if err := f.changes(ctx, version); err != nil {
+			return err
+		}
+	}
+}
+
+func (f follower) snapshot(ctx context.Context) (version string, err error) {
+	options := f.selector
+	options.Limit = defaultPage
+	for {
+		page, err := f.resource.List(ctx, options)
+		if err != nil {
+			return "", kubernetesError(err, "listing what to watch")
+		}
+		for i := range page.Items {
+			if err := f.upsert(&page.Items[i]); err != nil {
+				return "", err
+			}
+		}
+		if options.Continue = page.GetContinue(); options.Continue == "" {
+			return page.GetResourceVersion(), nil
+		}
+	}
+}
+
+// changes returns nil when a new snapshot is needed.
+func (f follower) changes(ctx context.Context, version string) error {
+	for {
+		options := f.selector
+		options.ResourceVersion, options.AllowWatchBookmarks = version, true
+		w, err := f.resource.Watch(ctx, options)
+		switch {
+		case apierrors.IsResourceExpired(err) || apierrors.IsGone(err):
+			return nil
+		case err != nil:
+			return kubernetesError(err, "watching")
+		}
+		expired, err := f.drain(ctx, w, &version)
+		if err != nil || expired {
+			return err
+		}
+		if err := pause(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// drain passes on what one watch brings until it ends; expired asks for a new
+// snapshot.
+func (f follower) drain(ctx context.Context, w watch.Interface, version *string) (expired bool, err error) {
+	defer w.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return false, ctx.Err()
+		case event, ok := <-w.ResultChan():
+			if !ok {
+				return false, nil
+			}
+			object, ok := event.Object.(*unstructured.Unstructured)
+			if !ok {
+				return true, nil
+			}
+			switch event.Type {
+			case watch.Added, watch.Modified:
+				err = f.upsert(object)
+			case watch.Deleted:
+				err = f.removed(object)
+			case watch.Error:
+				return true, nil
+			}
+			if err != nil {
+				return false, err
+			}
+			*version = object.GetResourceVersion()
+		}
+	}
+}
+
+// pause keeps a watch that ends at once from becoming a busy loop.
+func pause(ctx context.Context) error {
+	timer := time.NewTimer(time.Second)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return nil
+	}
+}

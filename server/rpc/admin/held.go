@@ -1,0 +1,68 @@
+// Copyright The Fairlead Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package admin
+
+import (
+	"context"
+
+	"google.golang.org/grpc/codes"
+	authorizationv1 "k8s.io/api/authorization/v1"
+
+	adminv1 "fairlead.dev/fairlead/gen/fairlead/admin/v1"
+	"fairlead.dev/fairlead/internal/wire/reason"
+)
+
+// ListHeldDeletes lists what a cluster's agent would delete but holds until an
+// admin releases it (PROTOCOL decision 8).
+func (s workService) ListHeldDeletes(ctx context.Context, r *adminv1.ListHeldDeletesRequest) (*adminv1.ListHeldDeletesResponse, error) {
+	if _, _, err := s.authorize(ctx, worksAccess("list", r.GetClusterName())); err != nil {
+		return nil, err
+	}
+	batches, known := s.Sessions.Held(r.GetClusterName())
+	if !known {
+		return nil, s.notHere(ctx, r.GetClusterName())
+	}
+	return &adminv1.ListHeldDeletesResponse{Batches: batches}, nil
+}
+
+// ReleaseHeldDeletes lets a cluster's agent carry out one batch of held deletes,
+// named by the id that binds exactly its keys and UIDs.
+func (s workService) ReleaseHeldDeletes(ctx context.Context, r *adminv1.ReleaseHeldDeletesRequest) (*adminv1.ReleaseHeldDeletesResponse, error) {
+	_, name, err := s.authorize(ctx, worksAccess("deletecollection", r.GetClusterName()))
+	if err != nil {
+		return nil, err
+	}
+	batches, known := s.Sessions.Held(r.GetClusterName())
+	if !known {
+		return nil, s.notHere(ctx, r.GetClusterName())
+	}
+	for _, batch := range batches {
+		if batch.GetBatchId() != r.GetBatchId() {
+			continue
+		}
+		if err := s.Sessions.Release(ctx, r.GetClusterName(), batch.GetBatchId()); err != nil {
+			return nil, failed(err)
+		}
+		s.audit(ctx, "ReleaseHeldDeletes", name, "cluster", r.GetClusterName(), "batch", batch.GetBatchId(), "objects", batch.GetNames(), "reason", batch.GetReason())
+		return &adminv1.ReleaseHeldDeletesResponse{}, nil
+	}
+	return nil, fail(codes.NotFound, reason.NotFound, "cluster %q holds no batch %q: list them with «fairlead release %s»", r.GetClusterName(), r.GetBatchId(), r.GetClusterName())
+}
+
+// notHere says who could answer: another replica, or nobody while the agent is
+// away.
+func (s *Service) notHere(ctx context.Context, cluster string) error {
+	sessions, err := s.sessionsOf(ctx, cluster)
+	if err != nil {
+		return err
+	}
+	if len(sessions) == 0 {
+		return fail(codes.FailedPrecondition, reason.NotFound, "cluster %q has no session: its agent keeps its held deletes and shows them when it is back", cluster)
+	}
+	return fail(codes.Unavailable, reason.NotFound, "hub replica %q has the session of cluster %q: ask that one", sessions[0].GetHubReplica(), cluster)
+}
+
+func worksAccess(verb, namespace string) authorizationv1.ResourceAttributes {
+	return authorizationv1.ResourceAttributes{Verb: verb, Group: manifestWorks.Group, Resource: manifestWorks.Resource, Namespace: namespace}
+}

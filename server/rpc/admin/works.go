@@ -1,0 +1,246 @@
+// Copyright The Fairlead Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package admin
+
+import (
+	"context"
+	"slices"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/util/retry"
+
+	adminv1 "fairlead.dev/fairlead/gen/fairlead/admin/v1"
+	"fairlead.dev/fairlead/internal/identity"
+	"fairlead.dev/fairlead/internal/wire"
+	"fairlead.dev/fairlead/internal/wire/reason"
+)
+
+// fieldManager is the name under which works applied by people are managed.
+const fieldManager = "fairlead"
+
+// ApplyWork creates a work or makes an existing one equal to what is given. A
+// repeat changes nothing, so a lost answer costs nothing.
+func (s workService) ApplyWork(ctx context.Context, r *adminv1.ApplyWorkRequest) (*adminv1.ApplyWorkResponse, error) {
+	who, err := s.callers.of(ctx)
+	if err != nil {
+		return nil, err
+	}
+	wanted, size, err := parseWork(r, s.ManifestLimit)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.acceptsWorks(ctx, who, r.GetClusterName()); err != nil {
+		return nil, err
+	}
+	works := who.dynamic.Resource(manifestWorks).Namespace(r.GetClusterName())
+	stored, err := write(ctx, works, wanted, r)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := stored.MarshalJSON()
+	if err != nil {
+		return nil, fail(codes.Internal, reason.Internal, "encoding work %q: %v", stored.GetName(), err)
+	}
+	s.Logger.InfoContext(ctx, "work applied", "cluster", r.GetClusterName(), "work", stored.GetName(), "generation", stored.GetGeneration(), "request", r.GetRequestId(), "dryRun", r.GetDryRun())
+	return &adminv1.ApplyWorkResponse{
+		Uid: string(stored.GetUID()), Generation: stored.GetGeneration(), ResourceVersion: stored.GetResourceVersion(),
+		Digest: deliveredDigest(raw), Size: uint64(size), Limit: uint64(s.ManifestLimit), WorkJson: string(raw),
+	}, nil
+}
+
+// acceptsWorks tells apart, for the author, a name that nobody has from a
+// cluster that is not accepted yet.
+func (s *Service) acceptsWorks(ctx context.Context, who *caller, cluster string) error {
+	if err := identity.ValidateClusterName(cluster); err != nil {
+		return fail(codes.InvalidArgument, reason.InvalidName, "%v", err)
+	}
+	_, err := who.dynamic.Resource(managedClusters).Get(ctx, cluster, metav1.GetOptions{})
+	switch {
+	case apierrors.IsNotFound(err):
+		return fail(codes.NotFound, reason.UnknownCluster, "no cluster %q: see «fairlead get clusters», or join it with «fairlead token create %s»", cluster, cluster)
+	case apierrors.IsForbidden(err):
+		return nil // an author of works need not be able to read clusters
+	case err != nil:
+		return kubernetesError(err, "reading cluster %q", cluster)
+	}
+	return nil
+}
+
+func write(ctx context.Context, works dynamic.ResourceInterface, wanted *unstructured.Unstructured, r *adminv1.ApplyWorkRequest) (*unstructured.Unstructured, error) {
+	var dryRun []string
+	if r.GetDryRun() {
+		dryRun = []string{metav1.DryRunAll}
+	}
+	var stored *unstructured.Unstructured
+	attempt := func() error {
+		live, err := works.Get(ctx, wanted.GetName(), metav1.GetOptions{})
+		if apierrors.IsNotFound(err) {
+			stored, err = works.Create(ctx, wanted, metav1.CreateOptions{FieldManager: fieldManager, DryRun: dryRun})
+			return err
+		}
+		if err != nil {
+			return err
+		}
+		changed, differs := merged(live, wanted)
+		if expected := r.GetExpectedResourceVersion(); expected != "" {
+			changed.SetResourceVersion(expected)
+		}
+		if !differs && changed.GetResourceVersion() == live.GetResourceVersion() {
+			stored = live
+			return nil
+		}
+		stored, err = works.Update(ctx, changed, metav1.UpdateOptions{FieldManager: fieldManager, DryRun: dryRun})
+		return err
+	}
+	var err error
+	if r.GetExpectedResourceVersion() != "" {
+		err = attempt()
+	} else {
+		err = retry.RetryOnConflict(retry.DefaultRetry, attempt)
+	}
+	switch {
+	case apierrors.IsNotFound(err):
+		return nil, fail(codes.FailedPrecondition, reason.NotAccepted, "cluster %q has no namespace on the hub yet: accept it first with «fairlead accept %s»", r.GetClusterName(), r.GetClusterName())
+	case err != nil:
+		return nil, kubernetesError(err, "writing work %q of cluster %q", wanted.GetName(), r.GetClusterName())
+	}
+	return stored, nil
+}
+
+// merged is live with spec, labels and annotations as wanted; what others keep
+// in metadata stays.
+func merged(live, wanted *unstructured.Unstructured) (*unstructured.Unstructured, bool) {
+	out := live.DeepCopy()
+	out.Object["spec"] = wanted.Object["spec"]
+	if labels := wanted.GetLabels(); labels != nil {
+		out.SetLabels(labels)
+	}
+	if annotations := wanted.GetAnnotations(); annotations != nil {
+		out.SetAnnotations(annotations)
+	}
+	finalizers := out.GetFinalizers()
+	if out.GetDeletionTimestamp() == nil && !slices.Contains(finalizers, identity.ManifestWorkFinalizer) {
+		out.SetFinalizers(append(finalizers, identity.ManifestWorkFinalizer))
+	}
+	return out, !equality.Semantic.DeepEqual(live.Object, out.Object)
+}
+
+// GetWork reads one work with the caller's own token.
+func (s workService) GetWork(ctx context.Context, r *adminv1.GetWorkRequest) (*adminv1.GetWorkResponse, error) {
+	who, err := s.callers.of(ctx)
+	if err != nil {
+		return nil, err
+	}
+	work, err := who.dynamic.Resource(manifestWorks).Namespace(r.GetClusterName()).Get(ctx, r.GetName(), metav1.GetOptions{})
+	if err != nil {
+		return nil, kubernetesError(err, "reading work %q of cluster %q", r.GetName(), r.GetClusterName())
+	}
+	message, err := workMessage(work)
+	if err != nil {
+		return nil, err
+	}
+	return &adminv1.GetWorkResponse{WorkJson: message.GetWorkJson()}, nil
+}
+
+// ListWorks lists works of one cluster or of all, as far as the caller may.
+func (s workService) ListWorks(ctx context.Context, r *adminv1.ListWorksRequest) (*adminv1.ListWorksResponse, error) {
+	who, err := s.callers.of(ctx)
+	if err != nil {
+		return nil, err
+	}
+	list, err := who.dynamic.Resource(manifestWorks).Namespace(r.GetClusterName()).List(ctx, metav1.ListOptions{
+		LabelSelector: r.GetLabelSelector(), Limit: int64(pageSize(r.GetPageSize())), Continue: r.GetPageToken(),
+	})
+	if err != nil {
+		return nil, kubernetesError(err, "listing works of cluster %q", r.GetClusterName())
+	}
+	out := &adminv1.ListWorksResponse{NextPageToken: list.GetContinue()}
+	for i := range list.Items {
+		message, err := workMessage(&list.Items[i])
+		if err != nil {
+			return nil, err
+		}
+		out.Works = append(out.Works, message)
+	}
+	return out, nil
+}
+
+// WatchWorks follows works with the caller's own token.
+func (s workService) WatchWorks(r *adminv1.WatchWorksRequest, stream grpc.ServerStreamingServer[adminv1.WatchWorksResponse]) error {
+	who, err := s.callers.of(stream.Context())
+	if err != nil {
+		return err
+	}
+	selector := metav1.ListOptions{LabelSelector: r.GetLabelSelector()}
+	if r.GetName() != "" {
+		selector.FieldSelector = "metadata.name=" + r.GetName()
+	}
+	return follow(stream.Context(), follower{
+		resource: who.dynamic.Resource(manifestWorks).Namespace(r.GetClusterName()),
+		selector: selector,
+		upsert: func(u *unstructured.Unstructured) error {
+			message, err := workMessage(u)
+			if err != nil {
+				return err
+			}
+			return stream.Send(&adminv1.WatchWorksResponse{Event: &adminv1.WatchWorksResponse_Upsert{Upsert: message}})
+		},
+		removed: func(u *unstructured.Unstructured) error {
+			return stream.Send(&adminv1.WatchWorksResponse{Event: &adminv1.WatchWorksResponse_Removed{Removed: workRef(u)}})
+		},
+		synced: func(token string) error {
+			mark := &adminv1.Bookmark{ResumeToken: token, InitialSyncComplete: true}
+			return stream.Send(&adminv1.WatchWorksResponse{Event: &adminv1.WatchWorksResponse_Bookmark{Bookmark: mark}})
+		},
+		reset: func(why string) error {
+			return stream.Send(&adminv1.WatchWorksResponse{Event: &adminv1.WatchWorksResponse_Reset_{Reset_: &adminv1.Reset{Reason: why}}})
+		},
+	})
+}
+
+// DeleteWork deletes a work; it goes when the spoke is clean.
+func (s workService) DeleteWork(ctx context.Context, r *adminv1.DeleteWorkRequest) (*adminv1.DeleteWorkResponse, error) {
+	who, err := s.callers.of(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var options metav1.DeleteOptions
+	if r.GetUid() != "" {
+		uid := types.UID(r.GetUid())
+		options.Preconditions = &metav1.Preconditions{UID: &uid}
+	}
+	if err := who.dynamic.Resource(manifestWorks).Namespace(r.GetClusterName()).Delete(ctx, r.GetName(), options); err != nil {
+		return nil, kubernetesError(err, "deleting work %q of cluster %q", r.GetName(), r.GetClusterName())
+	}
+	return &adminv1.DeleteWorkResponse{}, nil
+}
+
+func workRef(u *unstructured.Unstructured) *adminv1.WorkRef {
+	return &adminv1.WorkRef{ClusterName: u.GetNamespace(), Name: u.GetName(), Uid: string(u.GetUID())}
+}
+
+func workMessage(u *unstructured.Unstructured) (*adminv1.Work, error) {
+	raw, err := u.MarshalJSON()
+	if err != nil {
+		return nil, fail(codes.Internal, reason.Internal, "encoding work %q: %v", u.GetName(), err)
+	}
+	return &adminv1.Work{Ref: workRef(u), WorkJson: string(raw)}, nil
+}
+
+// deliveredDigest is empty for an object that was not stored (a dry run has no
+// UID to be delivered under).
+func deliveredDigest(raw []byte) string {
+	scanned, err := wire.Scan(raw)
+	if err != nil {
+		return ""
+	}
+	return hexDigest(scanned.Digest)
+}
