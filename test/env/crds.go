@@ -4,12 +4,11 @@
 package env
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"path"
 	"time"
 
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
@@ -20,13 +19,13 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// InstallCRDs creates the CustomResourceDefinitions found in the *.yaml files of
-// the trees, or replaces them, and returns when all are Established. Documents
-// of other kinds are skipped.
-func InstallCRDs(ctx context.Context, config *rest.Config, trees ...fs.FS) error {
+// InstallCRDs creates the CustomResourceDefinitions found in the YAML texts, or
+// replaces them, and returns when all are Established. A text may hold several
+// documents; those of other kinds are skipped.
+func InstallCRDs(ctx context.Context, config *rest.Config, texts ...[]byte) error {
 	var crds []*apiextensionsv1.CustomResourceDefinition
-	for _, tree := range trees {
-		found, err := readCRDs(tree)
+	for _, text := range texts {
+		found, err := readCRDs(text)
 		if err != nil {
 			return err
 		}
@@ -66,35 +65,21 @@ func InstallCRDs(ctx context.Context, config *rest.Config, trees ...fs.FS) error
 	return nil
 }
 
-func readCRDs(tree fs.FS) ([]*apiextensionsv1.CustomResourceDefinition, error) {
+func readCRDs(text []byte) ([]*apiextensionsv1.CustomResourceDefinition, error) {
 	var crds []*apiextensionsv1.CustomResourceDefinition
-	err := fs.WalkDir(tree, ".", func(name string, entry fs.DirEntry, err error) error {
-		if err != nil || entry.IsDir() || path.Ext(name) != ".yaml" {
-			return err
+	for documents := yaml.NewYAMLOrJSONDecoder(bytes.NewReader(text), 4096); ; {
+		crd := &apiextensionsv1.CustomResourceDefinition{}
+		err := documents.Decode(crd)
+		if errors.Is(err, io.EOF) {
+			return crds, nil
 		}
-		file, err := tree.Open(name)
 		if err != nil {
-			return err
+			return nil, fmt.Errorf("reading CRDs: %w in the text that begins with %.80q", err, text)
 		}
-		defer file.Close()
-		for documents := yaml.NewYAMLOrJSONDecoder(file, 4096); ; {
-			crd := &apiextensionsv1.CustomResourceDefinition{}
-			err := documents.Decode(crd)
-			if errors.Is(err, io.EOF) {
-				return nil
-			}
-			if err != nil {
-				return fmt.Errorf("%s: %w", name, err)
-			}
-			if crd.Kind == "CustomResourceDefinition" {
-				crds = append(crds, crd)
-			}
+		if crd.Kind == "CustomResourceDefinition" {
+			crds = append(crds, crd)
 		}
-	})
-	if err != nil {
-		return nil, fmt.Errorf("reading CRDs: %w", err)
 	}
-	return crds, nil
 }
 
 func isEstablished(crd *apiextensionsv1.CustomResourceDefinition) bool {

@@ -6,7 +6,6 @@ package env
 import (
 	"context"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -50,9 +49,9 @@ type Options struct {
 	APIServerFlags []string
 	// NoAudit turns the audit log off (see Plane.AuditEvents).
 	NoAudit bool
-	// CRDs are installed from the *.yaml files of each tree; Start waits until
-	// they are Established. Documents of other kinds are skipped.
-	CRDs []fs.FS
+	// CRDs are YAML texts, such as deploy.HubCRDs(); Start waits until they are
+	// Established. Documents of other kinds are skipped.
+	CRDs [][]byte
 }
 
 // Plane is a running Kubernetes control plane on loopback. Its methods may be

@@ -5,12 +5,10 @@ package env
 
 import (
 	"context"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"testing/fstest"
 
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
@@ -29,12 +27,11 @@ func TestMain(m *testing.M) {
 	if os.Getenv(orphanVariable) != "" {
 		os.Exit(orphanMain())
 	}
-	Main(m, Options{Name: "shared", CRDs: []fs.FS{boatCRD()}})
+	Main(m, Options{Name: "shared", CRDs: [][]byte{boatCRD()}})
 }
 
-func boatCRD() fs.FS {
-	return fstest.MapFS{
-		"boats.yaml": {Data: []byte(`# two documents, of which one is a CRD
+func boatCRD() []byte {
+	return []byte(`# two documents, of which one is a CRD
 apiVersion: v1
 kind: ConfigMap
 metadata: {name: not-a-crd}
@@ -52,9 +49,7 @@ spec:
     storage: true
     schema:
       openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}
-`)},
-		"README.md": {Data: []byte("not yaml")},
-	}
+`)
 }
 
 func clientOf(t *testing.T, config *rest.Config) kubernetes.Interface {
@@ -158,8 +153,7 @@ func TestPlane_CRDs(t *testing.T) {
 	require.NoError(t, err, "served as soon as Start has returned")
 
 	require.NoError(t, InstallCRDs(t.Context(), plane.RESTConfig(), boatCRD()), "installing again replaces")
-	broken := fstest.MapFS{"broken.yaml": {Data: []byte("\tnot: yaml")}}
-	require.ErrorContains(t, InstallCRDs(t.Context(), plane.RESTConfig(), broken), "broken.yaml")
+	require.ErrorContains(t, InstallCRDs(t.Context(), plane.RESTConfig(), []byte("\tnot: yaml")), "not: yaml")
 }
 
 func TestStart_reports_why_not(t *testing.T) {
