@@ -1,0 +1,116 @@
+// Copyright The Fairlead Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package inventory
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/metadata"
+
+	"fairlead.dev/fairlead/agent/work/apply"
+	"fairlead.dev/fairlead/agent/work/kinds"
+)
+
+// attempts is how often one object is read and written again when somebody else wrote in between.
+const attempts = 5
+
+// Mapper finds how a resource is served now, anew after Forget; the error wraps kinds.ErrUnknown if it is not.
+type Mapper interface {
+	ForResource(ctx context.Context, resource schema.GroupVersionResource) (kinds.Mapping, error)
+	Forget()
+}
+
+// Remover takes objects off the spoke. Its methods may be called concurrently.
+type Remover struct {
+	client metadata.Interface
+	mapper Mapper
+}
+
+// NewRemover returns a remover that reads and writes through client.
+func NewRemover(client metadata.Interface, mapper Mapper) *Remover {
+	return &Remover{client: client, mapper: mapper}
+}
+
+// Disown makes owner, the UID of an AppliedManifestWork, own the object no more. The object is deleted if it has no other
+// AppliedManifestWork as owner and keep is false; an object that owner does not own is left alone. left reports whether it is
+// still to be waited for: it has finalizers, or the error stood in the way.
+//
+// The deletion names the UID and the resourceVersion that were read, so it hits neither an object that was made anew nor one
+// that another work has just taken over. Dependents are left to the spoke's garbage collector, which need not be there.
+func (r *Remover) Disown(ctx context.Context, entry Resource, owner types.UID, keep bool) (left bool, err error) {
+	mapping, err := r.mapper.ForResource(ctx, GVR(entry))
+	if errors.Is(err, kinds.ErrUnknown) {
+		return false, nil // with its kind, the object went
+	}
+	if err != nil {
+		return true, err
+	}
+	var object metadata.ResourceInterface = r.client.Resource(mapping.Resource)
+	if entry.Namespace != "" {
+		object = r.client.Resource(mapping.Resource).Namespace(entry.Namespace)
+	}
+	for range attempts {
+		left, err = disown(ctx, object, entry.Name, owner, keep)
+		if !apierrors.IsConflict(err) {
+			break
+		}
+	}
+	if kinds.IsUnserved(err) {
+		r.mapper.Forget() // the next attempt learns whether the kind or only this version of it went
+	}
+	if err != nil {
+		return true, fmt.Errorf("removing %s %s: %w", mapping.Resource.GroupResource(), namespaced(entry), err)
+	}
+	return left, nil
+}
+
+// disown reads the object and does what it finds to do, once.
+func disown(ctx context.Context, object metadata.ResourceInterface, name string, owner types.UID, keep bool) (bool, error) {
+	live, err := object.Get(ctx, name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) && !kinds.IsUnserved(err) {
+		return false, nil
+	}
+	if err != nil || !apply.Owns(owner, live) {
+		return err != nil, err
+	}
+	if keep || apply.OtherWorks(owner, live) {
+		return false, release(ctx, object, live, owner)
+	}
+	if live.DeletionTimestamp != nil {
+		return true, nil
+	}
+	background := metav1.DeletePropagationBackground
+	err = object.Delete(ctx, name, metav1.DeleteOptions{
+		Preconditions: &metav1.Preconditions{UID: &live.UID, ResourceVersion: &live.ResourceVersion}, PropagationPolicy: &background,
+	})
+	if err != nil {
+		return false, ignoreGone(err)
+	}
+	_, err = object.Get(ctx, name, metav1.GetOptions{})
+	return !apierrors.IsNotFound(err), nil
+}
+
+// release takes the owner reference off.
+func release(ctx context.Context, object metadata.ResourceInterface, live *metav1.PartialObjectMetadata, owner types.UID) error {
+	body, err := json.Marshal(apply.ReferencePatch(live, apply.WithoutOwner(owner, live)))
+	if err != nil {
+		return fmt.Errorf("encoding a patch: %w", err)
+	}
+	_, err = object.Patch(ctx, live.Name, types.MergePatchType, body, metav1.PatchOptions{FieldManager: apply.FieldManager})
+	return ignoreGone(err)
+}
+
+func namespaced(entry Resource) string {
+	if entry.Namespace == "" {
+		return entry.Name
+	}
+	return entry.Namespace + "/" + entry.Name
+}

@@ -1,0 +1,155 @@
+// Copyright The Fairlead Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package work
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	workv1 "open-cluster-management.io/api/work/v1"
+
+	"fairlead.dev/fairlead/agent/work/apply"
+	"fairlead.dev/fairlead/agent/work/condition"
+	"fairlead.dev/fairlead/agent/work/drift"
+	"fairlead.dev/fairlead/agent/work/inventory"
+	"fairlead.dev/fairlead/agent/work/kinds"
+)
+
+// item is one manifest on its way through a pass.
+type item struct {
+	manifest apply.Manifest
+	options  options
+	entry    inventory.Resource // how it is listed in the inventory; without a name if the manifest does not resolve
+	object   drift.Object
+	hash     [sha256.Size]byte
+	outcome  condition.Outcome
+	orphan   bool
+	// refused says that it is not to be attempted, for the reason in outcome.Failure; retry that trying again may help.
+	refused, retry bool
+}
+
+// resolved reports whether it is known which object on the spoke the manifest is about.
+func (i *item) resolved() bool { return i.entry.Name != "" }
+
+// recorded reports whether the object belongs into the inventory.
+func (i *item) recorded() bool {
+	return i.resolved() && i.options.Strategy.Type != workv1.UpdateStrategyTypeReadOnly
+}
+
+// attempted reports whether the manifest is to be applied.
+func (i *item) attempted() bool { return i.resolved() && !i.refused }
+
+// refuse keeps the manifest from being attempted; the first reason counts.
+func (i *item) refuse(why error) {
+	if i.outcome.Failure == nil {
+		i.refused, i.outcome.Failure = true, why
+	}
+}
+
+// plan reads the manifests of a work, in the order of its spec.
+func (c *Controller) plan(ctx context.Context, work *workv1.ManifestWork) []*item {
+	refusal := workRefusal(work)
+	items := make([]*item, 0, len(work.Spec.Workload.Manifests))
+	places := map[inventory.Key]int{}
+	for i, manifest := range work.Spec.Workload.Manifests {
+		planned := c.resolve(ctx, manifest.Raw)
+		planned.outcome.Meta.Ordinal = int32(i)
+		items = append(items, planned)
+		if refusal != nil {
+			planned.refuse(refusal)
+		}
+		if !planned.resolved() {
+			continue
+		}
+		key := inventory.KeyOf(planned.entry)
+		planned.options = optionsFor(work.Spec.ManifestConfigs, key)
+		planned.orphan = orphans(work.Spec.DeleteOption, key)
+		planned.hash = hashOf(manifest.Raw, planned)
+		planned.outcome.Rules = len(planned.options.Feedback) > 0
+		planned.outcome.More = unsupportedRules(planned.options.Conditions)
+		if first, taken := places[key]; taken {
+			planned.refuse(fmt.Errorf("manifest %d is the same resource", first))
+			continue
+		}
+		places[key] = i
+		if why := planned.options.refusal(); why != nil {
+			planned.refuse(why)
+		}
+	}
+	return items
+}
+
+// resolve decodes one manifest and finds the resource that serves its kind.
+func (c *Controller) resolve(ctx context.Context, raw []byte) *item {
+	planned := &item{}
+	manifest, err := apply.Decode(raw)
+	planned.manifest = manifest
+	if manifest.Object != nil {
+		planned.outcome.Meta = metaOf(manifest.Object)
+	}
+	if err != nil {
+		planned.refuse(err)
+		return planned
+	}
+	kind := manifest.Object.GroupVersionKind()
+	mapping, err := c.mapper.ForKind(ctx, kind)
+	if err != nil {
+		planned.refuse(err)
+		planned.retry = true
+		return planned
+	}
+	if !mapping.Namespaced {
+		manifest.Object.SetNamespace("")
+		planned.outcome.Meta.Namespace = ""
+	} else if manifest.Object.GetNamespace() == "" {
+		planned.refuse(fmt.Errorf("%s %q is namespaced, and the manifest has no metadata.namespace", kind.Kind, manifest.Object.GetName()))
+		return planned
+	}
+	planned.locate(mapping)
+	return planned
+}
+
+func (i *item) locate(mapping kinds.Mapping) {
+	obj := i.manifest.Object
+	i.outcome.Meta.Resource = mapping.Resource.Resource
+	i.object = drift.Object{Resource: mapping.Resource, Namespace: obj.GetNamespace(), Name: obj.GetName()}
+	i.entry = inventory.Resource{
+		ResourceIdentifier: workv1.ResourceIdentifier{
+			Group: mapping.Resource.Group, Resource: mapping.Resource.Resource, Namespace: obj.GetNamespace(), Name: obj.GetName(),
+		},
+		Version: mapping.Resource.Version,
+	}
+}
+
+func metaOf(obj *unstructured.Unstructured) workv1.ManifestResourceMeta {
+	kind := obj.GroupVersionKind()
+	return workv1.ManifestResourceMeta{
+		Group: kind.Group, Version: kind.Version, Kind: kind.Kind, Namespace: obj.GetNamespace(), Name: obj.GetName(),
+	}
+}
+
+// hashOf digests what decides about an object's content: its manifest, and how it is to be applied.
+func hashOf(raw []byte, i *item) [sha256.Size]byte {
+	how, err := json.Marshal(struct {
+		Options options
+		Orphan  bool
+	}{i.options, i.orphan})
+	if err != nil {
+		how = nil // plain data encodes
+	}
+	return sha256.Sum256(append(append(append([]byte{}, raw...), 0), how...))
+}
+
+// groupKinds returns the kinds of the items, for their order.
+func groupKinds(items []*item) []schema.GroupKind {
+	list := make([]schema.GroupKind, len(items))
+	for i, planned := range items {
+		list[i] = schema.GroupKind{Group: planned.outcome.Meta.Group, Kind: planned.outcome.Meta.Kind}
+	}
+	return list
+}

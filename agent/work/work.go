@@ -1,0 +1,260 @@
+// Copyright The Fairlead Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package work
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/discovery"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/metadata"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/util/flowcontrol"
+	"k8s.io/client-go/util/workqueue"
+	"k8s.io/utils/clock"
+	workv1 "open-cluster-management.io/api/work/v1"
+
+	"fairlead.dev/fairlead/agent/work/apply"
+	"fairlead.dev/fairlead/agent/work/drift"
+	"fairlead.dev/fairlead/agent/work/inventory"
+	"fairlead.dev/fairlead/agent/work/kinds"
+)
+
+// DeleteState says whether and how a work is to be deleted.
+type DeleteState int
+
+// The delete states. Held is a delete that somebody must release first: the work is kept as it is, drift corrected.
+const (
+	DeleteNone DeleteState = iota
+	DeleteRequested
+	DeleteOrphaned
+	DeleteHeld
+)
+
+// Desired is what the durable store says about one work.
+type Desired struct {
+	// Work is the work as it was received; it is never changed. For the delete of a work that the store never held, it has a
+	// name and a UID and nothing else.
+	Work *workv1.ManifestWork
+	// Digest is that of the delivered bytes. It is echoed in reports.
+	Digest []byte
+	Delete DeleteState
+	// HoldPrune keeps what the manifests do not name any more, listed in the inventory, until it is false.
+	HoldPrune bool
+}
+
+// Source is the durable store of works. Its methods are called concurrently and must not block for long.
+type Source interface {
+	// Get returns what is wanted of the work called name; false if the store does not hold it, whereupon nothing is done.
+	Get(name string) (Desired, bool)
+	// Names lists all works, also those to be deleted.
+	Names() []string
+}
+
+// Report is what came of one work.
+type Report struct {
+	Name, UID          string
+	ObservedGeneration int64
+	Digest             []byte
+	// Status must not be changed. It is nil if Finalized is true.
+	Status *workv1.ManifestWorkStatus
+	// Finalized says that nothing of the deleted work is left on the spoke.
+	Finalized bool
+}
+
+// Reporter takes reports; the latest of a name counts. Report is called concurrently and must not block.
+type Reporter interface {
+	Report(Report)
+}
+
+// Defaults of Config.
+const (
+	DefaultWorkers            = 10
+	DefaultStatusSyncInterval = 10 * time.Second
+	DefaultResync             = 5 * time.Minute
+	DefaultQPS                = 50
+	DefaultBurst              = 100
+)
+
+// debounce is how long changes of applied objects are gathered before a pass.
+const debounce = 50 * time.Millisecond
+
+// retryFrom and retryTo bound the backoff between passes that left something undone.
+const (
+	retryFrom = 250 * time.Millisecond
+	retryTo   = 30 * time.Second
+)
+
+// Config is what a Controller needs. REST, HubHash, Source and Reporter have no default.
+type Config struct {
+	// REST reaches the spoke's apiserver. It is copied; without QPS of its own it gets DefaultQPS and DefaultBurst.
+	REST *rest.Config
+	// HubHash is the first part of the names of AppliedManifestWorks. AgentID is written into them; empty is HubHash.
+	HubHash, AgentID string
+	Source           Source
+	Reporter         Reporter
+	// StatusSyncInterval is how often works are looked at that have objects which cannot be watched.
+	StatusSyncInterval time.Duration
+	// Resync is how often, give or take half, every object of a work is read again whatever the watches say.
+	Resync  time.Duration
+	Workers int
+	Logger  *slog.Logger
+	Clock   clock.PassiveClock
+}
+
+func (c *Config) complete() error {
+	for name, missing := range map[string]bool{
+		"REST": c.REST == nil, "HubHash": c.HubHash == "", "Source": c.Source == nil, "Reporter": c.Reporter == nil,
+	} {
+		if missing {
+			return fmt.Errorf("work: Config.%s must be set", name)
+		}
+	}
+	if c.AgentID == "" {
+		c.AgentID = c.HubHash
+	}
+	if c.StatusSyncInterval <= 0 {
+		c.StatusSyncInterval = DefaultStatusSyncInterval
+	}
+	if c.Resync <= 0 {
+		c.Resync = DefaultResync
+	}
+	if c.Workers <= 0 {
+		c.Workers = DefaultWorkers
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	if c.Clock == nil {
+		c.Clock = clock.RealClock{}
+	}
+	return nil
+}
+
+// Controller reconciles works. Enqueue and ResendAll may be called at any time, from any goroutine.
+type Controller struct {
+	cfg     Config
+	queue   workqueue.TypedRateLimitingInterface[string]
+	mapper  *kinds.Mapper
+	applier *apply.Applier
+	store   *inventory.Store
+	remover *inventory.Remover
+	watcher *drift.Watcher
+	// resends counts calls of ResendAll; a work whose memory knows of fewer is reported again.
+	resends atomic.Int64
+
+	mu       sync.Mutex
+	memories map[string]*memory
+}
+
+// New returns a controller that does nothing until Run is called.
+func New(cfg Config) (*Controller, error) {
+	if err := cfg.complete(); err != nil {
+		return nil, err
+	}
+	spoke := rest.CopyConfig(cfg.REST)
+	spoke.UserAgent = apply.FieldManager + "/fairlead"
+	if spoke.RateLimiter == nil {
+		if spoke.QPS == 0 {
+			spoke.QPS, spoke.Burst = DefaultQPS, DefaultBurst
+		}
+		spoke.RateLimiter = flowcontrol.NewTokenBucketRateLimiter(spoke.QPS, spoke.Burst) // one for all clients
+	}
+	objects, errObjects := dynamic.NewForConfig(spoke)
+	metas, errMetas := metadata.NewForConfig(spoke)
+	discoverer, errDiscoverer := discovery.NewDiscoveryClientForConfig(spoke)
+	if err := errors.Join(errObjects, errMetas, errDiscoverer); err != nil {
+		return nil, fmt.Errorf("making clients for the spoke's apiserver %s: %w", spoke.Host, err)
+	}
+	c := &Controller{
+		cfg:      cfg,
+		mapper:   kinds.NewMapper(discoverer),
+		applier:  apply.New(objects),
+		store:    inventory.NewStore(objects, cfg.HubHash, cfg.AgentID),
+		memories: map[string]*memory{},
+	}
+	c.queue = workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedItemExponentialFailureRateLimiter[string](retryFrom, retryTo))
+	c.remover = inventory.NewRemover(metas, c.mapper)
+	c.watcher = drift.New(drift.Config{Client: metas, Logger: cfg.Logger, Changed: func(name string) { c.queue.AddAfter(name, debounce) }})
+	return c, nil
+}
+
+// Enqueue asks for a pass over the work called name. It does not wait for it.
+func (c *Controller) Enqueue(name string) {
+	c.queue.Add(name)
+}
+
+// ResendAll makes every work be reported again, also where its status is what was reported last. It does not wait for it.
+func (c *Controller) ResendAll() {
+	c.resends.Add(1)
+	for _, name := range c.cfg.Source.Names() {
+		c.queue.Add(name)
+	}
+}
+
+// Run reconciles all works of the Source, and from then on those that are enqueued or whose objects change, until ctx ends. It
+// returns when all of its goroutines have, and can be called once.
+func (c *Controller) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return c.watcher.Run(ctx) })
+	group.Go(func() error {
+		<-ctx.Done()
+		c.queue.ShutDown()
+		return nil
+	})
+	for range c.cfg.Workers {
+		group.Go(func() error {
+			for c.next(ctx) {
+			}
+			return nil
+		})
+	}
+	for _, name := range c.cfg.Source.Names() {
+		c.queue.Add(name)
+	}
+	return group.Wait()
+}
+
+// next takes one work off the queue and makes a pass over it. It returns false when the queue is shut down.
+func (c *Controller) next(ctx context.Context) bool {
+	name, shutdown := c.queue.Get()
+	if shutdown {
+		return false
+	}
+	defer c.queue.Done(name)
+	after, err := c.guarded(ctx, name)
+	switch {
+	case ctx.Err() != nil:
+	case errors.Is(err, errAgain):
+		c.queue.AddRateLimited(name)
+	case err != nil:
+		c.cfg.Logger.WarnContext(ctx, "work is not settled yet", "work", name, "err", err)
+		c.queue.AddRateLimited(name)
+	case after > 0:
+		c.queue.Forget(name)
+		c.queue.AddAfter(name, wait.Jitter(after, 0.5))
+	default:
+		c.queue.Forget(name)
+	}
+	return true
+}
+
+// guarded turns a panic over one work into an error of that work.
+func (c *Controller) guarded(ctx context.Context, name string) (after time.Duration, err error) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			err = fmt.Errorf("panic: %v\n%s", cause, debug.Stack())
+		}
+	}()
+	return c.reconcile(ctx, name)
+}
