@@ -31,6 +31,9 @@ func runKwok() int {
 		os.Args = append(os.Args, "--config="+stages)
 	}
 
+	// The Kubernetes components register flags of theirs in the global set, which
+	// cobra adds to every root command; kwok has a --version of its own.
+	pflag.CommandLine = pflag.NewFlagSet("kwok", pflag.ContinueOnError)
 	flags := pflag.NewFlagSet("global", pflag.ContinueOnError)
 	flags.ParseErrorsAllowlist.UnknownFlags = true
 	flags.Usage = func() {}
