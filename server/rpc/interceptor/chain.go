@@ -1,0 +1,160 @@
+// Copyright The Fairlead Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package interceptor is what every call passes before a handler sees it:
+// recovery, a request id, a log line, metrics, a cap on its duration, limits,
+// the caller's identity and the method table, in that order. It also makes the
+// listeners' TLS. It is the only place where a verified certificate becomes an
+// identity.Scope. What comes in is bytes from anybody; what goes on is a context
+// with an authz.Caller, or an error.
+package interceptor
+
+import (
+	"context"
+	"crypto/x509"
+	"log/slog"
+	"time"
+
+	grpcprom "github.com/grpc-ecosystem/go-grpc-middleware/providers/prometheus"
+	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/recovery"
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/time/rate"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+
+	"fairlead.dev/fairlead/internal/identity"
+	"fairlead.dev/fairlead/server/rpc/authz"
+	"fairlead.dev/fairlead/server/rpc/rpcerr"
+)
+
+// requestIDHeader carries the hub's name for a call back to the caller.
+const requestIDHeader = "x-request-id"
+
+// Verified is what is known about an agent's certificate beyond itself.
+type Verified struct {
+	// UID is the ManagedCluster that the certificate is bound to.
+	UID string
+	// Enrollment names the ClusterEnrollment; empty where there is none.
+	Enrollment string
+}
+
+// VerifyFunc says whether an agent's certificate may be used now: the cluster
+// is known, accepted, of that UID, and the serial is one of its own. It is asked
+// at every call. Errors should be *rpcerr.Error.
+type VerifyFunc func(ctx context.Context, cert *x509.Certificate, agent identity.Agent) (Verified, error)
+
+// Config is what a listener's chain needs.
+type Config struct {
+	Listener authz.Listener
+	Table    authz.Table
+	// Verify checks agents; nil refuses them all.
+	Verify   VerifyFunc
+	Log      *slog.Logger
+	Registry prometheus.Registerer
+}
+
+// Chain is the interceptors of one listener. It is safe for concurrent use.
+type Chain struct {
+	cfg     Config
+	metrics *grpcprom.ServerMetrics
+	panics  prometheus.Counter
+	classes map[string]*rate.Limiter // rate classes that the hub limits as a whole
+}
+
+// New makes the chain of one listener.
+func New(cfg Config) *Chain {
+	c := &Chain{cfg: cfg, classes: map[string]*rate.Limiter{}}
+	c.metrics = register(cfg.Registry, grpcprom.NewServerMetrics(grpcprom.WithServerHandlingTimeHistogram()))
+	c.panics = register(cfg.Registry, prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "fairlead_hub_panics_total",
+		Help: "Handlers that panicked and were recovered. Expected value: 0.",
+	}))
+	for _, rule := range cfg.Table {
+		if rule.Rate.PerSecond > 0 && c.classes[rule.Rate.Name] == nil {
+			c.classes[rule.Rate.Name] = rate.NewLimiter(rate.Limit(rule.Rate.PerSecond), 2*rule.Rate.PerSecond)
+		}
+	}
+	return c
+}
+
+// ServerOptions are the chain as options of a grpc.Server.
+func (c *Chain) ServerOptions() []grpc.ServerOption {
+	recovered := recovery.WithRecoveryHandlerContext(c.recovered)
+	return []grpc.ServerOption{
+		grpc.ChainUnaryInterceptor(recovery.UnaryServerInterceptor(recovered), c.metrics.UnaryServerInterceptor(), c.unary),
+		grpc.ChainStreamInterceptor(recovery.StreamServerInterceptor(recovered), c.metrics.StreamServerInterceptor(), c.stream),
+	}
+}
+
+func (c *Chain) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	call := c.begin(ctx, info.FullMethod)
+	ctx, err := c.admit(ctx, call)
+	if err != nil {
+		return nil, c.end(ctx, call, err)
+	}
+	_ = grpc.SetHeader(ctx, metadata.Pairs(requestIDHeader, call.id)) // fails only after headers were sent
+	if longest := call.rule.Longest; longest > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, longest)
+		defer cancel()
+	}
+	call.admitted = true
+	resp, err := handler(ctx, req)
+	return resp, c.end(ctx, call, err)
+}
+
+func (c *Chain) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	call := c.begin(ss.Context(), info.FullMethod)
+	ctx, err := c.admit(ss.Context(), call)
+	if err != nil {
+		return c.end(ctx, call, err)
+	}
+	_ = ss.SetHeader(metadata.Pairs(requestIDHeader, call.id))
+	if longest := call.rule.Longest; longest > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, longest)
+		defer cancel()
+	}
+	call.admitted = true
+	return c.end(ctx, call, handler(srv, &streamWithContext{ServerStream: ss, ctx: ctx}))
+}
+
+// streamWithContext is a stream whose context has the caller in it.
+type streamWithContext struct {
+	grpc.ServerStream
+	ctx context.Context //nolint:containedctx // grpc's own way to give a stream a context
+}
+
+// Context implements grpc.ServerStream.
+func (s *streamWithContext) Context() context.Context { return s.ctx }
+
+// call is one call on its way through the chain.
+type call struct {
+	id       string
+	method   string
+	remote   string
+	caller   string // for the log; empty until it is known
+	begun    time.Time
+	rule     authz.Rule
+	admitted bool
+}
+
+// end turns whatever a handler returned into what is sent, and logs it once.
+func (c *Chain) end(ctx context.Context, call *call, err error) error {
+	if err == nil {
+		c.cfg.Log.DebugContext(ctx, "call", append(call.attrs(), "code", "OK")...)
+		return nil
+	}
+	sent := rpcerr.From(err)
+	attrs := append(call.attrs(), "code", sent.Code.String(), "reason", sent.Reason, "error", sent.Error())
+	c.cfg.Log.Log(ctx, levelOf(call, sent.Code), "call failed", attrs...)
+	return sent.GRPCStatus().Err()
+}
+
+func (c *call) attrs() []any {
+	attrs := []any{"request", c.id, "method", c.method, "remote", c.remote, "duration", time.Since(c.begun)}
+	if c.caller != "" {
+		attrs = append(attrs, "caller", c.caller)
+	}
+	return attrs
+}
