@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/metadata"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -18,6 +17,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"fairlead.dev/fairlead/internal/wire/reason"
+	"fairlead.dev/fairlead/server/rpc/authz"
 )
 
 var (
@@ -44,15 +44,15 @@ type caller struct {
 	dynamic dynamic.Interface
 }
 
-// of reads the bearer token from the request. The apiserver judges it; an
+// of takes the bearer token that the interceptors found. The apiserver judges it; an
 // empty one never gets that far.
 func (c *callers) of(ctx context.Context) (*caller, error) {
-	token, ok := strings.CutPrefix(first(metadata.ValueFromIncomingContext(ctx, "authorization")), "Bearer ")
-	if token = strings.TrimSpace(token); !ok || token == "" {
+	who := authz.CallerOf(ctx)
+	if who == nil || who.Token == "" {
 		return nil, fail(codes.Unauthenticated, reason.Unauthenticated, "no bearer token: send metadata «authorization: Bearer <token of a hub user>»")
 	}
 	config := rest.CopyConfig(c.base)
-	config.BearerToken = token
+	config.BearerToken = who.Token
 	kube, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		return nil, fail(codes.Internal, reason.Internal, "making a client for the caller: %v", err)
@@ -73,7 +73,7 @@ func (c *caller) allowed(ctx context.Context, access authorizationv1.ResourceAtt
 		return kubernetesError(err, "asking whether you may %s %s", access.Verb, resourceName(access))
 	}
 	if !answer.Status.Allowed {
-		return fail(codes.PermissionDenied, reason.PermissionDenied, "you may not %s %s: ask for a role with that verb (ClusterRoles fairlead-* exist for it)", access.Verb, resourceName(access))
+		return fail(codes.PermissionDenied, reason.PermissionDenied, "you may not %s %s: ask for a role with that verb, such as ClusterRole fairlead-admin", access.Verb, resourceName(access))
 	}
 	return nil
 }
@@ -119,11 +119,4 @@ func resourceName(a authorizationv1.ResourceAttributes) string {
 		name += " in namespace " + a.Namespace
 	}
 	return name
-}
-
-func first(values []string) string {
-	if len(values) == 0 {
-		return ""
-	}
-	return values[0]
 }

@@ -173,7 +173,7 @@ type facts struct {
 func (s *Service) facts(ctx context.Context) (facts, error) {
 	sessions, err := s.Sessions.List(ctx)
 	if err != nil {
-		return facts{}, failed(err)
+		return facts{}, err
 	}
 	enrollments, err := s.enrollments(ctx, "")
 	if err != nil {

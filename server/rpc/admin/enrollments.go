@@ -34,7 +34,7 @@ func (s enrollmentService) CreateJoinToken(ctx context.Context, r *adminv1.Creat
 		MaxUses: r.GetMaxUses(), SourceCIDRs: r.GetSourceCidrs(), AutoAccept: r.GetAutoAccept(), Endpoints: r.GetEndpoints(),
 	}, name)
 	if err != nil {
-		return nil, failed(err)
+		return nil, err
 	}
 	s.audit(ctx, "CreateJoinToken", name, "token", token.ID, "cluster", r.GetClusterName(), "pattern", r.GetNamePattern(), "autoAccept", r.GetAutoAccept(), "expires", token.Expires)
 	return &adminv1.CreateJoinTokenResponse{
@@ -50,7 +50,7 @@ func (s enrollmentService) ListJoinTokens(ctx context.Context, r *adminv1.ListJo
 	}
 	tokens, err := s.Tokens.List(ctx)
 	if err != nil {
-		return nil, failed(err)
+		return nil, err
 	}
 	page, next, err := paginate(tokens, r.GetPageSize(), r.GetPageToken(), func(t Token) string { return t.ID })
 	if err != nil {
@@ -73,7 +73,7 @@ func (s enrollmentService) RevokeJoinToken(ctx context.Context, r *adminv1.Revok
 		return nil, err
 	}
 	if err := s.Tokens.Revoke(ctx, r.GetTokenId()); err != nil {
-		return nil, failed(err)
+		return nil, err
 	}
 	s.audit(ctx, "RevokeJoinToken", name, "token", r.GetTokenId())
 	return &adminv1.RevokeJoinTokenResponse{}, nil
@@ -98,7 +98,7 @@ func (s enrollmentService) ListEnrollments(ctx context.Context, r *adminv1.ListE
 func (s *Service) enrollments(ctx context.Context, state string) ([]*adminv1.Enrollment, error) {
 	all, err := s.Enrollments.List(ctx)
 	if err != nil {
-		return nil, failed(err)
+		return nil, err
 	}
 	out := make([]*adminv1.Enrollment, 0, len(all))
 	for _, e := range all {
@@ -145,7 +145,7 @@ func (s enrollmentService) AcceptEnrollment(ctx context.Context, r *adminv1.Acce
 		return nil, err
 	}
 	if err := s.Enrollments.Accept(ctx, who.config, enrollment.GetEnrollmentId(), code, name); err != nil {
-		return nil, failed(err)
+		return nil, err
 	}
 	s.audit(ctx, "AcceptEnrollment", name, "enrollment", enrollment.GetEnrollmentId(), "cluster", enrollment.GetClusterName(), "before", enrollment.GetState())
 	after, err := s.find(ctx, enrollment.GetEnrollmentId(), "", "")
@@ -198,7 +198,7 @@ func (s enrollmentService) DenyEnrollment(ctx context.Context, r *adminv1.DenyEn
 		return nil, err
 	}
 	if err := s.Enrollments.Deny(ctx, who.config, enrollment.GetEnrollmentId(), r.GetReason(), name); err != nil {
-		return nil, failed(err)
+		return nil, err
 	}
 	s.audit(ctx, "DenyEnrollment", name, "enrollment", enrollment.GetEnrollmentId(), "cluster", enrollment.GetClusterName(), "before", enrollment.GetState(), "reason", r.GetReason())
 	return &adminv1.DenyEnrollmentResponse{}, nil

@@ -10,6 +10,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"fairlead.dev/fairlead/internal/wire/reason"
+	"fairlead.dev/fairlead/server/rpc/rpcerr"
 )
 
 // kubernetesError passes on what the apiserver said to the caller's own
@@ -36,9 +37,7 @@ func kubernetesError(err error, doing string, args ...any) error {
 	return fail(code, why, "%s: %v", doing, err)
 }
 
-// failed passes on an error of the rooms below; fail makes a new one.
-func failed(err error) error { return err }
-
+// fail makes an error for the caller; see rpcerr.New.
 func fail(code codes.Code, why, format string, args ...any) error {
-	return fmt.Errorf("%s %s: "+format, append([]any{code, why}, args...)...)
+	return rpcerr.New(code, why, format, args...)
 }

@@ -42,7 +42,7 @@ func (s workService) ReleaseHeldDeletes(ctx context.Context, r *adminv1.ReleaseH
 			continue
 		}
 		if err := s.Sessions.Release(ctx, r.GetClusterName(), batch.GetBatchId()); err != nil {
-			return nil, failed(err)
+			return nil, err
 		}
 		s.audit(ctx, "ReleaseHeldDeletes", name, "cluster", r.GetClusterName(), "batch", batch.GetBatchId(), "objects", batch.GetNames(), "reason", batch.GetReason())
 		return &adminv1.ReleaseHeldDeletesResponse{}, nil

@@ -29,7 +29,7 @@ func (s clusterService) ListSessions(ctx context.Context, r *adminv1.ListSession
 func (s *Service) sessionsOf(ctx context.Context, cluster string) ([]*adminv1.SessionInfo, error) {
 	all, err := s.Sessions.List(ctx)
 	if err != nil {
-		return nil, failed(err)
+		return nil, err
 	}
 	if cluster == "" {
 		return all, nil
@@ -83,7 +83,7 @@ func (s clusterService) KickSession(ctx context.Context, r *adminv1.KickSessionR
 			break
 		}
 		if err := s.Sessions.Kick(ctx, session.GetClusterName(), session.GetSessionId()); err != nil {
-			return nil, failed(err)
+			return nil, err
 		}
 		s.audit(ctx, "KickSession", name, "cluster", session.GetClusterName(), "session", session.GetSessionId(), "replica", session.GetHubReplica())
 		return &adminv1.KickSessionResponse{SessionId: session.GetSessionId(), HubReplica: session.GetHubReplica()}, nil

@@ -1,0 +1,50 @@
+// Copyright The Fairlead Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package house
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// Binaries are the built programs.
+type Binaries struct{ Hub, Agent, CLI string }
+
+// Build compiles hub, agent and CLI into dir. It needs the Go toolchain and the
+// source tree, which whoever runs a test has.
+func Build(ctx context.Context, dir string) (Binaries, error) {
+	const module = "fairlead.dev/fairlead"
+	cmd := exec.CommandContext(ctx, "go", "build", "-o", dir+string(filepath.Separator), module+"/cmd/hub", module+"/cmd/agent", module+"/cmd/fairlead")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return Binaries{}, fmt.Errorf("building hub, agent and CLI: %w\n%s", err, out)
+	}
+	return Binaries{Hub: filepath.Join(dir, "hub"), Agent: filepath.Join(dir, "agent"), CLI: filepath.Join(dir, "fairlead")}, nil
+}
+
+// FreeAddress is a loopback address that nobody listens on at the moment.
+func FreeAddress() (string, error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", fmt.Errorf("looking for a free port: %w", err)
+	}
+	return listener.Addr().String(), listener.Close()
+}
+
+// output runs a program to its end and returns its standard output; its error
+// has what it wrote to standard error.
+func output(ctx context.Context, environment []string, binary string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, binary, args...)
+	cmd.Env = environment
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		return stdout.String(), fmt.Errorf("%s %s: %w: %s", filepath.Base(binary), strings.Join(args, " "), err, strings.TrimSpace(stderr.String()))
+	}
+	return stdout.String(), nil
+}
