@@ -94,6 +94,10 @@ func (p *Printer[T]) List(items []T) error {
 		}
 		return p.encode(map[string]any{"items": objects})
 	}
+	if len(items) == 0 && p.form != Name {
+		_, err := fmt.Fprintln(p.out, "none")
+		return err
+	}
 	for _, item := range items {
 		if err := p.row(item); err != nil {
 			return err
