@@ -19,9 +19,11 @@ import (
 	"golang.org/x/oauth2"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/transport"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
 const (
@@ -65,6 +67,19 @@ func ServiceAccountConfig(cfg *rest.Config, namespace, name string) (*rest.Confi
 	out.RateLimiter = nil
 	out.Wrap(transport.ResettableTokenSourceWrapTransport(source))
 	return out, nil
+}
+
+// EnsureIdentity makes a ServiceAccount and its rights exist (docs, see
+// ApplyManifests; the namespace is made too) and returns a configuration that
+// acts as it. c and cfg must be of an identity that may grant those rights.
+func EnsureIdentity(ctx context.Context, cfg *rest.Config, c client.Client, account types.NamespacedName, docs [][]byte) (*rest.Config, error) {
+	if err := EnsureNamespace(ctx, c, account.Namespace); err != nil {
+		return nil, err
+	}
+	if err := ApplyManifests(ctx, c, account.Namespace, docs); err != nil {
+		return nil, err
+	}
+	return ServiceAccountConfig(cfg, account.Namespace, account.Name)
 }
 
 // tokenRequests asks the apiserver for a new token on every call of Token.

@@ -1,0 +1,267 @@
+// Copyright The Fairlead Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package enroll
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	clusterv1 "open-cluster-management.io/api/cluster/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"fairlead.dev/fairlead/internal/api/v1alpha1"
+	"fairlead.dev/fairlead/internal/identity"
+	"fairlead.dev/fairlead/internal/pki"
+	"fairlead.dev/fairlead/internal/wire/reason"
+)
+
+// Verified is an agent whose certificate is good right now.
+type Verified struct {
+	// Agent has hub-id and UID filled in, also when the certificate has no URI.
+	Agent identity.Agent
+	// Serial is the serial number in use, Enrollment the record that has it.
+	Serial     string
+	Enrollment string
+	NotAfter   time.Time
+}
+
+// ConditionCertificateCloned on a ManagedCluster says that a certificate was
+// shown whose serial number is neither the current nor the next one.
+const ConditionCertificateCloned = "CertificateCloned"
+
+const certificateFieldManager = "fairlead-certificates"
+
+// Authenticate holds a client certificate, whose chain TLS has verified, against
+// the record: not expired, of this hub, of the ManagedCluster that exists now
+// (UID), accepted, and with a serial number that is current or next. First use
+// of the next one makes it the current one; a serial that is neither is marked
+// on the ManagedCluster (CertificateCloned). Call it on every unary call and at
+// the start of a session; it costs no call to the apiserver unless it refuses or
+// promotes. Refusals are *Error.
+func (s *Service) Authenticate(ctx context.Context, cert *x509.Certificate) (Verified, error) {
+	id, enrollment, err := s.verify(ctx, cert)
+	if isReason(err, reason.SerialMismatch) {
+		s.markCloned(ctx, id.Cluster, metav1.ConditionTrue, "UnknownSerial",
+			fmt.Sprintf("a certificate with serial %s was shown, which is neither the current nor the next one of this cluster: an old copy of the agent, or a stolen key", pki.Serial(cert)))
+	}
+	if err != nil {
+		return Verified{}, err
+	}
+	if err := s.promote(ctx, enrollment, pki.Serial(cert)); err != nil {
+		return Verified{}, err
+	}
+	return verified(id, enrollment, cert), nil
+}
+
+// Check is Authenticate without any write, for the check that a live session
+// gets once a minute: a session whose certificate has just been replaced is
+// ending, not cloned.
+func (s *Service) Check(ctx context.Context, cert *x509.Certificate) (Verified, error) {
+	id, enrollment, err := s.verify(ctx, cert)
+	if err != nil {
+		return Verified{}, err
+	}
+	return verified(id, enrollment, cert), nil
+}
+
+func verified(id identity.Agent, e *v1alpha1.ClusterEnrollment, cert *x509.Certificate) Verified {
+	id.HubID, id.UID = e.Spec.HubID, e.Spec.ManagedClusterUID
+	return Verified{Agent: id, Serial: pki.Serial(cert), Enrollment: e.Name, NotAfter: cert.NotAfter}
+}
+
+// verify does all of the check. Some refusals come with the enrollment that the
+// certificate belongs to.
+func (s *Service) verify(ctx context.Context, cert *x509.Certificate) (identity.Agent, *v1alpha1.ClusterEnrollment, error) {
+	id, err := s.parseCertificate(cert)
+	if err != nil {
+		return id, nil, err
+	}
+	enrollment, err := s.match(ctx, true, id, cert)
+	var refused *Error
+	if errors.As(err, &refused) { // the cache may be behind: no one is refused by it
+		enrollment, err = s.match(ctx, false, id, cert)
+	}
+	return id, enrollment, err
+}
+
+func (s *Service) parseCertificate(cert *x509.Certificate) (identity.Agent, error) {
+	id, err := identity.ParseCertificate(cert)
+	if err != nil {
+		return id, refuse(reason.CertificateError, "%v", err)
+	}
+	if id.HubID != "" && id.HubID != s.cfg.HubID {
+		return id, refuse(reason.CertificateError, "the certificate is of hub %q, and this is hub %q; enroll here with a join token of this hub", id.HubID, s.cfg.HubID)
+	}
+	now := s.cfg.Clock.Now()
+	if now.After(cert.NotAfter) || now.Before(cert.NotBefore) {
+		return id, refuse(reason.CertificateExpired, "the certificate is valid from %s to %s only; enroll again with a re-enroll token",
+			cert.NotBefore.Format(time.RFC3339), cert.NotAfter.Format(time.RFC3339))
+	}
+	return id, nil
+}
+
+// match finds the enrollment that the certificate belongs to, or says why it is
+// refused. It reads from the cache or from the apiserver and writes nothing.
+func (s *Service) match(ctx context.Context, cached bool, id identity.Agent, cert *x509.Certificate) (*v1alpha1.ClusterEnrollment, error) {
+	var reader client.Reader = s.cfg.Agents
+	if cached {
+		reader = s.watch.reader
+	}
+	enrollments, err := s.ofCluster(ctx, cached, id.Cluster)
+	if err != nil {
+		return nil, err
+	}
+	cluster := &clusterv1.ManagedCluster{}
+	err = reader.Get(ctx, client.ObjectKey{Name: id.Cluster}, cluster)
+	if apierrors.IsNotFound(err) {
+		return nil, gone(enrollments, id)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading ManagedCluster %q: %w", id.Cluster, err)
+	}
+	enrollment, err := pick(enrollments, id, cert)
+	if id.UID != "" && id.UID != string(cluster.UID) || enrollment != nil && enrollment.Spec.ManagedClusterUID != string(cluster.UID) {
+		return nil, refuse(reason.UIDMismatch, "the cluster that this certificate was issued to was removed, and another one is named %q now; enroll again with a new join token", id.Cluster)
+	}
+	if err != nil {
+		return enrollment, err
+	}
+	if cluster.DeletionTimestamp != nil {
+		return enrollment, refuse(reason.ClusterRemoved, "cluster %q was removed from the hub", id.Cluster)
+	}
+	if !cluster.Spec.HubAcceptsClient {
+		return enrollment, refuse(reason.NotAccepted, "the hub does not accept cluster %q at present; a hub admin decides that (hubAcceptsClient)", id.Cluster)
+	}
+	return enrollment, nil
+}
+
+// gone says why there is no ManagedCluster: removed on purpose, if that was
+// seen and recorded, else merely absent, which must never be taken for a removal.
+func gone(enrollments []v1alpha1.ClusterEnrollment, id identity.Agent) error {
+	for i := range enrollments {
+		if e := &enrollments[i]; e.Status.ClusterRemoved != nil && id.UID != "" && e.Spec.ManagedClusterUID == id.UID {
+			return refuse(reason.ClusterRemoved, "cluster %q was removed from the hub at %s", id.Cluster, e.Status.ClusterRemoved.Format(time.RFC3339))
+		}
+	}
+	return refuse(reason.UnknownCluster, "the hub knows no cluster named %q", id.Cluster)
+}
+
+// pick finds the enrollment whose current or next certificate is this one.
+func pick(enrollments []v1alpha1.ClusterEnrollment, id identity.Agent, cert *x509.Certificate) (*v1alpha1.ClusterEnrollment, error) {
+	serial, key := pki.Serial(cert), pki.KeySHA256(cert.RawSubjectPublicKeyInfo)
+	why := refuse(reason.SerialMismatch, "the certificate with serial %s is not in use any more: a newer one was issued to cluster %q; if this agent was restored from a copy, enroll it again with a re-enroll token", serial, id.Cluster)
+	for i := range enrollments {
+		e := &enrollments[i]
+		if e.Spec.AgentName != id.Name || id.UID != "" && e.Spec.ManagedClusterUID != id.UID {
+			continue
+		}
+		if slices.Contains(e.Status.RevokedSerials, serial) {
+			return e, refuse(reason.Revoked, "the certificate with serial %s of cluster %q was revoked", serial, id.Cluster)
+		}
+		found := e.CertificateBySerial(serial)
+		if found == nil || found.KeySHA256 != key {
+			continue
+		}
+		if e.Status.State == v1alpha1.StateRevoked {
+			return e, refuse(reason.Revoked, "the enrollment of cluster %q was revoked: %s", id.Cluster, e.Status.Message)
+		}
+		if e.Status.State.Final() {
+			return e, refuse(reason.EnrollmentEnded, "the enrollment of cluster %q has ended (%s); enroll again with a new join token", id.Cluster, e.Status.State)
+		}
+		return e, nil
+	}
+	return nil, why
+}
+
+// promote notes the first use of a certificate: what was next becomes current,
+// and what this enrollment replaces is revoked.
+func (s *Service) promote(ctx context.Context, e *v1alpha1.ClusterEnrollment, serial string) error {
+	if e.Status.State == v1alpha1.StateActive && (e.Status.Next == nil || e.Status.Next.Serial != serial) {
+		return nil
+	}
+	if e.Spec.ReplacesIssued && e.Status.State != v1alpha1.StateActive {
+		if err := s.revokeOthers(ctx, e); err != nil { // before the state changes, so that a crash repeats it
+			return err
+		}
+	}
+	_, err := s.updateStatus(ctx, e.Name, func(e *v1alpha1.ClusterEnrollment) (bool, error) {
+		if e.CertificateBySerial(serial) == nil || e.Status.State.Final() {
+			return false, refuse(reason.SerialMismatch, "the certificate with serial %s was replaced just now; connect again with the newest one", serial)
+		}
+		promoted := e.Status.Next != nil && e.Status.Next.Serial == serial
+		if promoted {
+			e.Status.Current, e.Status.Next = e.Status.Next, nil
+		}
+		if e.Status.State == v1alpha1.StateActive && !promoted {
+			return false, nil // another replica was first
+		}
+		e.SetState(v1alpha1.StateActive, "CertificateUsed", "the agent has connected with its certificate", s.now())
+		s.audit("enroll.active", identity.User(e.Spec.ClusterName, e.Spec.AgentName), e, "serial", serial)
+		return true, nil
+	})
+	return err
+}
+
+// revokeOthers ends the other enrollments of the same ManagedCluster.
+func (s *Service) revokeOthers(ctx context.Context, by *v1alpha1.ClusterEnrollment) error {
+	enrollments, err := s.ofCluster(ctx, false, by.Spec.ClusterName)
+	if err != nil {
+		return err
+	}
+	for i := range enrollments {
+		other := &enrollments[i]
+		if other.Name == by.Name || other.Spec.ManagedClusterUID != by.Spec.ManagedClusterUID || other.Status.State.Final() {
+			continue
+		}
+		_, err := s.updateStatus(ctx, other.Name, func(e *v1alpha1.ClusterEnrollment) (bool, error) {
+			if e.Status.State.Final() {
+				return false, nil
+			}
+			e.SetState(v1alpha1.StateRevoked, "Replaced", "the cluster enrolled again as "+by.Name, s.now())
+			s.audit("enroll.revoked", by.Name, e)
+			return true, nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	s.markCloned(ctx, by.Spec.ClusterName, metav1.ConditionFalse, "EnrolledAgain", "the cluster has enrolled again")
+	return nil
+}
+
+// markCloned sets the condition CertificateCloned on the ManagedCluster, best
+// effort: the refusal stands whether or not the mark could be written. False is
+// written only over an earlier True.
+func (s *Service) markCloned(ctx context.Context, name string, status metav1.ConditionStatus, why, message string) {
+	cluster := &clusterv1.ManagedCluster{}
+	if err := s.watch.reader.Get(ctx, client.ObjectKey{Name: name}, cluster); err != nil {
+		return
+	}
+	since := s.now()
+	i := slices.IndexFunc(cluster.Status.Conditions, func(c metav1.Condition) bool { return c.Type == ConditionCertificateCloned })
+	switch {
+	case i < 0 && status == metav1.ConditionFalse:
+		return
+	case i >= 0 && cluster.Status.Conditions[i].Status == status:
+		return // already said; each attempt must not cost a write
+	}
+	obj := &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": clusterv1.GroupVersion.String(), "kind": "ManagedCluster",
+		"metadata": map[string]any{"name": name, "uid": string(cluster.UID)},
+		"status": map[string]any{"conditions": []any{map[string]any{
+			"type": ConditionCertificateCloned, "status": string(status), "reason": why, "message": message,
+			"lastTransitionTime": since.UTC().Format(time.RFC3339),
+		}}},
+	}}
+	if err := s.cfg.Agents.Status().Apply(ctx, client.ApplyConfigurationFromUnstructured(obj), client.FieldOwner(certificateFieldManager), client.ForceOwnership); err != nil {
+		s.cfg.Log.Warn("condition CertificateCloned could not be set", "cluster", name, "error", err)
+	}
+}

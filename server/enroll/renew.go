@@ -1,0 +1,119 @@
+// Copyright The Fairlead Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package enroll
+
+import (
+	"context"
+	"crypto/x509"
+
+	"fairlead.dev/fairlead/internal/api/v1alpha1"
+	"fairlead.dev/fairlead/internal/identity"
+	"fairlead.dev/fairlead/internal/pki"
+	"fairlead.dev/fairlead/internal/wire/reason"
+)
+
+// Renew gets a certificate for a new key to an agent that shows a good one. It
+// records the key as the next one, makes the CSR that a controller approves and
+// signs for exactly that key, and waits for the certificate (at most 55 s; ask
+// again with the same key if it took longer). The certificate in use stays good
+// until the new one is used. A later Renew with another key replaces an unused
+// one, so at most two are valid at any time. Refusals are *Error.
+func (s *Service) Renew(ctx context.Context, cert *x509.Certificate, csrDER []byte) (Enrollment, error) {
+	verified, err := s.Authenticate(ctx, cert)
+	if err != nil {
+		return Enrollment{}, err
+	}
+	csr, requested, err := pki.ParseCSR(csrDER)
+	if err != nil {
+		return Enrollment{}, refuse(reason.InvalidCSR, "%v", err)
+	}
+	if requested.Cluster != verified.Agent.Cluster || requested.Name != verified.Agent.Name {
+		return Enrollment{}, refuse(reason.InvalidCSR, "the certificate request is for %q, and you are %q", requested.User(), verified.Agent.User())
+	}
+	if err := spend(s.renewals.of(verified.Agent.Cluster), s.cfg.Clock.Now()); err != nil {
+		return Enrollment{}, err
+	}
+	key := pki.KeySHA256(csr.RawSubjectPublicKeyInfo)
+	name := identity.EnrollmentName(verified.Agent.Cluster, identity.PairingCode(csr.RawSubjectPublicKeyInfo, verified.Agent.Cluster, s.cfg.HubID))
+	enrollment, err := s.recordNext(ctx, verified, key, name)
+	if err != nil {
+		return Enrollment{}, err
+	}
+	if certificateOf(enrollment, key) == nil {
+		if err := s.ensureCSR(ctx, name, enrollment, csr.Raw); err != nil {
+			return Enrollment{}, err
+		}
+	}
+	return s.awaitRenewal(ctx, enrollment, key)
+}
+
+// recordNext writes the key into the enrollment as the next one.
+func (s *Service) recordNext(ctx context.Context, verified Verified, key, csrName string) (*v1alpha1.ClusterEnrollment, error) {
+	return s.updateStatus(ctx, verified.Enrollment, func(e *v1alpha1.ClusterEnrollment) (bool, error) {
+		if e.Status.State.Final() || e.CertificateBySerial(verified.Serial) == nil {
+			return false, refuse(reason.SerialMismatch, "the certificate with serial %s was replaced or ended just now; connect again with the newest one", verified.Serial)
+		}
+		if e.Spec.KeySHA256 == key || e.Status.Current != nil && e.Status.Current.KeySHA256 == key {
+			return false, refuse(reason.InvalidCSR, "the certificate request has the key of a certificate in use; renewal needs a new key")
+		}
+		if e.Status.Next != nil && e.Status.Next.KeySHA256 == key {
+			return false, nil // the same request again
+		}
+		e.Status.Next = &v1alpha1.Certificate{KeySHA256: key, CSRName: csrName}
+		s.audit("certificate.renew", verified.Agent.User(), e, "serial", verified.Serial, "csr", csrName)
+		return true, nil
+	})
+}
+
+func (s *Service) awaitRenewal(ctx context.Context, e *v1alpha1.ClusterEnrollment, key string) (Enrollment, error) {
+	ctx, cancel := context.WithTimeout(ctx, maxPoll)
+	defer cancel()
+	last, err := s.watch.wait(ctx, e.Name, func(e *v1alpha1.ClusterEnrollment) bool {
+		// The cache may not show our own write yet: another key in next is no answer.
+		return e.Status.State.Final() || certificateOf(e, key) != nil
+	})
+	if err != nil && ctx.Err() == nil {
+		return Enrollment{}, err
+	}
+	if last != nil && last.Status.State.Final() {
+		return Enrollment{}, refuse(reason.EnrollmentEnded, "the enrollment of cluster %q has ended (%s)", e.Spec.ClusterName, last.Status.State)
+	}
+	if last == nil || certificateOf(last, key) == nil {
+		return Enrollment{}, &Error{
+			Reason: reason.HubOverloaded, RetryAfter: pollAfter,
+			Message: "the certificate was not signed in time; ask again with the same key, and keep using the one you have",
+		}
+	}
+	s.audit("certificate.renewed", identity.User(e.Spec.ClusterName, e.Spec.AgentName), last, "serial", certificateOf(last, key).Serial)
+	return s.answer(last, certificateOf(last, key)), nil
+}
+
+// Detach ends the enrollment that the certificate belongs to, on the spoke's own
+// wish. Nobody on the hub is asked, and repeating it does no harm.
+func (s *Service) Detach(ctx context.Context, cert *x509.Certificate, why string) error {
+	id, enrollment, err := s.verify(ctx, cert)
+	switch {
+	case isReason(err, reason.EnrollmentEnded):
+		return nil
+	case enrollment != nil && isReason(err, reason.NotAccepted): // leaving needs no acceptance
+	case err != nil:
+		return err
+	}
+	_, err = s.updateStatus(ctx, enrollment.Name, func(e *v1alpha1.ClusterEnrollment) (bool, error) {
+		if e.Status.State.Final() {
+			return false, nil
+		}
+		e.SetState(v1alpha1.StateDetached, "DetachedBySpoke", truncate(why, maxFactLength), s.now())
+		s.audit("enroll.detached", id.User(), e, "why", truncate(why, maxFactLength))
+		return true, nil
+	})
+	return err
+}
+
+func truncate(text string, n int) string {
+	if len(text) > n {
+		return text[:n]
+	}
+	return text
+}
