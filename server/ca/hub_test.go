@@ -109,7 +109,7 @@ func TestClusterEnrollmentWithoutHubIDIsRefused(t *testing.T) {
 		ObjectMeta: metav1.ObjectMeta{Name: "spoke-1-abcd-efgh-ijkl"},
 		Spec: v1alpha1.ClusterEnrollmentSpec{
 			ClusterName: "spoke-1", HubID: "hub-former", ManagedClusterUID: "u", AgentName: "a",
-			KeySHA256: strings.Repeat("ab", 32), PublicKey: []byte{1}, PairingCode: "ABCD-EFGH-IJKL", CSRName: "spoke-1-abcd-efgh-ijkl",
+			KeySHA256: strings.Repeat("ab", 32), PublicKey: "AA==", PairingCode: "ABCD-EFGH-IJKL", CSRName: "spoke-1-abcd-efgh-ijkl",
 		},
 	}
 	require.NoError(t, c.Create(t.Context(), enrollment))

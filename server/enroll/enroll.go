@@ -8,7 +8,9 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
+	"unicode"
 
 	certificatesv1 "k8s.io/api/certificates/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -76,8 +78,8 @@ func (s *Service) parse(req Request) (*asked, error) {
 		return nil, refuse(reason.InvalidName, "%v; choose another cluster name", err)
 	}
 	for what, fact := range map[string]string{"cluster fingerprint": req.Fingerprint, "agent id": req.AgentID, "agent version": req.AgentVersion} {
-		if len(fact) > maxFactLength {
-			return nil, refuse(reason.InvalidArgument, "the %s has %d characters, at most %d are accepted", what, len(fact), maxFactLength)
+		if len(fact) > maxFactLength || strings.ContainsFunc(fact, func(r rune) bool { return !unicode.IsPrint(r) }) {
+			return nil, refuse(reason.InvalidArgument, "the %s must be at most %d printable characters", what, maxFactLength)
 		}
 	}
 	csr, agent, err := pki.ParseCSR(req.CSR)
@@ -229,8 +231,6 @@ func (s *Service) newEnrollment(ask *asked, token Token, cluster *clusterv1.Mana
 			HubID:              s.cfg.HubID,
 			ManagedClusterUID:  string(cluster.UID),
 			AgentName:          ask.agent.Name,
-			KeySHA256:          ask.keySHA256,
-			PublicKey:          ask.csr.RawSubjectPublicKeyInfo,
 			PairingCode:        ask.code,
 			CSRName:            ask.name,
 			ClusterFingerprint: ask.Fingerprint,
@@ -242,6 +242,7 @@ func (s *Service) newEnrollment(ask *asked, token Token, cluster *clusterv1.Mana
 			MadeManagedCluster: cluster.Annotations[v1alpha1.AnnotationMadeBy] == ask.name,
 		},
 	}
+	enrollment.Spec.SetPublicKey(ask.csr.RawSubjectPublicKeyInfo)
 	if token.Policy.AutoAccept {
 		enrollment.Spec.AutoAccept = &v1alpha1.AutoAccept{By: token.CreatedBy}
 	}

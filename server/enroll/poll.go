@@ -5,6 +5,7 @@ package enroll
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"time"
 
@@ -37,7 +38,11 @@ func (s *Service) Get(ctx context.Context, id string, challenge, proof []byte, w
 	if err != nil {
 		return Enrollment{}, err
 	}
-	if err := pki.VerifyProof(enrollment.Spec.PublicKey, id, challenge, proof); err != nil {
+	key, err := enrollment.Spec.PublicKeyDER()
+	if err != nil {
+		return Enrollment{}, fmt.Errorf("the public key in ClusterEnrollment %q: %w", id, err)
+	}
+	if err := pki.VerifyProof(key, id, challenge, proof); err != nil {
 		return Enrollment{}, &Error{Reason: reason.InvalidProof, Message: "the proof does not match the key that enrolled", Err: err}
 	}
 	ctx, done := s.onlyPoll(ctx, id, min(wait, maxPoll))

@@ -4,6 +4,10 @@
 package v1alpha1
 
 import (
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -84,10 +88,12 @@ type ClusterEnrollmentSpec struct {
 	// +kubebuilder:validation:Pattern=`^[0-9a-f]{64}$`
 	KeySHA256 string `json:"keySHA256"`
 
-	// publicKey is that key itself (DER SubjectPublicKeyInfo): an agent proves
-	// with it that it made the request, also when the CSR is long gone.
+	// publicKey is that key itself, the DER SubjectPublicKeyInfo in base64: an
+	// agent proves with it that it made the request, also when the CSR is long
+	// gone. (A string, since the apiserver's rules cannot compare all byte fields.)
 	// +required
-	PublicKey []byte `json:"publicKey"`
+	// +kubebuilder:validation:Pattern=`^[A-Za-z0-9+/]+=*$`
+	PublicKey string `json:"publicKey"`
 
 	// pairingCode is shown on both sides; a person compares it before accepting.
 	// +required
@@ -270,6 +276,17 @@ func (s EnrollmentState) Final() bool {
 		return false
 	}
 	return false
+}
+
+// PublicKeyDER returns the DER SubjectPublicKeyInfo of the key that enrolled.
+func (s *ClusterEnrollmentSpec) PublicKeyDER() ([]byte, error) {
+	return base64.StdEncoding.DecodeString(s.PublicKey)
+}
+
+// SetPublicKey records a key (DER SubjectPublicKeyInfo) and its hash.
+func (s *ClusterEnrollmentSpec) SetPublicKey(spki []byte) {
+	sum := sha256.Sum256(spki)
+	s.PublicKey, s.KeySHA256 = base64.StdEncoding.EncodeToString(spki), hex.EncodeToString(sum[:])
 }
 
 // EverIssued says whether a certificate was ever issued to this enrollment.
