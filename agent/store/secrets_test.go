@@ -23,9 +23,9 @@ func secretsIn(t *testing.T, namespace string) corev1client.SecretInterface {
 	cfg.QPS = -1
 	client, err := kubernetes.NewForConfig(cfg)
 	require.NoError(t, err)
-	_, err = client.CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}, metav1.CreateOptions{})
+	made, err := client.CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: namespace + "-"}}, metav1.CreateOptions{})
 	require.NoError(t, err)
-	return client.CoreV1().Secrets(namespace)
+	return client.CoreV1().Secrets(made.Name)
 }
 
 func list(t *testing.T, client corev1client.SecretInterface, part string) []corev1.Secret {

