@@ -9,7 +9,10 @@ import (
 	"sync"
 	"time"
 
+	certificatesv1 "k8s.io/api/certificates/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"fairlead.dev/fairlead/server/enroll"
 )
 
 const (
@@ -56,3 +59,9 @@ func (d *dyingClient) Update(ctx context.Context, obj client.Object, opts ...cli
 	}
 	return d.Client.Update(ctx, obj, opts...)
 }
+
+func newCSR() *certificatesv1.CertificateSigningRequest {
+	return &certificatesv1.CertificateSigningRequest{}
+}
+
+func enrollIs(err error, why string) bool { return errors.Is(err, &enroll.Error{Reason: why}) }

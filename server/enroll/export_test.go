@@ -9,3 +9,10 @@ import "net/netip"
 func (s *Service) Limited(source netip.Addr) float64 {
 	return s.limits.source.of(sourceKey(source)).TokensAt(s.cfg.Clock.Now())
 }
+
+// OpenPolls is how many long polls are open.
+func (s *Service) OpenPolls() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.polls)
+}
