@@ -51,13 +51,16 @@ func (i *item) refuse(why error) {
 	}
 }
 
-// plan reads the manifests of a work, in the order of its spec.
-func (c *Controller) plan(ctx context.Context, work *workv1.ManifestWork) []*item {
+// plan reads the manifests of a work, in the order of its spec. It returns an error only if the apiserver cannot be reached.
+func (c *Controller) plan(ctx context.Context, work *workv1.ManifestWork) ([]*item, error) {
 	refusal := workRefusal(work)
 	items := make([]*item, 0, len(work.Spec.Workload.Manifests))
 	places := map[inventory.Key]int{}
 	for i, manifest := range work.Spec.Workload.Manifests {
-		planned := c.resolve(ctx, manifest.Raw)
+		planned, err := c.resolve(ctx, manifest.Raw)
+		if err != nil {
+			return nil, err
+		}
 		planned.outcome.Meta.Ordinal = int32(i)
 		items = append(items, planned)
 		if refusal != nil {
@@ -81,11 +84,11 @@ func (c *Controller) plan(ctx context.Context, work *workv1.ManifestWork) []*ite
 			planned.refuse(why)
 		}
 	}
-	return items
+	return items, nil
 }
 
 // resolve decodes one manifest and finds the resource that serves its kind.
-func (c *Controller) resolve(ctx context.Context, raw []byte) *item {
+func (c *Controller) resolve(ctx context.Context, raw []byte) (*item, error) {
 	planned := &item{}
 	manifest, err := apply.Decode(raw)
 	planned.manifest = manifest
@@ -94,24 +97,27 @@ func (c *Controller) resolve(ctx context.Context, raw []byte) *item {
 	}
 	if err != nil {
 		planned.refuse(err)
-		return planned
+		return planned, nil
 	}
 	kind := manifest.Object.GroupVersionKind()
 	mapping, err := c.mapper.ForKind(ctx, kind)
+	if isUnreachable(err) {
+		return nil, err
+	}
 	if err != nil {
 		planned.refuse(err)
 		planned.retry = true
-		return planned
+		return planned, nil
 	}
 	if !mapping.Namespaced {
 		manifest.Object.SetNamespace("")
 		planned.outcome.Meta.Namespace = ""
 	} else if manifest.Object.GetNamespace() == "" {
 		planned.refuse(fmt.Errorf("%s %q is namespaced, and the manifest has no metadata.namespace", kind.Kind, manifest.Object.GetName()))
-		return planned
+		return planned, nil
 	}
 	planned.locate(mapping)
-	return planned
+	return planned, nil
 }
 
 func (i *item) locate(mapping kinds.Mapping) {

@@ -51,10 +51,11 @@ type remembered struct {
 	version string
 	settled string
 	uid     string
-	// good says that the object was as it should be; outcome is what was found then.
-	good        bool
-	outcome     condition.Outcome
-	corrections *rate.Limiter
+	// applied says that the manifest was applied at least once, good that the object was as it should be when last looked at;
+	// outcome is what was found then.
+	applied, good bool
+	outcome       condition.Outcome
+	corrections   *rate.Limiter
 }
 
 func (c *Controller) memory(name string) *memory {
@@ -96,7 +97,11 @@ func (c *Controller) reconcile(ctx context.Context, name string) (time.Duration,
 	if desired.Delete == DeleteRequested || desired.Delete == DeleteOrphaned {
 		return 0, c.finalize(ctx, desired)
 	}
-	p := &pass{desired: desired, memory: c.memory(name), items: c.plan(ctx, desired.Work)}
+	items, err := c.plan(ctx, desired.Work)
+	if err != nil {
+		return 0, err
+	}
+	p := &pass{desired: desired, memory: c.memory(name), items: items}
 	p.full = c.cfg.Clock.Since(p.memory.full) >= c.cfg.Resync/2
 	if workRefusal(desired.Work) == nil {
 		if err := c.converge(ctx, p); err != nil {
@@ -251,7 +256,7 @@ func (c *Controller) request(p *pass, planned *item, known *remembered) apply.Re
 		Orphan:   planned.orphan,
 		Settled:  known.settled,
 	}
-	if known.good {
+	if known.applied {
 		request.Correct = func() bool { return known.corrections.AllowN(c.cfg.Clock.Now(), 1) }
 	}
 	return request
@@ -274,6 +279,7 @@ func (i *item) takeDown(result apply.Result, err error) {
 
 func (r *remembered) remember(i *item, result apply.Result, err error) {
 	r.good = err == nil && result.Action != apply.Held
+	r.applied = r.applied || r.good
 	r.version, r.uid = versionOf(result.Live), i.entry.UID
 	if result.Live != nil {
 		r.settled = result.Settled

@@ -97,7 +97,8 @@ const (
 
 // Config is what a Controller needs. REST, HubHash, Source and Reporter have no default.
 type Config struct {
-	// REST reaches the spoke's apiserver. It is copied; without QPS of its own it gets DefaultQPS and DefaultBurst.
+	// REST reaches the spoke's apiserver. It is copied; without QPS of its own it gets DefaultQPS and DefaultBurst, a negative
+	// QPS is no limit.
 	REST *rest.Config
 	// HubHash is the first part of the names of AppliedManifestWorks. AgentID is written into them; empty is HubHash.
 	HubHash, AgentID string
@@ -164,10 +165,10 @@ func New(cfg Config) (*Controller, error) {
 	}
 	spoke := rest.CopyConfig(cfg.REST)
 	spoke.UserAgent = apply.FieldManager + "/fairlead"
-	if spoke.RateLimiter == nil {
-		if spoke.QPS == 0 {
-			spoke.QPS, spoke.Burst = DefaultQPS, DefaultBurst
-		}
+	if spoke.QPS == 0 {
+		spoke.QPS, spoke.Burst = DefaultQPS, DefaultBurst
+	}
+	if spoke.RateLimiter == nil && spoke.QPS > 0 {
 		spoke.RateLimiter = flowcontrol.NewTokenBucketRateLimiter(spoke.QPS, spoke.Burst) // one for all clients
 	}
 	objects, errObjects := dynamic.NewForConfig(spoke)

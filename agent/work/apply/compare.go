@@ -110,18 +110,24 @@ func listDiffers(want, live []any, owned *fieldpath.Set, path string) string {
 		}
 		return ""
 	}
+	return keyedDiffers(want, live, owned, keyed, path)
+}
+
+// keyedDiffers compares lists that are merged by key: each wanted item must be in live, and in the same order.
+func keyedDiffers(want, live []any, owned *fieldpath.Set, keyed []fieldpath.PathElement, path string) string {
 	last := -1
+	elements := assign(want, keyed)
 	for i, w := range want {
-		element, ok := elementOf(w, keyed)
-		at := -1
-		if ok {
-			at = slices.IndexFunc(live, func(l any) bool { return hasKey(l, element) })
+		here := fmt.Sprintf("%s[%d]", path, i)
+		if elements[i].Key == nil {
+			return here
 		}
-		if at < 0 || at < last {
-			return fmt.Sprintf("%s[%d]", path, i)
+		at := itemOf(live, elements[i])
+		if at < last || at < 0 {
+			return here
 		}
 		last = at
-		if found := differs(w, live[at], child(owned, element), fmt.Sprintf("%s[%d]", path, i)); found != "" {
+		if found := differs(w, live[at], child(owned, elements[i]), here); found != "" {
 			return found
 		}
 	}
@@ -144,35 +150,69 @@ func listType(owned *fieldpath.Set) (keyed []fieldpath.PathElement, isSet bool) 
 	return keyed, isSet
 }
 
-// elementOf returns the owned element whose key item has.
-func elementOf(item any, keyed []fieldpath.PathElement) (fieldpath.PathElement, bool) {
-	for _, element := range keyed {
-		if hasKey(item, element) {
-			return element, true
+// assign finds for each item the owned element that is its own; an item without one gets an element without a key. Items that
+// have all key fields choose first, those that left one to be defaulted take what remains.
+func assign(items []any, keyed []fieldpath.PathElement) []fieldpath.PathElement {
+	chosen := make([]fieldpath.PathElement, len(items))
+	taken := make([]bool, len(keyed))
+	for _, wanted := range []fit{exact, partial} {
+		for i, item := range items {
+			at := slices.IndexFunc(keyed, func(element fieldpath.PathElement) bool { return fits(item, element) == wanted })
+			for at >= 0 && at < len(keyed) && (taken[at] || fits(item, keyed[at]) != wanted) {
+				at++
+			}
+			if chosen[i].Key == nil && at >= 0 && at < len(keyed) {
+				chosen[i], taken[at] = keyed[at], true
+			}
 		}
 	}
-	return fieldpath.PathElement{}, false
+	return chosen
 }
 
-// hasKey reports whether a list item is the one that element names. A key field that the item leaves out was defaulted by the
-// apiserver, so it fits, as long as one field is there.
-func hasKey(item any, element fieldpath.PathElement) bool {
+// itemOf returns the index of the list item that element names, -1 if there is none.
+func itemOf(items []any, element fieldpath.PathElement) int {
+	for _, wanted := range []fit{exact, partial} {
+		at := slices.IndexFunc(items, func(item any) bool { return fits(item, element) == wanted })
+		if at >= 0 {
+			return at
+		}
+	}
+	return -1
+}
+
+// fit says how well a list item fits a key.
+type fit int
+
+// The fits. An item fits partially if it has some of the key fields and none that differs: the others were defaulted.
+const (
+	none fit = iota
+	partial
+	exact
+)
+
+// fits compares a list item with the key of element.
+func fits(item any, element fieldpath.PathElement) fit {
 	fields, ok := item.(map[string]any)
 	if !ok || element.Key == nil {
-		return false
+		return none
 	}
-	found := false
+	found := 0
 	for _, key := range *element.Key {
 		got, ok := fields[key.Name]
-		if !ok {
-			continue
+		if ok && !sameScalar(got, key.Value.Unstructured()) {
+			return none
 		}
-		if !sameScalar(got, key.Value.Unstructured()) {
-			return false
+		if ok {
+			found++
 		}
-		found = true
 	}
-	return found
+	switch found {
+	case 0:
+		return none
+	case len(*element.Key):
+		return exact
+	}
+	return partial
 }
 
 // child returns what is owned below element, or nil.

@@ -82,7 +82,7 @@ func descend(object any, element fieldpath.PathElement) (any, bool) {
 	at := -1
 	switch {
 	case element.Key != nil:
-		at = slices.IndexFunc(items, func(item any) bool { return hasKey(item, element) })
+		at = itemOf(items, element)
 	case element.Value != nil:
 		want := (*element.Value).Unstructured()
 		at = slices.IndexFunc(items, func(item any) bool { return sameScalar(item, want) })

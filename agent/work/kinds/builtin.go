@@ -37,7 +37,30 @@ func Canonical(obj *unstructured.Unstructured) (*unstructured.Unstructured, erro
 	if err != nil {
 		return nil, fmt.Errorf("encoding %s %q: %w", kind.Kind, obj.GetName(), err)
 	}
+	withoutAdditions(content, obj.Object)
 	canonical := &unstructured.Unstructured{Object: content}
 	canonical.SetGroupVersionKind(kind)
 	return canonical, nil
+}
+
+// withoutAdditions takes out of canonical what original does not have: zero values that the Go type cannot leave out.
+func withoutAdditions(canonical, original any) {
+	switch c := canonical.(type) {
+	case map[string]any:
+		o, _ := original.(map[string]any)
+		for key, value := range c {
+			if written, ok := o[key]; ok {
+				withoutAdditions(value, written)
+			} else {
+				delete(c, key)
+			}
+		}
+	case []any:
+		o, ok := original.([]any)
+		for i := range c {
+			if ok && i < len(o) {
+				withoutAdditions(c[i], o[i])
+			}
+		}
+	}
 }
