@@ -4,6 +4,7 @@
 package kube_test
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -88,6 +89,7 @@ func TestT70_the_token_of_a_person_is_the_only_identity(t *testing.T) {
 	core := newClient(t, admin)
 	alice := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "alice", Namespace: "default"}}
 	require.NoError(t, core.Create(t.Context(), alice))
+	t.Cleanup(func() { require.NoError(t, core.Delete(context.WithoutCancel(t.Context()), alice)) })
 	token := &authenticationv1.TokenRequest{}
 	require.NoError(t, core.SubResource("token").Create(t.Context(), alice, token))
 

@@ -134,9 +134,8 @@ func (s *Service) match(ctx context.Context, cached bool, id identity.Agent, cer
 	if err != nil {
 		return enrollment, err
 	}
-	if cluster.DeletionTimestamp != nil {
-		return enrollment, refuse(reason.ClusterRemoved, "cluster %q was removed from the hub", id.Cluster)
-	}
+	// A cluster that is being deleted is served until it is gone: only its agent
+	// can finish the works in its namespace.
 	if !cluster.Spec.HubAcceptsClient {
 		return enrollment, refuse(reason.NotAccepted, "the hub does not accept cluster %q at present; a hub admin decides that (hubAcceptsClient)", id.Cluster)
 	}
@@ -170,10 +169,10 @@ func pick(enrollments []v1alpha1.ClusterEnrollment, id identity.Agent, cert *x50
 		if found == nil || found.KeySHA256 != key {
 			continue
 		}
-		if e.Status.State == v1alpha1.StateRevoked {
+		if e.Status.State == v1alpha1.StateRevoked && !suspended(e) {
 			return e, refuse(reason.Revoked, "the enrollment of cluster %q was revoked: %s", id.Cluster, e.Status.Message)
 		}
-		if e.Status.State.Final() {
+		if ended(e) {
 			return e, refuse(reason.EnrollmentEnded, "the enrollment of cluster %q has ended (%s); enroll again with a new join token", id.Cluster, e.Status.State)
 		}
 		return e, nil
@@ -184,30 +183,38 @@ func pick(enrollments []v1alpha1.ClusterEnrollment, id identity.Agent, cert *x50
 // promote notes the first use of a certificate: what was next becomes current,
 // and what this enrollment replaces is revoked.
 func (s *Service) promote(ctx context.Context, e *v1alpha1.ClusterEnrollment, serial string) error {
-	if e.Status.State == v1alpha1.StateActive && (e.Status.Next == nil || e.Status.Next.Serial != serial) {
+	first := e.Status.State == v1alpha1.StateIssued
+	if !first && (e.Status.Next == nil || e.Status.Next.Serial != serial) {
 		return nil
 	}
-	if e.Spec.ReplacesIssued && e.Status.State != v1alpha1.StateActive {
+	if e.Spec.ReplacesIssued && first {
 		if err := s.revokeOthers(ctx, e); err != nil { // before the state changes, so that a crash repeats it
 			return err
 		}
 	}
-	_, err := s.updateStatus(ctx, e.Name, func(e *v1alpha1.ClusterEnrollment) (bool, error) {
-		if e.CertificateBySerial(serial) == nil || e.Status.State.Final() {
+	now, wrote, err := s.updateStatus(ctx, e.Name, func(e *v1alpha1.ClusterEnrollment) (bool, error) {
+		if e.CertificateBySerial(serial) == nil || ended(e) {
 			return false, refuse(reason.SerialMismatch, "the certificate with serial %s was replaced just now; connect again with the newest one", serial)
 		}
-		promoted := e.Status.Next != nil && e.Status.Next.Serial == serial
-		if promoted {
-			e.Status.Current, e.Status.Next = e.Status.Next, nil
-		}
-		if e.Status.State == v1alpha1.StateActive && !promoted {
-			return false, nil // another replica was first
-		}
-		e.SetState(v1alpha1.StateActive, "CertificateUsed", "the agent has connected with its certificate", s.now())
-		s.audit("enroll.active", identity.User(e.Spec.ClusterName, e.Spec.AgentName), e, "serial", serial)
-		return true, nil
+		return s.noteUse(e, serial), nil
 	})
+	if wrote {
+		s.audit("certificate.used", identity.User(now.Spec.ClusterName, now.Spec.AgentName), now, "serial", serial)
+	}
 	return err
+}
+
+// noteUse changes the record for the use of a serial; false if it says so already.
+func (s *Service) noteUse(e *v1alpha1.ClusterEnrollment, serial string) bool {
+	changed := false
+	if next := e.Status.Next; next != nil && next.Serial == serial {
+		e.Status.Current, e.Status.Next, changed = next, nil, true
+	}
+	if e.Status.State == v1alpha1.StateIssued {
+		e.SetState(v1alpha1.StateActive, "CertificateUsed", "the agent has connected with its certificate", s.now())
+		changed = true
+	}
+	return changed
 }
 
 // revokeOthers ends the other enrollments of the same ManagedCluster.
@@ -218,19 +225,21 @@ func (s *Service) revokeOthers(ctx context.Context, by *v1alpha1.ClusterEnrollme
 	}
 	for i := range enrollments {
 		other := &enrollments[i]
-		if other.Name == by.Name || other.Spec.ManagedClusterUID != by.Spec.ManagedClusterUID || other.Status.State.Final() {
+		if other.Name == by.Name || other.Spec.ManagedClusterUID != by.Spec.ManagedClusterUID || ended(other) {
 			continue
 		}
-		_, err := s.updateStatus(ctx, other.Name, func(e *v1alpha1.ClusterEnrollment) (bool, error) {
-			if e.Status.State.Final() {
+		replaced, wrote, err := s.updateStatus(ctx, other.Name, func(e *v1alpha1.ClusterEnrollment) (bool, error) {
+			if ended(e) {
 				return false, nil
 			}
 			e.SetState(v1alpha1.StateRevoked, "Replaced", "the cluster enrolled again as "+by.Name, s.now())
-			s.audit("enroll.revoked", by.Name, e)
 			return true, nil
 		})
 		if err != nil {
 			return err
+		}
+		if wrote {
+			s.audit("enroll.revoked", by.Name, replaced)
 		}
 	}
 	s.markCloned(ctx, by.Spec.ClusterName, metav1.ConditionFalse, "EnrolledAgain", "the cluster has enrolled again")

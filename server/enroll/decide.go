@@ -12,6 +12,8 @@ import (
 	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/util/retry"
 	clusterv1 "open-cluster-management.io/api/cluster/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -70,18 +72,25 @@ func (s *Service) Accept(ctx context.Context, person client.Client, choice Choic
 	if err := s.decideCSR(ctx, person, enrollment, certificatesv1.CertificateApproved, "accepted with pairing code "+enrollment.Spec.PairingCode); err != nil {
 		return nil, err
 	}
-	return s.updateStatus(ctx, enrollment.Name, func(e *v1alpha1.ClusterEnrollment) (bool, error) {
+	before := enrollment.Status.State
+	enrollment, wrote, err := s.updateStatus(ctx, enrollment.Name, func(e *v1alpha1.ClusterEnrollment) (bool, error) {
+		// A controller may have seen the approval and gone on already.
 		if e.Status.AcceptedBy != "" && e.Status.State != v1alpha1.StatePending {
 			return false, nil
 		}
-		before := e.Status.State
 		e.Status.AcceptedBy = actor
 		if e.Status.State == v1alpha1.StatePending {
 			e.SetState(v1alpha1.StateAccepted, "AcceptedByPerson", "accepted by "+actor, s.now())
+			meta.SetStatusCondition(&e.Status.Conditions, metav1.Condition{
+				Type: v1alpha1.ConditionAccepted, Status: metav1.ConditionTrue, Reason: "AcceptedByPerson", Message: "accepted by " + actor,
+			})
 		}
-		s.audit("enroll.accept", actor, e, "before", before, "after", e.Status.State)
 		return true, nil
 	})
+	if wrote {
+		s.audit("enroll.accept", actor, enrollment, "before", before, "after", enrollment.Status.State)
+	}
+	return enrollment, err
 }
 
 // choose finds the enrollment that a person means.
@@ -255,21 +264,21 @@ func (s *Service) Deny(ctx context.Context, person client.Client, choice Choice,
 			return err
 		}
 	}
-	_, err = s.updateStatus(ctx, enrollment.Name, func(e *v1alpha1.ClusterEnrollment) (bool, error) {
+	before := enrollment.Status.State
+	enrollment, _, err = s.updateStatus(ctx, enrollment.Name, func(e *v1alpha1.ClusterEnrollment) (bool, error) {
 		if e.Status.State.Final() {
-			return false, nil
+			return false, nil // a controller may have seen the denied CSR already
 		}
 		if e.EverIssued() {
 			return false, refuse(reason.Conflict, "enrollment %q was issued a certificate just now; revoke the cluster instead", e.Name)
 		}
-		before := e.Status.State
 		e.SetState(v1alpha1.StateDenied, "DeniedByPerson", fmt.Sprintf("denied by %s: %s", actor, why), s.now())
-		s.audit("enroll.deny", actor, e, "before", before, "after", e.Status.State, "why", why)
 		return true, nil
 	})
 	if err != nil {
 		return err
 	}
+	s.audit("enroll.deny", actor, enrollment, "before", before, "after", enrollment.Status.State, "why", why)
 	return s.removeUntouched(ctx, enrollment)
 }
 

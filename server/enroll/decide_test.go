@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 	certificatesv1 "k8s.io/api/certificates/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	auditv1 "k8s.io/apiserver/pkg/apis/audit/v1"
 	clusterv1 "open-cluster-management.io/api/cluster/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -46,6 +47,7 @@ func TestAcceptWritesAsThePerson(t *testing.T) {
 		require.NoError(t, err, "as typed: spaces and dashes do not matter")
 		require.Equal(t, v1alpha1.StateAccepted, e.Status.State)
 		require.Equal(t, "bob-accepts", e.Status.AcceptedBy)
+		require.True(t, meta.IsStatusConditionTrue(e.Status.Conditions, v1alpha1.ConditionAccepted))
 	}
 	require.True(t, h.cluster(t, "accept-1").Spec.HubAcceptsClient)
 	conditions := h.csr(t, answer.ID).Status.Conditions

@@ -330,7 +330,7 @@ func (s *Service) noteConflict(ctx context.Context, ask *asked) {
 		if enrollments[i].Spec.TokenID != ask.presented().id() {
 			continue
 		}
-		_, err := s.updateStatus(ctx, enrollments[i].Name, func(e *v1alpha1.ClusterEnrollment) (bool, error) {
+		_, _, err := s.updateStatus(ctx, enrollments[i].Name, func(e *v1alpha1.ClusterEnrollment) (bool, error) {
 			return meta.SetStatusCondition(&e.Status.Conditions, metav1.Condition{
 				Type: ConditionTokenConflict, Status: metav1.ConditionTrue, Reason: "UsedByAnotherKey",
 				Message: fmt.Sprintf("join token %q was shown again by the key with pairing code %s from %s; compare the code with the agent's own before you accept",

@@ -399,6 +399,8 @@ func TestExpiredTokensAreSwept(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, left, 1)
 	require.Equal(t, "b", left[0].Policy.ClusterName)
+	clk.Step(48 * time.Hour)
+	require.NoError(t, tokens.Sweep(t.Context(), 0))
 }
 
 func TestT49_enrolling_touches_only_objects_of_that_cluster(t *testing.T) {

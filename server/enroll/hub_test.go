@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	authorizationv1 "k8s.io/api/authorization/v1"
 	certificatesv1 "k8s.io/api/certificates/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -125,7 +126,17 @@ func newMachine(t *testing.T, cluster string) *machine {
 	require.NoError(t, err)
 	csr, err := pki.NewCSR(key, identity.Subject(cluster, "a"))
 	require.NoError(t, err)
+	t.Cleanup(func() { wipe(context.WithoutCancel(t.Context()), t, cluster) })
 	return &machine{cluster: cluster, key: key, csr: csr}
+}
+
+// wipe removes what enrolling left, so that tests can run again on one plane.
+func wipe(ctx context.Context, t *testing.T, cluster string) {
+	t.Helper()
+	require.NoError(t, client.IgnoreNotFound(shared.admin.Delete(ctx, &clusterv1.ManagedCluster{ObjectMeta: metav1.ObjectMeta{Name: cluster}})))
+	of := client.MatchingLabels{identity.ClusterNameLabel: cluster}
+	require.NoError(t, shared.admin.DeleteAllOf(ctx, &v1alpha1.ClusterEnrollment{}, of))
+	require.NoError(t, shared.admin.DeleteAllOf(ctx, &certificatesv1.CertificateSigningRequest{}, of))
 }
 
 func (m *machine) request(token string) enroll.Request {
@@ -232,16 +243,30 @@ func (h *hub) active(t *testing.T, s *enroll.Service, cluster string) *machine {
 func (h *hub) person(t *testing.T, name string, rules ...rbacv1.PolicyRule) client.Client {
 	t.Helper()
 	role := &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: name}, Rules: rules}
-	require.NoError(t, h.admin.Create(t.Context(), role))
-	require.NoError(t, h.admin.Create(t.Context(), &rbacv1.ClusterRoleBinding{
+	binding := &rbacv1.ClusterRoleBinding{
 		ObjectMeta: metav1.ObjectMeta{Name: name},
 		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: name},
 		Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: name}},
-	}))
+	}
+	for _, obj := range []client.Object{role, binding} {
+		require.NoError(t, h.admin.Create(t.Context(), obj))
+		t.Cleanup(func() { require.NoError(t, h.admin.Delete(context.WithoutCancel(t.Context()), obj)) })
+	}
 	cfg, err := env.Shared(t).ConfigFor(name)
 	require.NoError(t, err)
 	c, err := client.New(cfg, client.Options{Scheme: newScheme()})
 	require.NoError(t, err)
+	for _, rule := range rules { // the apiserver's authorizer follows new roles by a watch
+		resource, subresource, _ := strings.Cut(rule.Resources[0], "/")
+		asked := authorizationv1.ResourceAttributes{Group: rule.APIGroups[0], Resource: resource, Subresource: subresource, Verb: rule.Verbs[0]}
+		if len(rule.ResourceNames) > 0 {
+			asked.Name = rule.ResourceNames[0]
+		}
+		require.Eventually(t, func() bool {
+			review := &authorizationv1.SelfSubjectAccessReview{Spec: authorizationv1.SelfSubjectAccessReviewSpec{ResourceAttributes: &asked}}
+			return c.Create(t.Context(), review) == nil && review.Status.Allowed
+		}, wait, tick)
+	}
 	return c
 }
 

@@ -50,8 +50,8 @@ func (s *Service) Renew(ctx context.Context, cert *x509.Certificate, csrDER []by
 
 // recordNext writes the key into the enrollment as the next one.
 func (s *Service) recordNext(ctx context.Context, verified Verified, key, csrName string) (*v1alpha1.ClusterEnrollment, error) {
-	return s.updateStatus(ctx, verified.Enrollment, func(e *v1alpha1.ClusterEnrollment) (bool, error) {
-		if e.Status.State.Final() || e.CertificateBySerial(verified.Serial) == nil {
+	enrollment, wrote, err := s.updateStatus(ctx, verified.Enrollment, func(e *v1alpha1.ClusterEnrollment) (bool, error) {
+		if ended(e) || e.CertificateBySerial(verified.Serial) == nil {
 			return false, refuse(reason.SerialMismatch, "the certificate with serial %s was replaced or ended just now; connect again with the newest one", verified.Serial)
 		}
 		if e.Spec.KeySHA256 == key || e.Status.Current != nil && e.Status.Current.KeySHA256 == key {
@@ -61,9 +61,12 @@ func (s *Service) recordNext(ctx context.Context, verified Verified, key, csrNam
 			return false, nil // the same request again
 		}
 		e.Status.Next = &v1alpha1.Certificate{KeySHA256: key, CSRName: csrName}
-		s.audit("certificate.renew", verified.Agent.User(), e, "serial", verified.Serial, "csr", csrName)
 		return true, nil
 	})
+	if wrote {
+		s.audit("certificate.renew", verified.Agent.User(), enrollment, "serial", verified.Serial, "csr", csrName)
+	}
+	return enrollment, err
 }
 
 func (s *Service) awaitRenewal(ctx context.Context, e *v1alpha1.ClusterEnrollment, key string) (Enrollment, error) {
@@ -71,12 +74,12 @@ func (s *Service) awaitRenewal(ctx context.Context, e *v1alpha1.ClusterEnrollmen
 	defer cancel()
 	last, err := s.watch.wait(ctx, e.Name, func(e *v1alpha1.ClusterEnrollment) bool {
 		// The cache may not show our own write yet: another key in next is no answer.
-		return e.Status.State.Final() || certificateOf(e, key) != nil
+		return ended(e) || certificateOf(e, key) != nil
 	})
 	if err != nil && ctx.Err() == nil {
 		return Enrollment{}, err
 	}
-	if last != nil && last.Status.State.Final() {
+	if last != nil && ended(last) {
 		return Enrollment{}, refuse(reason.EnrollmentEnded, "the enrollment of cluster %q has ended (%s)", e.Spec.ClusterName, last.Status.State)
 	}
 	if last == nil || certificateOf(last, key) == nil {
@@ -100,14 +103,17 @@ func (s *Service) Detach(ctx context.Context, cert *x509.Certificate, why string
 	case err != nil:
 		return err
 	}
-	_, err = s.updateStatus(ctx, enrollment.Name, func(e *v1alpha1.ClusterEnrollment) (bool, error) {
-		if e.Status.State.Final() {
+	why = truncate(why, maxFactLength)
+	left, wrote, err := s.updateStatus(ctx, enrollment.Name, func(e *v1alpha1.ClusterEnrollment) (bool, error) {
+		if ended(e) {
 			return false, nil
 		}
-		e.SetState(v1alpha1.StateDetached, "DetachedBySpoke", truncate(why, maxFactLength), s.now())
-		s.audit("enroll.detached", id.User(), e, "why", truncate(why, maxFactLength))
+		e.SetState(v1alpha1.StateDetached, "DetachedBySpoke", why, s.now())
 		return true, nil
 	})
+	if wrote {
+		s.audit("enroll.detached", id.User(), left, "why", why)
+	}
 	return err
 }
 

@@ -65,6 +65,11 @@ func TestAuthenticate(t *testing.T) {
 		return err != nil
 	}, wait, tick)
 	requireReason(t, err, reason.NotAccepted)
+	e = h.theEnrollment(t, "auth-1")
+	e.SetState(v1alpha1.StateRevoked, reason.NotAccepted, "", metav1.Now()) // as a controller notes it
+	require.NoError(t, h.admin.Status().Update(t.Context(), e))
+	_, err = s.Check(t.Context(), m.cert)
+	requireReason(t, err, reason.NotAccepted)
 	cluster.Spec.HubAcceptsClient = true
 	require.NoError(t, h.admin.Update(t.Context(), cluster))
 	_, err = s.Authenticate(t.Context(), m.cert)

@@ -20,6 +20,7 @@ import (
 
 	"fairlead.dev/fairlead/internal/api/v1alpha1"
 	"fairlead.dev/fairlead/internal/identity"
+	"fairlead.dev/fairlead/internal/wire/reason"
 )
 
 // Config is what the service needs. The clients' scheme must know core, RBAC,
@@ -173,29 +174,33 @@ func (s *Service) ofCluster(ctx context.Context, cached bool, cluster string) ([
 }
 
 // updateStatus changes the status of an enrollment, on its newest version and
-// again after a conflict. change returns false to leave it as it is.
-func (s *Service) updateStatus(ctx context.Context, name string, change func(*v1alpha1.ClusterEnrollment) (bool, error)) (*v1alpha1.ClusterEnrollment, error) {
-	var enrollment *v1alpha1.ClusterEnrollment
-	err := retry.RetryOnConflict(retry.DefaultBackoff, func() error {
-		var err error
-		if enrollment, err = s.read(ctx, name); err != nil {
+// again after a conflict, and says whether it wrote. change may run several
+// times; it returns false to leave the enrollment as it is.
+func (s *Service) updateStatus(ctx context.Context, name string, change func(*v1alpha1.ClusterEnrollment) (bool, error)) (e *v1alpha1.ClusterEnrollment, wrote bool, err error) {
+	err = retry.RetryOnConflict(retry.DefaultBackoff, func() error {
+		if e, err = s.read(ctx, name); err != nil {
 			return err
 		}
-		write, err := change(enrollment)
-		if err != nil || !write {
+		if wrote, err = change(e); err != nil || !wrote {
 			return err
 		}
-		return s.cfg.Agents.Status().Update(ctx, enrollment)
+		return s.cfg.Agents.Status().Update(ctx, e)
 	})
-	if err != nil {
-		var refused *Error
-		if errors.As(err, &refused) {
-			return nil, err
-		}
-		return nil, fmt.Errorf("recording the state of enrollment %q: %w", name, err)
+	var refused *Error
+	if err != nil && !errors.As(err, &refused) {
+		return nil, false, fmt.Errorf("recording the state of enrollment %q: %w", name, err)
 	}
-	return enrollment, nil
+	return e, wrote && err == nil, err
 }
+
+// suspended says whether the enrollment is revoked only for as long as the
+// hub's admin has withdrawn acceptance (hubAcceptsClient is false).
+func suspended(e *v1alpha1.ClusterEnrollment) bool {
+	return e.Status.State == v1alpha1.StateRevoked && e.Status.Reason == reason.NotAccepted
+}
+
+// ended says whether no certificate of the enrollment can ever be good again.
+func ended(e *v1alpha1.ClusterEnrollment) bool { return e.Status.State.Final() && !suspended(e) }
 
 func (s *Service) now() metav1.Time { return metav1.NewTime(s.cfg.Clock.Now()) }
 

@@ -253,6 +253,10 @@ const (
 	StateRevoked EnrollmentState = "Revoked"
 )
 
+// ConditionAccepted on a ClusterEnrollment is True since it was accepted;
+// whatever else waits for the same cluster is overtaken by that.
+const ConditionAccepted = "Accepted"
+
 // Annotations on objects that belong to an enrollment. (ClusterEnrollments and
 // their CertificateSigningRequests also have OCM's label with the cluster name,
 // identity.ClusterNameLabel.)
