@@ -1,0 +1,147 @@
+// Copyright The Fairlead Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/utils/clock"
+	clusterv1 "open-cluster-management.io/api/cluster/v1"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+
+	"fairlead.dev/fairlead/internal/api/v1alpha1"
+	"fairlead.dev/fairlead/internal/identity"
+	"fairlead.dev/fairlead/server/controller/lease"
+	"fairlead.dev/fairlead/server/controller/registration"
+)
+
+// Deps is what the controllers are given besides the manager.
+type Deps struct {
+	// HubNamespace has the hub's own objects. Default identity.HubNamespace.
+	HubNamespace string
+	// Signer signs agents' certificates; nil leaves that to an external signer.
+	Signer registration.Signer
+	// Labels are added to namespaces and RBAC objects made for clusters.
+	Labels map[string]string
+	// ClusterLeaseRefresh is how often managed-cluster-lease of a living cluster
+	// is renewed. Default lease.DefaultRefresh.
+	ClusterLeaseRefresh time.Duration
+	// PendingTTL and UnusedTTL end enrollments that nobody decides on, or whose
+	// first certificate nobody uses. Defaults 1 h and 24 h.
+	PendingTTL, UnusedTTL time.Duration
+	// Clock is the hub's clock. Default the real one.
+	Clock clock.PassiveClock
+	// Log is where the controllers log. Default slog.Default().
+	Log *slog.Logger
+}
+
+// Controller is an entry of the list of controllers.
+type Controller struct {
+	// Name is what --controllers calls it.
+	Name string
+	// Needs are the kinds, from CRDs, without which it cannot start.
+	Needs []schema.GroupVersionKind
+	// Setup adds it to the manager. All of Needs are served by then.
+	Setup func(ctx context.Context, mgr manager.Manager, deps Deps) error
+}
+
+// All returns every controller of the hub, in the order in which they start.
+func All() []Controller {
+	managedCluster := schema.GroupVersion(clusterv1.GroupVersion).WithKind("ManagedCluster")
+	enrollment := v1alpha1.GroupVersion().WithKind("ClusterEnrollment")
+	return []Controller{
+		{"registration", []schema.GroupVersionKind{managedCluster}, setupRegistration},
+		{"enrollment", []schema.GroupVersionKind{managedCluster, enrollment}, setupEnrollment},
+		{"lease", []schema.GroupVersionKind{managedCluster}, setupLease},
+	}
+}
+
+func setupRegistration(_ context.Context, mgr manager.Manager, deps Deps) error {
+	return registration.SetupClusters(mgr, deps.registration())
+}
+
+func setupEnrollment(ctx context.Context, mgr manager.Manager, deps Deps) error {
+	return registration.SetupEnrollments(ctx, mgr, deps.registration())
+}
+
+func setupLease(_ context.Context, mgr manager.Manager, deps Deps) error {
+	return lease.Setup(mgr, lease.Config{
+		HubNamespace: deps.HubNamespace, Refresh: deps.ClusterLeaseRefresh, Clock: deps.Clock, Log: deps.Log,
+	})
+}
+
+func (d Deps) registration() registration.Config {
+	return registration.Config{
+		HubNamespace: d.HubNamespace, Labels: d.Labels, Signer: d.Signer,
+		PendingTTL: d.PendingTTL, UnusedTTL: d.UnusedTTL, Clock: d.Clock, Log: d.Log,
+	}
+}
+
+// Names lists the names of controllers.
+func Names(list []Controller) []string {
+	names := make([]string, 0, len(list))
+	for _, c := range list {
+		names = append(names, c.Name)
+	}
+	return names
+}
+
+// Select returns the controllers that a --controllers value asks for: names
+// separated by commas, "*" for all, "-name" to leave one out. "" is none. The
+// order of the result is that of All.
+func Select(spec string) ([]Controller, error) {
+	all := All()
+	wanted, without := map[string]bool{}, map[string]bool{}
+	var problems []error
+	for item := range strings.SplitSeq(spec, ",") {
+		item = strings.TrimSpace(item)
+		name, minus := strings.CutPrefix(item, "-")
+		switch {
+		case item == "":
+		case item == "*":
+			for _, c := range all {
+				wanted[c.Name] = true
+			}
+		case !slices.Contains(Names(all), name):
+			problems = append(problems, fmt.Errorf("--controllers=%q: there is no controller %q; known are %s, %q for all and -name to leave one out",
+				spec, name, strings.Join(Names(all), ", "), "*"))
+		case minus:
+			without[name] = true
+		default:
+			wanted[name] = true
+		}
+	}
+	if len(problems) == 0 && len(wanted) == 0 && len(without) > 0 {
+		problems = append(problems, fmt.Errorf("--controllers=%q only leaves controllers out; to run all others, say %q", spec, "*,"+spec))
+	}
+	return slices.DeleteFunc(all, func(c Controller) bool { return !wanted[c.Name] || without[c.Name] }), errors.Join(problems...)
+}
+
+// AddToScheme makes every kind known that a controller reads or writes.
+func AddToScheme(scheme *runtime.Scheme) error {
+	return errors.Join(clientgoscheme.AddToScheme(scheme), clusterv1.Install(scheme), v1alpha1.AddToScheme(scheme))
+}
+
+// CacheOptions keeps out of the manager's cache what no controller looks at. A
+// caller that needs more of one of these kinds widens its entry.
+func CacheOptions(hubNamespace string) map[client.Object]cache.ByObject {
+	if hubNamespace == "" {
+		hubNamespace = identity.HubNamespace
+	}
+	options := registration.CacheOptions()
+	maps.Copy(options, lease.CacheOptions(hubNamespace))
+	return options
+}

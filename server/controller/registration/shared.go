@@ -1,0 +1,50 @@
+// Copyright The Fairlead Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package registration
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	clusterv1 "open-cluster-management.io/api/cluster/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+)
+
+// sharedRoles keeps the two ClusterRoles that every cluster's RoleBindings
+// name, for as long as there is any ManagedCluster. It has one key.
+type sharedRoles struct {
+	client client.Client
+	live   client.Reader
+	access access
+}
+
+// Reconcile makes or deletes the shared roles.
+func (r *sharedRoles) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.Result, error) {
+	needed, err := anyCluster(ctx, r.client)
+	if err == nil && !needed { // a cache must not be the witness of absence
+		needed, err = anyCluster(ctx, r.live)
+	}
+	if err != nil {
+		return reconcile.Result{}, err
+	}
+	var problems []error
+	for _, role := range r.access.cfg.sharedRoles() {
+		if needed {
+			problems = append(problems, r.access.ensure(ctx, role))
+		} else {
+			problems = append(problems, r.access.applier.remove(ctx, role))
+		}
+	}
+	return result(0, errors.Join(problems...))
+}
+
+func anyCluster(ctx context.Context, reader client.Reader) (bool, error) {
+	list := &clusterv1.ManagedClusterList{}
+	if err := reader.List(ctx, list, client.Limit(1)); err != nil {
+		return false, fmt.Errorf("looking for any ManagedCluster: %w", err)
+	}
+	return len(list.Items) > 0, nil
+}

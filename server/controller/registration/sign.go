@@ -1,0 +1,150 @@
+// Copyright The Fairlead Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package registration
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"fairlead.dev/fairlead/internal/api/v1alpha1"
+	"fairlead.dev/fairlead/internal/identity"
+	"fairlead.dev/fairlead/internal/pki"
+	"fairlead.dev/fairlead/internal/wire/reason"
+)
+
+// errRefused is wrapped by errors after which a request is never tried again.
+var errRefused = errors.New("the request is refused")
+
+// signFirst gets the first certificate of an accepted enrollment.
+func (p *pass) signFirst(ctx context.Context) error {
+	if problem := p.first.invalid(); problem != nil {
+		return p.fail(ctx, p.first, problem)
+	}
+	if p.e.Status.State != v1alpha1.StateAccepted || !p.accepted() || !p.first.approved() || !p.e.AwaitsKey(p.e.Spec.KeySHA256) {
+		return nil
+	}
+	leaf, err := p.certificate(ctx, p.first)
+	switch {
+	case errors.Is(err, errRefused):
+		p.deny(refusal(err), err.Error())
+		return nil
+	case err != nil || leaf == nil:
+		return err
+	}
+	p.e.Status.Current = p.record(p.first, leaf)
+	p.set(v1alpha1.StateIssued, "CertificateIssued", "a certificate was signed; the agent has not used it yet")
+	p.note("CertificateIssued", "Sign", "Cluster %s got its certificate %s, valid until %s.",
+		p.e.Spec.ClusterName, pki.Serial(leaf), leaf.NotAfter.UTC().Format(time.RFC3339))
+	return nil
+}
+
+// signNext gets the certificate of a renewal. The current one stays current
+// until the agent has used the next.
+func (p *pass) signNext(ctx context.Context) error {
+	next := p.e.Status.Next
+	if !p.renewal.approved() || p.renewal.failed() != nil || !p.e.AwaitsKey(next.KeySHA256) {
+		return nil
+	}
+	leaf, err := p.certificate(ctx, p.renewal)
+	if errors.Is(err, errRefused) {
+		p.log.WarnContext(ctx, "a renewal was refused", "cluster", p.e.Spec.ClusterName, "csr", next.CSRName, "error", err)
+		return nil
+	}
+	if err != nil || leaf == nil {
+		return err
+	}
+	p.e.Status.Next = p.record(p.renewal, leaf)
+	p.log.InfoContext(ctx, "certificate renewed", "cluster", p.e.Spec.ClusterName, "enrollment", p.e.Name,
+		"serial", p.e.Status.Next.Serial, "notAfter", leaf.NotAfter)
+	return nil
+}
+
+// certificate returns the leaf for a request: the one in the CSR if there is
+// one already (signed before a crash, or by an external signer), else a new one,
+// which is written into the CSR. nil means that an external signer has to act.
+func (p *pass) certificate(ctx context.Context, r *request) (*x509.Certificate, error) {
+	if len(r.object.Status.Certificate) == 0 {
+		if p.cfg.Signer == nil {
+			return nil, nil
+		}
+		if err := p.sign(ctx, r); err != nil {
+			return nil, err
+		}
+	}
+	leaf, err := p.issued(r)
+	if err != nil {
+		return nil, fmt.Errorf("%w: the certificate in CertificateSigningRequest %q: %w", errRefused, r.object.Name, err)
+	}
+	return leaf, nil
+}
+
+func (p *pass) sign(ctx context.Context, r *request) error {
+	chain, err := p.cfg.Signer.Sign(r.parsed, agent(p.e))
+	var broken *pki.CSRError
+	if errors.As(err, &broken) {
+		return errors.Join(fmt.Errorf("%w: %w", errRefused, err), p.fail(ctx, r, broken))
+	}
+	if err != nil {
+		return fmt.Errorf("signing CertificateSigningRequest %q of cluster %q: %w", r.object.Name, p.e.Spec.ClusterName, err)
+	}
+	object := r.object.DeepCopy()
+	object.Status.Certificate = chain
+	if err := p.client.Status().Update(ctx, object, client.FieldOwner(FieldManager)); err != nil {
+		return fmt.Errorf("writing the certificate into CertificateSigningRequest %q: %w", object.Name, err)
+	}
+	r.object = object
+	return nil
+}
+
+// issued checks the certificate in a CSR against the record: the requested key,
+// this very agent, good for a client, and not expired.
+func (p *pass) issued(r *request) (*x509.Certificate, error) {
+	chain, err := pki.ParseCertificates(r.object.Status.Certificate)
+	if err != nil {
+		return nil, err
+	}
+	leaf, want := chain[0], agent(p.e)
+	got, err := identity.ParseCertificate(leaf)
+	if err != nil {
+		return nil, err
+	}
+	if got.UID == "" && got.HubID == "" { // a signer that cannot copy the URI: the record binds the UID
+		want.UID, want.HubID = "", ""
+	}
+	switch {
+	case pki.KeySHA256(leaf.RawSubjectPublicKeyInfo) != pki.KeySHA256(r.parsed.RawSubjectPublicKeyInfo):
+		return nil, errors.New("it is for another key")
+	case got != want:
+		return nil, fmt.Errorf("it names %+v, want %+v", got, want)
+	case !slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageClientAuth):
+		return nil, errors.New("it is not good for client authentication")
+	case !p.now.Before(leaf.NotAfter):
+		return nil, fmt.Errorf("it expired at %s", leaf.NotAfter.UTC().Format(time.RFC3339))
+	}
+	return leaf, nil
+}
+
+func (p *pass) record(r *request, leaf *x509.Certificate) *v1alpha1.Certificate {
+	notAfter := metav1.NewTime(leaf.NotAfter)
+	return &v1alpha1.Certificate{
+		KeySHA256: pki.KeySHA256(leaf.RawSubjectPublicKeyInfo), CSRName: r.object.Name,
+		Serial: pki.Serial(leaf), NotAfter: &notAfter, Chain: r.object.Status.Certificate,
+	}
+}
+
+// refusal is the reason word for a request that is refused.
+func refusal(err error) string {
+	var broken *pki.CSRError
+	if errors.As(err, &broken) {
+		return reason.InvalidCSR
+	}
+	return reason.CertificateError
+}
