@@ -115,8 +115,10 @@ func TestCode_calls_that_are_never_right(t *testing.T) {
 	always := func(source) bool { return true }
 	bans := map[string]ban{
 		"context.TODO": {"pass the caller's context", always},
-		"time.Sleep": {"wait for the event itself: a channel, a timer with the context, require.Eventually, a synctest bubble",
-			func(s source) bool { return !slices.Contains(s.imports(), "testing/synctest") }}, // virtual time passes by sleeping
+		"time.Sleep": {
+			"wait for the event itself: a channel, a timer with the context, require.Eventually, a synctest bubble",
+			func(s source) bool { return !slices.Contains(s.imports(), "testing/synctest") },
+		}, // virtual time passes by sleeping
 		"log.Fatal":   {"return the error to main", always},
 		"log.Fatalf":  {"return the error to main", always},
 		"log.Printf":  {"log with log/slog", always},

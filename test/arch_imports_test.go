@@ -45,16 +45,24 @@ func rooms() []room {
 	loopReason := "controllers meet in the apiserver only; they must run without the RPC side and without each other"
 	service := []string{"gen", "internal", "server/session", "server/rpc/authz", "server/rpc/rpcerr"}
 	return []room{
-		{folder: "gen", below: true, ours: []string{"gen"}, libraries: []string{protobuf, "google.golang.org/grpc"},
-			because: "generated code has no opinions of its own"},
+		{
+			folder: "gen", below: true, ours: []string{"gen"}, libraries: []string{protobuf, "google.golang.org/grpc"},
+			because: "generated code has no opinions of its own",
+		},
 
 		{folder: "internal/identity", below: true, libraries: []string{ocmAPI, machinery}, pure: true, because: pureReason},
-		{folder: "internal/wire", below: true, ours: []string{"gen", "internal/identity"},
-			libraries: []string{ocmAPI, machinery, protobuf}, pure: true, because: pureReason},
-		{folder: "server/session", below: true, ours: []string{"gen", "internal/wire", "internal/identity"},
-			libraries: []string{ocmAPI, machinery, protobuf}, pure: true, because: pureReason},
-		{folder: "server/scheduling", below: true,
-			libraries: []string{ocmAPI, machinery, "github.com/google/cel-go", "k8s.io/apiserver/pkg/cel/library"}, pure: true, because: pureReason},
+		{
+			folder: "internal/wire", below: true, ours: []string{"gen", "internal/identity"},
+			libraries: []string{ocmAPI, machinery, protobuf}, pure: true, because: pureReason,
+		},
+		{
+			folder: "server/session", below: true, ours: []string{"gen", "internal/wire", "internal/identity"},
+			libraries: []string{ocmAPI, machinery, protobuf}, pure: true, because: pureReason,
+		},
+		{
+			folder: "server/scheduling", below: true,
+			libraries: []string{ocmAPI, machinery, "github.com/google/cel-go", "k8s.io/apiserver/pkg/cel/library"}, pure: true, because: pureReason,
+		},
 		{folder: "server/rollout", below: true, libraries: []string{ocmAPI, machinery}, pure: true, because: pureReason},
 
 		{folder: "internal", below: true, ours: []string{"internal"}, because: "internal/ is shared by both sides and knows neither"},
@@ -63,18 +71,26 @@ func rooms() []room {
 		{folder: "server/rpc/admin", below: true, ours: service, because: faceReason},
 		{folder: "server/rpc/scheduler", below: true, ours: service, because: faceReason},
 		{folder: "server/rpc/addon", below: true, ours: service, because: faceReason},
-		{folder: "server/rpc", below: true, ours: []string{"gen", "internal", "server/rpc/authz", "server/rpc/rpcerr", "server/rpc/interceptor"},
-			because: "what all services share must not depend on one of them, nor on the kitchen"},
-		{folder: "server/store", below: true, ours: []string{"internal"},
-			because: "the store serves whoever asks: it knows neither the RPC face nor the controllers"},
+		{
+			folder: "server/rpc", below: true, ours: []string{"gen", "internal", "server/rpc/authz", "server/rpc/rpcerr", "server/rpc/interceptor"},
+			because: "what all services share must not depend on one of them, nor on the kitchen",
+		},
+		{
+			folder: "server/store", below: true, ours: []string{"internal"},
+			because: "the store serves whoever asks: it knows neither the RPC face nor the controllers",
+		},
 		{folder: "server/enroll", below: true, ours: []string{"internal"}, because: trustReason},
 		{folder: "server/ca", below: true, ours: []string{"internal"}, because: trustReason},
 		{folder: "server/webhook", below: true, ours: []string{"internal"}, because: trustReason},
-		{folder: "server/controller", ours: []string{"internal", "server/controller", "server/scheduling", "server/rollout"},
-			because: "this package only lists the controllers"},
+		{
+			folder: "server/controller", ours: []string{"internal", "server/controller", "server/scheduling", "server/rollout"},
+			because: "this package only lists the controllers",
+		},
 		{folder: "server/controller", below: true, ours: []string{"internal", "server/scheduling", "server/rollout"}, because: loopReason},
-		{folder: "server/operator", below: true, ours: []string{"internal", "deploy"},
-			because: "an operator installs from manifests; it must not run what it installs"},
+		{
+			folder: "server/operator", below: true, ours: []string{"internal", "deploy"},
+			because: "an operator installs from manifests; it must not run what it installs",
+		},
 		{folder: "server", ours: []string{"gen", "internal", "deploy", "server"}, because: "the root wires the hub's rooms and none of the agent's"},
 
 		{folder: "agent/link", below: true, ours: []string{"gen", "internal"}, banned: []string{runtimeLib}, because: linkReason},
@@ -83,15 +99,21 @@ func rooms() []room {
 		{folder: "agent/addon", below: true, ours: []string{"internal"}, banned: []string{runtimeLib}, because: meaningReason},
 		{folder: "agent/cluster", below: true, ours: []string{"internal"}, banned: []string{runtimeLib}, because: meaningReason},
 		{folder: "agent/store", below: true, ours: []string{"internal"}, banned: []string{runtimeLib}, because: meaningReason},
-		{folder: "agent/operator", below: true, ours: []string{"internal", "deploy"},
-			because: "an operator installs from manifests; it must not run what it installs"},
-		{folder: "agent", ours: []string{"gen", "internal", "deploy", "agent"}, banned: []string{runtimeLib},
-			because: "the root wires the agent's rooms and none of the hub's; its run path uses client-go only, to stay small at the edge"},
+		{
+			folder: "agent/operator", below: true, ours: []string{"internal", "deploy"},
+			because: "an operator installs from manifests; it must not run what it installs",
+		},
+		{
+			folder: "agent", ours: []string{"gen", "internal", "deploy", "agent"}, banned: []string{runtimeLib},
+			because: "the root wires the agent's rooms and none of the hub's; its run path uses client-go only, to stay small at the edge",
+		},
 
 		{folder: "cmd/hub", below: true, ours: []string{"internal", "server"}, because: "the hub's main is flags, Config, Run of its own side"},
 		{folder: "cmd/agent", below: true, ours: []string{"internal", "agent"}, because: "the agent's main is flags, Config, Run of its own side"},
-		{folder: "cmd/fairlead", below: true, ours: []string{"gen", "internal", "deploy", "server/scheduling", "cmd/fairlead"},
-			because: "the CLI is a client: it speaks to the hub over its API"},
+		{
+			folder: "cmd/fairlead", below: true, ours: []string{"gen", "internal", "deploy", "server/scheduling", "cmd/fairlead"},
+			because: "the CLI is a client: it speaks to the hub over its API",
+		},
 		{folder: "cmd/devplane", below: true, because: "devplane is Kubernetes and a module of its own; nothing of ours belongs into it"},
 		{folder: "deploy", below: true, because: "deploy is files in, bytes out"},
 		{folder: "test", below: true, ours: []string{"*"}, because: "tests may use everything"},

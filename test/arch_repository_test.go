@@ -30,10 +30,14 @@ const directRequirementsCap = 25
 // goMod is what `go mod edit -json` prints.
 type goMod struct {
 	Require []struct {
-		Path     string
-		Indirect bool
-	}
-	Replace []struct{ Old struct{ Path string } }
+		Path     string `json:"path"`
+		Indirect bool   `json:"indirect"`
+	} `json:"require"`
+	Replace []struct {
+		Old struct {
+			Path string `json:"path"`
+		} `json:"old"`
+	} `json:"replace"`
 }
 
 func TestRepository_go_mod(t *testing.T) {

@@ -40,8 +40,10 @@ func components() []component {
 	return []component{
 		{"etcd", "the store", func() int { etcdmain.Main(os.Args); return 0 }},
 		{"kube-apiserver", "the API", func() int { return cli.Run(apiserver.NewAPIServerCommand()) }},
-		{"kube-controller-manager", "the built-in controllers (garbage collector, CSR signer, namespaces, ...)",
-			func() int { return cli.Run(kcm.NewControllerManagerCommand()) }},
+		{
+			"kube-controller-manager", "the built-in controllers (garbage collector, CSR signer, namespaces, ...)",
+			func() int { return cli.Run(kcm.NewControllerManagerCommand()) },
+		},
 		{"kube-scheduler", "binds Pods to Nodes", func() int { return cli.Run(scheduler.NewSchedulerCommand()) }},
 		{"kwok", "plays the kubelets: Nodes become Ready and Pods run; its stages are built in", runKwok},
 		{"kubectl", "the client", runKubectl},
