@@ -1,0 +1,291 @@
+// Copyright The Fairlead Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package store
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"k8s.io/client-go/rest"
+)
+
+func TestLineReader(t *testing.T) {
+	long := strings.Repeat("x", 300<<10)
+	lines := lineReader{r: bufio.NewReaderSize(strings.NewReader("one\n"+long+"\nthree\n"), 4<<10)}
+	for _, want := range []string{"one\n", long + "\n", "three\n"} {
+		got, err := lines.next()
+		require.NoError(t, err)
+		require.Equal(t, want, string(got))
+	}
+	_, err := lines.next()
+	require.ErrorIs(t, err, io.EOF)
+
+	lines = lineReader{r: bufio.NewReaderSize(strings.NewReader("half"), 4<<10)}
+	_, err = lines.next()
+	require.ErrorIs(t, err, io.ErrUnexpectedEOF, "a cut stream is no clean end")
+
+	lines = lineReader{r: bufio.NewReaderSize(strings.NewReader(strings.Repeat("x", maxLine+8<<10)), 4<<10)}
+	_, err = lines.next()
+	require.ErrorIs(t, err, errLineSize)
+}
+
+func TestNextLimit_shrinks_pages_of_big_objects(t *testing.T) {
+	require.EqualValues(t, 500, nextLimit(500, 2<<20))
+	require.EqualValues(t, 125, nextLimit(500, 4*pageBytes))
+	require.EqualValues(t, 10, nextLimit(500, 1000*pageBytes))
+	require.EqualValues(t, 0, nextLimit(0, 1000*pageBytes))
+}
+
+// script is an apiserver of which every list and watch is told what to say.
+type script struct {
+	mu    sync.Mutex
+	lists []func(http.ResponseWriter, *http.Request)
+	watch func(http.ResponseWriter, *http.Request)
+	asked []string
+}
+
+func (s *script) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	q := r.URL.Query()
+	s.mu.Lock()
+	watch := s.watch
+	var list func(http.ResponseWriter, *http.Request)
+	if q.Get("watch") == "" {
+		s.asked = append(s.asked, "limit="+q.Get("limit")+" continue="+q.Get("continue")+" rv="+q.Get("resourceVersion"))
+		list = s.lists[0]
+		if len(s.lists) > 1 {
+			s.lists = s.lists[1:]
+		}
+	}
+	s.mu.Unlock()
+	if list != nil {
+		list(w, r)
+		return
+	}
+	watch(w, r)
+}
+
+func page(version uint64, token string, works ...synthetic) func(http.ResponseWriter, *http.Request) {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		items := make([]string, len(works))
+		for i, o := range works {
+			items[i] = string(o.json())
+		}
+		fmt.Fprintf(w, `{"apiVersion":"work.open-cluster-management.io/v1","items":[%s],"kind":"ManifestWorkList","metadata":{"continue":%q,"resourceVersion":"%d"}}`,
+			strings.Join(items, ","), token, version)
+	}
+}
+
+func fails(code int, reason string) func(http.ResponseWriter, *http.Request) {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(code)
+		fmt.Fprintf(w, `{"kind":"Status","apiVersion":"v1","status":"Failure","message":"as scripted","reason":%q,"code":%d}`, reason, code)
+	}
+}
+
+func hang(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
+
+// follows starts an index against a script, and ends it with the test.
+func follows(t *testing.T, s *script, restored func(context.Context, uint64, uint64) error) *Index {
+	t.Helper()
+	return followsWith(t, s, restored, defaultPatience())
+}
+
+func followsWith(t *testing.T, s *script, restored func(context.Context, uint64, uint64) error, p patience) *Index {
+	t.Helper()
+	server := httptest.NewServer(s)
+	x, err := NewIndex(IndexConfig{Config: &rest.Config{Host: server.URL}, OnRestored: restored})
+	require.NoError(t, err)
+	x.patience = p
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { _ = x.Run(ctx) })
+	t.Cleanup(func() {
+		cancel()
+		running.Wait()
+		server.CloseClientConnections()
+		server.Close()
+	})
+	return x
+}
+
+func synced(t *testing.T, x *Index) {
+	t.Helper()
+	select {
+	case <-x.HasSynced():
+	case <-time.After(20 * time.Second):
+		t.Fatal("the index has not synced")
+	}
+}
+
+func eventually(t *testing.T, why string, what func() bool) {
+	t.Helper()
+	require.Eventually(t, what, 20*time.Second, 5*time.Millisecond, why)
+}
+
+func TestIndex_lists_in_pages(t *testing.T) {
+	second := synthetic{cluster: "c2", name: "db", uid: uidOf(2), version: 8, generation: 1}
+	s := &script{watch: hang, lists: []func(http.ResponseWriter, *http.Request){page(10, "next", web(5)), page(10, "", second)}}
+	x := follows(t, s, nil)
+	synced(t, x)
+	require.EqualValues(t, 10, x.HighWater())
+	require.Equal(t, 2, x.Stats().Works)
+	require.Equal(t, []string{"limit=500 continue= rv=", "limit=500 continue=next rv="}, s.asked, "the first page is a quorum read")
+}
+
+func TestIndex_list_whose_token_expires_is_begun_anew(t *testing.T) {
+	s := &script{watch: hang, lists: []func(http.ResponseWriter, *http.Request){
+		page(10, "next", web(5)), fails(http.StatusGone, "Expired"), page(20, "", web(5)),
+	}}
+	x := follows(t, s, nil)
+	synced(t, x)
+	require.EqualValues(t, 20, x.HighWater())
+	require.Equal(t, "limit=2000 continue= rv=", s.asked[2], "with bigger pages, so that it ends in time")
+}
+
+func TestIndex_waits_for_the_CRD(t *testing.T) {
+	s := &script{watch: hang, lists: []func(http.ResponseWriter, *http.Request){
+		func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "404 page not found", http.StatusNotFound) },
+		page(10, "", web(5)),
+	}}
+	x := follows(t, s, nil)
+	synced(t, x)
+	require.Equal(t, 1, x.Stats().Works)
+}
+
+func TestB28_a_watch_that_goes_silent_is_ended(t *testing.T) {
+	for name, said := range map[string]string{
+		"after its time":        "",
+		"between two bookmarks": `{"type":"BOOKMARK","object":{"kind":"ManifestWork","metadata":{"resourceVersion":"12"}}}` + "\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := &script{lists: []func(http.ResponseWriter, *http.Request){page(10, "", web(5)), page(12, "", web(5))}}
+			s.watch = func(w http.ResponseWriter, r *http.Request) {
+				fmt.Fprint(w, said)
+				w.(http.Flusher).Flush() //nolint:errcheck,forcetypeassert // a server's writer can
+				hang(w, r)
+			}
+			p := patience{life: time.Hour, grace: time.Hour, silence: 20 * time.Millisecond}
+			if said == "" {
+				p = patience{life: 10 * time.Millisecond, grace: 10 * time.Millisecond, silence: time.Hour}
+			}
+			x := followsWith(t, s, nil, p)
+			eventually(t, "another watch is begun", func() bool { return x.Stats().Watches >= 3 })
+			require.EqualValues(t, 1, x.Stats().Lists, "it goes on from where it was")
+		})
+	}
+}
+
+func TestIndex_watch_says_410(t *testing.T) {
+	second := synthetic{cluster: "c2", name: "db", uid: uidOf(2), version: 20, generation: 1}
+	once := make(chan struct{}, 1)
+	once <- struct{}{}
+	s := &script{lists: []func(http.ResponseWriter, *http.Request){page(10, "", web(5)), page(30, "", second)}}
+	s.watch = func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case <-once:
+			fmt.Fprintln(w, `{"type":"ERROR","object":{"kind":"Status","status":"Failure","reason":"Expired","code":410}}`)
+		default:
+			hang(w, r)
+		}
+	}
+	x := follows(t, s, nil)
+	eventually(t, "the second list counts", func() bool { return x.HighWater() == 30 })
+	_, ok := x.View("c1").Get(key("web"))
+	require.False(t, ok, "what the new list has not is gone")
+	_, ok = x.View("c2").Get(key("db"))
+	require.True(t, ok)
+}
+
+func TestT7_restored_hub_is_noticed_before_anything_is_believed(t *testing.T) {
+	old := web(5)
+	lists := []func(http.ResponseWriter, *http.Request){
+		page(100, "", web(90), synthetic{cluster: "c1", name: "new", uid: uidOf(2), version: 95, generation: 1}),
+		page(50, ""), // the look before the next watch
+		page(50, "", old),
+	}
+	ended := make(chan struct{})
+	first := make(chan struct{}, 1)
+	first <- struct{}{}
+	s := &script{lists: lists, watch: func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case <-first:
+			<-ended // a clean end
+		default:
+			hang(w, r)
+		}
+	}}
+	var x *Index
+	type call struct{ seen, listed uint64 }
+	calls := make(chan call, 10)
+	refuse := errors.New("the ConfigMap cannot be written")
+	var known []string
+	restored := func(_ context.Context, seen, listed uint64) error {
+		calls <- call{seen, listed}
+		for _, e := range x.View("c1").Entries() {
+			known = append(known, e.Key.Name)
+		}
+		if len(calls) == 1 {
+			return refuse
+		}
+		return nil
+	}
+	ready := make(chan struct{})
+	x = follows(t, s, func(ctx context.Context, seen, listed uint64) error { <-ready; return restored(ctx, seen, listed) })
+	close(ready)
+	synced(t, x)
+	var m marks
+	var mu sync.Mutex
+	defer x.Register("c1", func(mark Mark) { mu.Lock(); defer mu.Unlock(); m.mark(mark) })()
+	close(ended)
+	eventually(t, "the older state is taken in at last", func() bool { return x.HighWater() == 50 })
+	require.Len(t, calls, 2, "asked again after it failed")
+	require.Equal(t, call{100, 50}, <-calls)
+	require.ElementsMatch(t, []string{"web", "new", "web", "new"}, known, "nothing had been taken in yet")
+	w, _ := x.View("c1").Get(key("web"))
+	require.Equal(t, "5", w.ResourceVersion, "an older object counts after a restore")
+	mu.Lock()
+	defer mu.Unlock()
+	require.Equal(t, []Mark{{Key: key("new"), Gone: true, LastUID: uidOf(2)}}, m.take())
+}
+
+func TestQuorumGet_only_the_apiservers_own_word_is_absence(t *testing.T) {
+	answer := http.NotFound
+	s := &script{watch: hang, lists: []func(http.ResponseWriter, *http.Request){func(w http.ResponseWriter, r *http.Request) { answer(w, r) }}}
+	server := httptest.NewServer(s)
+	defer server.Close()
+	x, err := NewIndex(IndexConfig{Config: &rest.Config{Host: server.URL}})
+	require.NoError(t, err)
+	get := func() (Live, error) { return x.QuorumGet(t.Context(), "c1", "web") }
+
+	_, err = get()
+	require.Error(t, err, "a path that is not served")
+	answer = fails(http.StatusNotFound, "NotFound")
+	_, err = get()
+	require.Error(t, err, "a status without details")
+	answer = func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusNotFound)
+		fmt.Fprint(w, `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"NotFound","code":404,"details":{"name":"web","group":"work.open-cluster-management.io","kind":"manifestworks"}}`)
+	}
+	live, err := get()
+	require.NoError(t, err)
+	require.False(t, live.Found)
+	answer = func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(web(7).json()) }
+	live, err = get()
+	require.NoError(t, err)
+	require.Equal(t, Live{Found: true, UID: uidOf(1), Generation: 1, ResourceVersion: 7}, live)
+	require.Equal(t, "limit= continue= rv=", s.asked[0], "without resourceVersion")
+	_, err = x.QuorumGet(t.Context(), "", "web")
+	require.Error(t, err)
+}

@@ -1,0 +1,169 @@
+// Copyright The Fairlead Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package store
+
+import (
+	"context"
+	"fmt"
+	"hash/maphash"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+
+	"k8s.io/client-go/rest"
+
+	"fairlead.dev/fairlead/internal/codec"
+	"fairlead.dev/fairlead/internal/wire"
+)
+
+// shards is the number of locks that the clusters of the index share.
+const shards = 64
+
+// IndexConfig is what an Index needs.
+type IndexConfig struct {
+	// Config reads ManifestWorks of all namespaces.
+	Config *rest.Config
+	// OnRestored is called when the apiserver turns out to be older than what
+	// the index has seen, before anything of the older state is taken in: the
+	// hub was restored from a backup (PROTOCOL decision 9). While it returns an
+	// error the index stays as it was. May be nil.
+	OnRestored func(ctx context.Context, seen, listed uint64) error
+	// Log defaults to slog.Default.
+	Log *slog.Logger
+}
+
+// Index knows every ManifestWork of the hub by cluster and name: identity,
+// revision, digests, and the bytes to deliver, with equal specs kept once. All
+// methods may be called at any time from anywhere. What it lacks is no proof
+// that a work is gone: ask QuorumGet.
+type Index struct {
+	works      works
+	onRestored func(ctx context.Context, seen, listed uint64) error
+	log        *slog.Logger
+	codec      *codec.Codec
+	specs      specs
+	seed       maphash.Seed
+	shards     [shards]shard
+	patience   patience
+
+	// highWater is the resourceVersion up to which the index is complete.
+	highWater atomic.Uint64
+	synced    chan struct{}
+
+	subscribersMu sync.Mutex
+	subscribers   atomic.Pointer[[]*subscriber[Change]]
+
+	malformed atomic.Uint64
+	lists     atomic.Uint64
+	watches   atomic.Uint64
+
+	// doubted ends the current watch so that everything is listed anew.
+	doubted atomic.Pointer[context.CancelCauseFunc]
+
+	// Only Run uses these: the number of the current or last full list, and
+	// whether the current one is that of a restored hub.
+	listing   uint32
+	restoring bool
+}
+
+// shard is some of the clusters under one lock, which is held for map accesses
+// and copies only, never while computing, compressing or calling out.
+type shard struct {
+	mu       sync.Mutex
+	clusters map[string]*cluster
+}
+
+// NewIndex returns an index that is empty until Run fills it.
+func NewIndex(config IndexConfig) (*Index, error) {
+	client, err := newWorks(config.Config)
+	if err != nil {
+		return nil, err
+	}
+	x, err := newIndex()
+	if err != nil {
+		return nil, err
+	}
+	x.works, x.onRestored = client, config.OnRestored
+	if config.Log != nil {
+		x.log = config.Log
+	}
+	return x, nil
+}
+
+func newIndex() (*Index, error) {
+	packer, err := codec.New(wire.MaxObject)
+	if err != nil {
+		return nil, fmt.Errorf("index of ManifestWorks: %w", err)
+	}
+	x := &Index{log: slog.Default(), codec: packer, seed: maphash.MakeSeed(), patience: defaultPatience(), synced: make(chan struct{})}
+	for i := range x.shards {
+		x.shards[i].clusters = map[string]*cluster{}
+	}
+	return x, nil
+}
+
+func (x *Index) shard(cluster string) *shard {
+	return &x.shards[maphash.String(x.seed, cluster)%shards]
+}
+
+// HasSynced is closed once the index has seen everything at least once.
+func (x *Index) HasSynced() <-chan struct{} { return x.synced }
+
+// Synced tells whether the index has seen everything at least once.
+func (x *Index) Synced() bool {
+	select {
+	case <-x.synced:
+		return true
+	default:
+		return false
+	}
+}
+
+// HighWater is the resourceVersion up to which the index has seen everything;
+// 0 before the first sync.
+func (x *Index) HighWater() uint64 { return x.highWater.Load() }
+
+// Clusters names the clusters that have works, in no order.
+func (x *Index) Clusters() []string {
+	var names []string
+	for i := range x.shards {
+		s := &x.shards[i]
+		s.mu.Lock()
+		for name, c := range s.clusters {
+			if len(c.works) > 0 {
+				names = append(names, name)
+			}
+		}
+		s.mu.Unlock()
+	}
+	return names
+}
+
+// IndexStats are figures for metrics and readiness.
+type IndexStats struct {
+	Clusters, Works int
+	// Specs are distinct; SpecBytes is what they take, compressed.
+	Specs     int
+	SpecBytes int64
+	// Lists and Watches were started; Malformed objects were skipped.
+	Lists, Watches, Malformed uint64
+}
+
+// Stats counts what the index holds.
+func (x *Index) Stats() IndexStats {
+	stats := IndexStats{Lists: x.lists.Load(), Watches: x.watches.Load(), Malformed: x.malformed.Load()}
+	stats.Specs, stats.SpecBytes = x.specs.size()
+	for i := range x.shards {
+		s := &x.shards[i]
+		s.mu.Lock()
+		for _, c := range s.clusters {
+			if len(c.works) > 0 {
+				stats.Clusters++
+				stats.Works += len(c.works)
+			}
+		}
+		s.mu.Unlock()
+	}
+	return stats
+}

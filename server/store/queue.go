@@ -1,0 +1,276 @@
+// Copyright The Fairlead Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package store
+
+import (
+	"slices"
+	"sync"
+	"time"
+
+	"fairlead.dev/fairlead/internal/wire"
+	"fairlead.dev/fairlead/internal/wire/reason"
+)
+
+const (
+	// fairRate is how many writes a second a cluster may have while others wait.
+	fairRate = 5
+	// lineSweep is how often clusters without work are forgotten.
+	lineSweep = time.Minute
+)
+
+// Classes of jobs: of one object and one class only the newest waits.
+type class int
+
+const (
+	classStatus class = iota
+	classFinalizer
+	classDelivered
+)
+
+// job is one thing to write.
+type job struct {
+	grant  Grant
+	key    wire.Key
+	uid    string
+	class  class
+	final  bool // nothing of this object and class comes after it
+	change change
+	done   func(Result)
+}
+
+type slot struct {
+	key   wire.Key
+	uid   string
+	class class
+}
+
+func (j *job) slot() slot { return slot{j.key, j.uid, j.class} }
+
+// line is what waits for one cluster.
+type line struct {
+	jobs  map[slot]*job
+	order []slot           // of arrival; may name jobs that are gone
+	busy  map[wire.Key]int // being written
+	// credit is how many writes it may have before others; refilled at fairRate.
+	credit   float64
+	credited time.Time
+	queued   bool // in fresh or spent
+}
+
+// queue holds what waits, and gives it out fairly: clusters take turns, and one
+// that has had more than its rate comes after all that have not. What it holds is
+// bounded by the number of objects.
+type queue struct {
+	wake chan struct{} // something may be given out
+
+	mu       sync.Mutex
+	lines    map[string]*line
+	fresh    []string // clusters with credit, in turn
+	spent    []string // clusters without, in turn
+	writing  int
+	swept    time.Time
+	isClosed bool
+}
+
+func newQueue() *queue { return &queue{wake: make(chan struct{}, 1), lines: map[string]*line{}} }
+
+// put adds a job. It returns the job that will not be done because of it (maybe
+// j itself) and what to tell of that.
+func (q *queue) put(j *job, now time.Time) (dropped *job, verdict Result) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	defer q.nudge()
+	if q.isClosed {
+		return j, Result{Outcome: Retry, Reason: reason.Draining, Message: "the hub is stopping", RetryAfter: time.Second}
+	}
+	name := j.grant.Cluster()
+	l, ok := q.lines[name]
+	if !ok {
+		l = &line{jobs: map[slot]*job{}, busy: map[wire.Key]int{}, credit: fairRate, credited: now}
+		q.lines[name] = l
+	}
+	old, waits := l.jobs[j.slot()]
+	if waits && old.final && !j.final {
+		return j, Result{Outcome: Superseded, Message: "the object was reported as finalized"}
+	}
+	l.jobs[j.slot()] = j
+	if !waits {
+		l.order = append(l.order, j.slot())
+	}
+	q.enqueue(name, l, now)
+	return old, Result{Outcome: Superseded, Message: "a newer report of the same object has arrived"}
+}
+
+// enqueue gives a cluster a turn if it can use one. The lock is held.
+func (q *queue) enqueue(name string, l *line, now time.Time) {
+	if l.queued || l.ready() < 0 {
+		return
+	}
+	l.queued = true
+	if l.refill(now); l.credit >= 1 {
+		q.fresh = append(q.fresh, name)
+	} else {
+		q.spent = append(q.spent, name)
+	}
+}
+
+func (l *line) refill(now time.Time) {
+	l.credit = min(fairRate, l.credit+now.Sub(l.credited).Seconds()*fairRate)
+	l.credited = now
+}
+
+// ready is the place in order of the first job whose object is not being
+// written; -1 when there is none.
+func (l *line) ready() int {
+	for i, s := range l.order {
+		if l.busy[s.key] == 0 {
+			return i
+		}
+	}
+	return -1
+}
+
+// next gives out a job if less than limit are being written.
+func (q *queue) next(limit int, now time.Time) *job {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.sweep(now)
+	for q.writing < limit {
+		name, l := q.turn(now)
+		if l == nil {
+			return nil
+		}
+		l.queued = false
+		i := l.ready()
+		if i < 0 {
+			continue
+		}
+		s := l.order[i]
+		if i == 0 {
+			l.order = l.order[1:] // the usual case, and not a copy of thousands
+		} else {
+			l.order = slices.Delete(l.order, i, i+1)
+		}
+		j := l.jobs[s]
+		delete(l.jobs, s)
+		l.busy[s.key]++
+		l.credit = max(-1, l.credit-1)
+		q.writing++
+		q.enqueue(name, l, now)
+		return j
+	}
+	return nil
+}
+
+// turn is whose turn it is. A cluster that has waited for its credit and got it
+// takes its turn among the others again. The lock is held.
+func (q *queue) turn(now time.Time) (string, *line) {
+	if len(q.spent) > 0 {
+		l := q.lines[q.spent[0]]
+		if l.refill(now); l.credit >= 1 {
+			q.fresh, q.spent = append(q.fresh, q.spent[0]), q.spent[1:]
+		}
+	}
+	from := &q.fresh
+	if len(*from) == 0 {
+		from = &q.spent
+	}
+	if len(*from) == 0 {
+		return "", nil
+	}
+	name := (*from)[0]
+	*from = (*from)[1:]
+	return name, q.lines[name]
+}
+
+// finish notes that a job given out is done.
+func (q *queue) finish(j *job, now time.Time) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	defer q.nudge()
+	q.writing--
+	name := j.grant.Cluster()
+	l := q.lines[name]
+	if l.busy[j.key]--; l.busy[j.key] == 0 {
+		delete(l.busy, j.key)
+	}
+	q.enqueue(name, l, now)
+}
+
+// has tells whether something of the object waits or is being written.
+func (q *queue) has(clusterName string, key wire.Key, uid string) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	l, ok := q.lines[clusterName]
+	if !ok {
+		return false
+	}
+	if l.busy[key] > 0 {
+		return true
+	}
+	for _, c := range []class{classStatus, classFinalizer, classDelivered} {
+		if _, waits := l.jobs[slot{key, uid, c}]; waits {
+			return true
+		}
+	}
+	return false
+}
+
+// sweep forgets clusters that have nothing to write and all their credit. The
+// lock is held.
+func (q *queue) sweep(now time.Time) {
+	if now.Sub(q.swept) < lineSweep {
+		return
+	}
+	q.swept = now
+	for name, l := range q.lines {
+		if l.refill(now); len(l.jobs) == 0 && len(l.busy) == 0 && !l.queued && l.credit >= fairRate {
+			delete(q.lines, name)
+		}
+	}
+}
+
+// busiest is the cluster that has most to write.
+func (q *queue) busiest() string {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	most, name := 0, ""
+	for n, l := range q.lines {
+		if waiting := len(l.jobs) + len(l.busy); waiting > most {
+			most, name = waiting, n
+		}
+	}
+	return name
+}
+
+func (q *queue) size() (waiting, writing int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, l := range q.lines {
+		waiting += len(l.jobs)
+	}
+	return waiting, q.writing
+}
+
+// close refuses everything from now on and returns what waits.
+func (q *queue) close() []*job {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.isClosed = true
+	var left []*job
+	for _, l := range q.lines {
+		for _, j := range l.jobs {
+			left = append(left, j)
+		}
+	}
+	q.lines, q.fresh, q.spent = map[string]*line{}, nil, nil
+	return left
+}
+
+func (q *queue) nudge() {
+	select {
+	case q.wake <- struct{}{}:
+	default:
+	}
+}

@@ -1,0 +1,88 @@
+// Copyright The Fairlead Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package store
+
+import (
+	"crypto/sha256"
+	"sync"
+
+	"fairlead.dev/fairlead/internal/codec"
+	"fairlead.dev/fairlead/internal/wire"
+)
+
+// spec is one spec, kept once however many works have it. All but refs is
+// immutable.
+type spec struct {
+	digest wire.Digest
+	packed []byte
+	zstd   bool
+	size   int
+	refs   int
+}
+
+// specs interns specs by their SHA-256.
+type specs struct {
+	mu       sync.Mutex
+	byDigest map[wire.Digest]*spec
+	bytes    int64
+}
+
+// take returns the spec with these bytes and holds a reference to it.
+func (s *specs) take(content []byte, packer *codec.Codec) *spec {
+	digest := wire.Digest(sha256.Sum256(content))
+	if known := s.hold(digest, nil); known != nil {
+		return known
+	}
+	fresh := &spec{digest: digest, size: len(content)}
+	if packed := packer.Compress(content); len(packed) < len(content) {
+		fresh.packed, fresh.zstd = append([]byte(nil), packed...), true
+	} else {
+		fresh.packed = append([]byte(nil), content...)
+	}
+	return s.hold(digest, fresh)
+}
+
+// hold adds a reference to a known spec, or to fresh, which becomes known.
+func (s *specs) hold(digest wire.Digest, fresh *spec) *spec {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	known, ok := s.byDigest[digest]
+	if !ok {
+		if fresh == nil {
+			return nil
+		}
+		if s.byDigest == nil {
+			s.byDigest = map[wire.Digest]*spec{}
+		}
+		known = fresh
+		s.byDigest[digest] = known
+		s.bytes += int64(len(known.packed))
+	}
+	known.refs++
+	return known
+}
+
+// release gives back one reference; readers may go on using the spec.
+func (s *specs) release(held *spec) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if held.refs--; held.refs == 0 {
+		delete(s.byDigest, held.digest)
+		s.bytes -= int64(len(held.packed))
+	}
+}
+
+func (s *specs) size() (count int, bytes int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.byDigest), s.bytes
+}
+
+// content is the spec's bytes.
+func (s *spec) content(packer *codec.Codec) ([]byte, error) {
+	if !s.zstd {
+		return s.packed, nil
+	}
+	return packer.Decompress(s.packed, uint64(s.size))
+}
