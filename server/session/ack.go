@@ -1,0 +1,172 @@
+// Copyright The Fairlead Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package session
+
+import (
+	"time"
+
+	agentv1 "fairlead.dev/fairlead/gen/fairlead/agent/v1"
+	"fairlead.dev/fairlead/internal/wire"
+)
+
+const (
+	// quickAck makes parts grow, slowAck makes them shrink.
+	quickAck = time.Second
+	slowAck  = 4 * time.Second
+
+	maxFieldPaths = 16
+	maxFieldPath  = 256
+	maxReason     = 64
+)
+
+// credit is what may be unacknowledged.
+type credit struct{ bytes, objects int }
+
+// frame is a Delta that the agent has not processed yet.
+type frame struct {
+	seq     uint64
+	sent    time.Time
+	cost    credit
+	part    bool
+	members []*entry
+}
+
+// ack takes acknowledgements of objects, and returns the credit of frames.
+func (c *Core) ack(now time.Time, a *agentv1.Ack) {
+	seq := a.GetProcessedSeq()
+	if seq > c.seq || seq < c.processed {
+		c.violation("processed_seq %d: %d was processed before, %d is the last sent", seq, c.processed, c.seq)
+		return
+	}
+	c.processed = seq
+	var stored []StoredObject
+	for _, o := range a.GetObjects() {
+		e := c.entries[wire.KeyOf(o.GetKey())]
+		rev, ok := wire.RevisionOf(o.GetRevision())
+		if e == nil || !ok || e.flight.seq == 0 || !rev.Same(e.flight.rev) {
+			continue // about a revision that is history
+		}
+		if done := c.objectAck(now, e, o); done != nil {
+			stored = append(stored, *done)
+		}
+	}
+	if len(stored) > 0 {
+		c.effect(Stored{Objects: stored})
+	}
+	c.release(now, seq)
+}
+
+// objectAck ends a flight; it returns what became durable, if anything.
+func (c *Core) objectAck(now time.Time, e *entry, o *agentv1.ObjectAck) *StoredObject {
+	f := e.flight
+	if c.transfer != nil && c.transfer.e == e {
+		switch o.GetCode() {
+		case agentv1.AckCode_ACK_CODE_STORED, agentv1.AckCode_ACK_CODE_HELD:
+			return nil // not all of it is sent
+		}
+		c.abandon(e)
+	}
+	switch o.GetCode() {
+	case agentv1.AckCode_ACK_CODE_STORED:
+		c.concluded(e, orphaned, f)
+		c.noteStored(e.key, f)
+		c.landed(e)
+		return &StoredObject{Key: e.key, Revision: f.rev, Delete: f.delete, Marked: f.marked, Sent: f.sent}
+	case agentv1.AckCode_ACK_CODE_HELD:
+		c.concluded(e, held, f)
+		c.landed(e)
+	case agentv1.AckCode_ACK_CODE_REJECTED:
+		c.dropOrphan(e, f)
+		e.verdict = &verdict{kind: rejected, rev: f.rev, err: bounded(o.GetError())}
+		c.effect(Undelivered{Key: e.key, Revision: f.rev, Rejected: true, Error: e.verdict.err})
+		c.landed(e)
+	default: // RETRY, and what a newer agent may say
+		c.effect(Retried{Key: e.key, Error: bounded(o.GetError())})
+		e.flight = flight{}
+		if !e.dirty {
+			e.dirty, e.since = true, f.marked
+		}
+		c.retry(now, e, waitRetry)
+	}
+	return nil
+}
+
+// concluded notes that the agent knows of an orphan delete.
+func (c *Core) concluded(e *entry, kind verdictKind, f flight) {
+	e.attempts = 0
+	if !f.delete {
+		return
+	}
+	if c.dropOrphan(e, f) || kind == held {
+		e.verdict = &verdict{kind: kind, rev: f.rev}
+	}
+}
+
+// dropOrphan ends an orphan's announcement; false when the work came back
+// meanwhile, or it was none.
+func (c *Core) dropOrphan(e *entry, f flight) bool {
+	if e.orphan == nil || !f.delete || !e.orphan.entry.Same(f.rev) {
+		return false
+	}
+	e.orphan = nil
+	return true
+}
+
+// landed ends a flight, and lets what waited behind it go on.
+func (c *Core) landed(e *entry) {
+	e.flight = flight{}
+	if e.dirty && e.in == nil && (e.wait == waitFlight || e.wait == waitNone) {
+		c.plan(e)
+		return
+	}
+	c.settle(e)
+}
+
+// release returns the credit of all frames up to seq. Objects in them that were
+// not acknowledged are let go: anti-entropy finds what that hides.
+func (c *Core) release(now time.Time, seq uint64) {
+	n := 0
+	for ; n < len(c.frames) && c.frames[n].seq <= seq; n++ {
+		f := &c.frames[n]
+		c.unacked.bytes -= f.cost.bytes
+		c.unacked.objects -= f.cost.objects
+		if f.part {
+			c.adapt(now.Sub(f.sent))
+		}
+		for _, e := range f.members {
+			if e.flight.seq == f.seq && (c.transfer == nil || c.transfer.e != e) {
+				e.orphan = nil
+				c.landed(e)
+			}
+		}
+	}
+	if n == len(c.frames) {
+		c.frames = nil
+		return
+	}
+	clear(c.frames[:n])
+	c.frames = c.frames[n:]
+}
+
+// adapt fits the size of parts to the link.
+func (c *Core) adapt(took time.Duration) {
+	switch {
+	case took < quickAck:
+		c.partSize = min(2*c.partSize, wire.MaxPart)
+	case took > slowAck:
+		c.partSize = max(c.partSize/2, wire.MinPart)
+	}
+}
+
+// bounded is an agent's error, cut to what a condition or a log line can take.
+func bounded(e *agentv1.ErrorInfo) *agentv1.ErrorInfo {
+	out := &agentv1.ErrorInfo{Reason: e.GetReason(), Message: wire.Truncate(e.GetMessage())}
+	if len(out.Reason) > maxReason {
+		out.Reason = out.Reason[:maxReason]
+	}
+	for _, path := range e.GetFieldPaths()[:min(len(e.GetFieldPaths()), maxFieldPaths)] {
+		out.FieldPaths = append(out.FieldPaths, path[:min(len(path), maxFieldPath)])
+	}
+	return out
+}

@@ -1,0 +1,288 @@
+// Copyright The Fairlead Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package session
+
+import (
+	"time"
+
+	agentv1 "fairlead.dev/fairlead/gen/fairlead/agent/v1"
+	"fairlead.dev/fairlead/internal/wire"
+	"fairlead.dev/fairlead/internal/wire/reason"
+)
+
+// entry is one key on its way: to be sent, sent and not acknowledged, or with a
+// verdict that explains why agent and index differ. There is none for a key
+// that is in sync.
+type entry struct {
+	key   wire.Key
+	dirty bool // something is to be sent
+	wait  wait // what a dirty entry waits for, when it is in no list
+	since time.Time
+	size  int // about what it takes on the wire
+
+	in         *list
+	prev, next *entry
+
+	due      time.Time // of a retry
+	attempts uint8
+	read     uint64 // the ReadQuorum that is waited for
+	// finalizer is the UID for which EnsureFinalizer is done; the index may be a
+	// moment behind that write.
+	finalizer string
+
+	// counted in Core.syncLeft: part of Welcome's difference.
+	counted bool
+	// gone is the UID that the agent may hold though the index has it no more.
+	gone    string
+	orphan  *orphan
+	flight  flight
+	verdict *verdict
+}
+
+// flight is what was sent and is not acknowledged; seq 0 is none.
+type flight struct {
+	seq    uint64
+	rev    wire.Revision
+	delete bool
+	marked time.Time
+	sent   time.Time
+}
+
+type wait uint8
+
+const (
+	waitNone      wait = iota
+	waitFlight         // the last revision is not acknowledged yet: one at a time
+	waitFinalizer      // EnsureFinalizer
+	waitRetry          // until due
+	waitReread         // until due, then the quorum is asked again
+	waitRead           // for a slot to ask the quorum
+	waitAnswer         // for the quorum's answer
+	waitBatch          // for the other orphans of its batch, and for CheckRestore
+)
+
+// verdict says why a key is quiet though agent and index differ in it.
+type verdict struct {
+	kind verdictKind
+	rev  wire.Revision
+	err  *agentv1.ErrorInfo
+}
+
+type verdictKind uint8
+
+const (
+	rejected      verdictKind = iota // by the agent, for rev
+	undeliverable                    // by us, for rev
+	orphaned                         // the orphan delete is known to the agent
+	held                             // likewise, and waits for a person there
+	finished                         // finalized and persisted; the index has yet to see it go
+)
+
+// entryOf returns the key's entry, made if need be.
+func (c *Core) entryOf(key wire.Key) *entry {
+	if e := c.entries[key]; e != nil {
+		return e
+	}
+	if c.entries == nil {
+		c.entries = make(map[wire.Key]*entry)
+	}
+	e := &entry{key: key}
+	c.entries[key] = e
+	return e
+}
+
+// settle drops an entry about which there is nothing left to say.
+func (c *Core) settle(e *entry) {
+	if e.dirty || e.flight.seq != 0 || e.verdict != nil || e.orphan != nil {
+		return
+	}
+	e.unlink()
+	delete(c.entries, e.key)
+	if len(c.entries) == 0 {
+		c.entries = nil
+	}
+}
+
+// quiet says that nothing is to be sent for the key now.
+func (c *Core) quiet(e *entry) {
+	e.dirty, e.wait, e.since = false, waitNone, time.Time{}
+	e.unlink()
+	c.uncount(e)
+	c.settle(e)
+}
+
+// forget drops everything about the key.
+func (c *Core) forget(e *entry) {
+	c.abandon(e)
+	c.cancelOrphan(e)
+	e.flight, e.verdict, e.gone = flight{}, nil, ""
+	c.quiet(e)
+}
+
+// count takes a key into the difference that Welcome announced.
+func (c *Core) count(e *entry) {
+	if c.sync.welcome && !e.counted {
+		e.counted = true
+		c.syncLeft++
+	}
+}
+
+func (c *Core) uncount(e *entry) {
+	if e.counted {
+		e.counted = false
+		c.syncLeft--
+	}
+}
+
+// mark takes a change of the index. What it is about is read now, and again
+// when it is sent.
+func (c *Core) mark(now time.Time, m Marked) {
+	if c.phase != open {
+		return // Hello compares everything
+	}
+	if obj, ok := c.src.Get(m.Key); ok {
+		c.touch(now, c.entryOf(m.Key), obj)
+		return
+	}
+	c.vanish(now, m.Key, m.UID)
+}
+
+// touch makes a key dirty that the index has.
+func (c *Core) touch(now time.Time, e *entry, obj Object) {
+	c.cancelOrphan(e)
+	if t := c.transfer; t != nil && t.e == e {
+		if t.content.Revision.Same(obj.Revision) {
+			return
+		}
+		c.abandon(e)
+	}
+	if !e.dirty {
+		e.dirty, e.since = true, now
+	}
+	if e.wait != waitNone && e.wait != waitFlight && !obj.Deleting {
+		return // looked at again when the wait is over
+	}
+	c.plan(e)
+}
+
+// plan finds where a dirty entry belongs now.
+func (c *Core) plan(e *entry) {
+	e.wait = waitNone
+	if e.orphan != nil {
+		c.deletes.keep(e)
+		return
+	}
+	obj, ok := c.src.Get(e.key)
+	if !ok {
+		c.vanish(c.now, e.key, "") // its mark follows, or came
+		return
+	}
+	if c.explained(e, obj) {
+		c.quiet(e)
+		return
+	}
+	e.size = obj.PackedSize
+	if e.size == 0 {
+		e.size = int(min(obj.Size, wire.MaxObject))
+	}
+	switch {
+	case e.flight.seq != 0 && e.flight.rev.Same(obj.Revision):
+		c.quiet(e)
+	case obj.Deleting:
+		c.deletes.keep(e)
+	case e.flight.seq != 0:
+		e.unlink()
+		e.wait = waitFlight
+	case !obj.Finalizer && e.finalizer != obj.UID:
+		c.ensureFinalizer(e, obj.UID)
+	case e.size <= smallObject:
+		c.small.keep(e)
+	default:
+		c.large.keep(e)
+	}
+}
+
+// explained tells whether a verdict still holds, or makes one for an object
+// that cannot be sent. Verdicts that hold no more are dropped.
+func (c *Core) explained(e *entry, obj Object) bool {
+	if v := e.verdict; v != nil {
+		switch {
+		case v.kind == finished && v.rev.UID == obj.UID && obj.Deleting,
+			(v.kind == rejected || v.kind == undeliverable) && v.rev.Same(obj.Revision):
+			return true
+		}
+		e.verdict = nil
+	}
+	why := obj.Undeliverable
+	limit := c.cfg.Hub.Limits.maxObject()
+	if why == "" && obj.Size > limit {
+		why = reason.ObjectTooLarge
+	}
+	if why == "" || obj.Deleting {
+		return false
+	}
+	info := &agentv1.ErrorInfo{Reason: why, Message: undeliverableText(why, obj.Size, limit)}
+	e.verdict = &verdict{kind: undeliverable, rev: obj.Revision, err: info}
+	c.effect(Undelivered{Key: e.key, Revision: obj.Revision, Error: info})
+	return true
+}
+
+func (c *Core) ensureFinalizer(e *entry, uid string) {
+	e.unlink()
+	e.wait = waitFinalizer
+	c.effect(EnsureFinalizer{Key: e.key, UID: uid})
+}
+
+// finalized goes on after EnsureFinalizer.
+func (c *Core) finalized(now time.Time, in FinalizerDone) {
+	e := c.entries[in.Key]
+	if e == nil || e.wait != waitFinalizer {
+		return
+	}
+	if in.Failed {
+		c.retry(now, e, waitRetry)
+		return
+	}
+	e.finalizer = in.UID
+	c.plan(e)
+}
+
+// vanish takes the absence of a key from the index. Nothing is deleted for
+// that before a quorum read has shown it. uid is that of the object which is
+// gone, empty when only its mark, which follows, knows.
+func (c *Core) vanish(now time.Time, key wire.Key, uid string) {
+	e := c.entries[key]
+	if uid != "" && c.finalizing(key, uid) || e != nil && e.finishedFor(uid) {
+		if e != nil {
+			c.forget(e)
+		}
+		return // the agent has removed it already
+	}
+	if e == nil && uid == "" || e != nil && e.orphan != nil {
+		return
+	}
+	e = c.entryOf(key)
+	if e.knownOrphan(uid) {
+		c.quiet(e)
+		return
+	}
+	c.abandon(e)
+	e.verdict = nil
+	if e.gone == "" {
+		e.gone = uid // the oldest: nothing was sent since
+	}
+	if e.gone == "" {
+		c.quiet(e)
+		return
+	}
+	c.suspect(now, e, wire.Revision{UID: e.gone}, &batch{})
+}
+
+func (e *entry) finishedFor(uid string) bool {
+	return e.verdict != nil && e.verdict.kind == finished && (uid == "" || e.verdict.rev.UID == uid)
+}
+
+func (e *entry) knownOrphan(uid string) bool {
+	return e.verdict != nil && (e.verdict.kind == orphaned || e.verdict.kind == held) && (uid == "" || e.verdict.rev.UID == uid)
+}

@@ -1,0 +1,201 @@
+// Copyright The Fairlead Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package session
+
+import (
+	"strconv"
+	"time"
+
+	agentv1 "fairlead.dev/fairlead/gen/fairlead/agent/v1"
+	"fairlead.dev/fairlead/internal/wire"
+)
+
+// maxReads is how many quorum reads one session has under way at a time.
+const maxReads = 8
+
+// orphan is an object that the agent has and the index has not. Its delete is
+// sent after a quorum read has shown it gone, with the rest of its batch
+// (PROTOCOL decision 8).
+type orphan struct {
+	entry  wire.Entry // as the agent has it
+	batch  *batch
+	proven bool
+	sealed bool
+	proof  string // resourceVersion of the proof
+	id     string
+	size   uint32
+}
+
+// batch is the orphans of one sync, or one that appeared alone.
+type batch struct {
+	listed  bool // in Core.batches
+	open    bool // more may come
+	waiting int  // members without an answer
+	members []*entry
+}
+
+func (o *orphan) change(key wire.Key) *agentv1.ObjectChange {
+	return &agentv1.ObjectChange{
+		Key: key.Proto(), Revision: o.entry.Revision.Proto(),
+		Action: &agentv1.ObjectChange_Delete{Delete: &agentv1.Delete{
+			Reason: agentv1.DeleteReason_DELETE_REASON_ORPHAN, ProofResourceVersion: o.proof,
+			BatchId: o.id, BatchSize: o.size,
+		}},
+	}
+}
+
+// suspect takes an object that seems to be gone into a batch, and asks the
+// quorum.
+func (c *Core) suspect(now time.Time, e *entry, rev wire.Revision, b *batch) {
+	e.orphan = &orphan{entry: wire.Entry{Key: e.key, Revision: rev}, batch: b}
+	if !e.dirty {
+		e.dirty, e.since = true, now
+	}
+	b.members = append(b.members, e)
+	b.waiting++
+	if !b.listed {
+		b.listed = true
+		c.batches = append(c.batches, b)
+	}
+	c.askQuorum(e)
+}
+
+// cancelOrphan forgets that a key was an orphan: the work is back.
+func (c *Core) cancelOrphan(e *entry) {
+	o := e.orphan
+	if o == nil {
+		return
+	}
+	e.orphan, e.wait, e.gone = nil, waitNone, o.entry.UID
+	e.unlink()
+	if o.sealed {
+		return
+	}
+	if !o.proven {
+		o.batch.waiting--
+	}
+	c.sealBatches()
+}
+
+// sealBatches sends the batches that are complete. None is while a restore of
+// the hub is being looked into.
+func (c *Core) sealBatches() {
+	if c.restoreWait {
+		return
+	}
+	var left []*batch
+	for _, b := range c.batches {
+		if b.open || b.waiting > 0 {
+			left = append(left, b)
+			continue
+		}
+		c.seal(b)
+	}
+	c.batches = left
+}
+
+func (c *Core) seal(b *batch) {
+	var members []wire.Entry
+	for _, e := range b.members {
+		if e.orphan != nil && e.orphan.batch == b {
+			members = append(members, e.orphan.entry)
+		}
+	}
+	id := wire.BatchID(members)
+	for _, e := range b.members {
+		if o := e.orphan; o != nil && o.batch == b {
+			o.id, o.size, o.sealed = id, uint32(len(members)), true
+			e.wait = waitNone
+			c.deletes.push(e)
+		}
+	}
+}
+
+// doubt asks the quorum before sending a key of which the agent holds something
+// newer than the index shows (the downgrade rule, PROTOCOL c3).
+func (c *Core) doubt(now time.Time, e *entry) {
+	if !e.dirty {
+		e.dirty, e.since = true, now
+	}
+	c.askQuorum(e)
+}
+
+func (c *Core) askQuorum(e *entry) {
+	e.unlink()
+	e.wait = waitRead
+	c.reads = append(c.reads, e.key)
+	c.pumpReads()
+}
+
+func (c *Core) pumpReads() {
+	for c.reading < maxReads && len(c.reads) > 0 {
+		e := c.entries[c.reads[0]]
+		if c.reads = c.reads[1:]; len(c.reads) == 0 {
+			c.reads = nil
+		}
+		if e == nil || e.wait != waitRead {
+			continue
+		}
+		c.readID++
+		c.reading++
+		e.wait, e.read = waitAnswer, c.readID
+		c.effect(ReadQuorum{Key: e.key, ID: c.readID})
+	}
+}
+
+// answered takes a quorum read's answer.
+func (c *Core) answered(now time.Time, in QuorumAnswer) {
+	if c.reading > 0 {
+		c.reading--
+	}
+	e := c.entries[in.Read.Key]
+	switch {
+	case e == nil || e.wait != waitAnswer || e.read != in.Read.ID:
+	case in.Failed:
+		c.retry(now, e, waitReread)
+	case e.orphan == nil:
+		c.doubtAnswered(e, in)
+	case in.Found:
+		// The index lags: what it will show is marked then.
+		c.cancelOrphan(e)
+		e.gone = ""
+		c.plan(e)
+	default:
+		e.wait = waitBatch
+		e.orphan.proven, e.orphan.proof = true, in.ResourceVersion
+		e.orphan.batch.waiting--
+		c.sealBatches()
+	}
+	c.pumpReads()
+}
+
+// doubtAnswered sends what the index has, unless the index is the one that is
+// behind: then its mark follows.
+func (c *Core) doubtAnswered(e *entry, in QuorumAnswer) {
+	obj, ok := c.src.Get(e.key)
+	if ok && !lags(obj, in) {
+		c.plan(e)
+		return
+	}
+	c.quiet(e)
+}
+
+// lags tells whether the index is behind what the quorum has.
+func lags(obj Object, in QuorumAnswer) bool {
+	switch {
+	case !in.Found:
+		return true
+	case in.UID == obj.UID:
+		return in.Generation > obj.Generation || in.Deleting && !obj.Deleting
+	}
+	return version(in.ResourceVersion) > version(obj.ResourceVersion)
+}
+
+func version(rv string) uint64 {
+	n, err := strconv.ParseUint(rv, 10, 64)
+	if err != nil {
+		return 0
+	}
+	return n
+}
