@@ -59,13 +59,6 @@ func clientOf(t *testing.T, config *rest.Config) kubernetes.Interface {
 	return clients
 }
 
-func makeNamespace(t *testing.T, config *rest.Config, name string) {
-	t.Helper()
-	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}
-	_, err := clientOf(t, config).CoreV1().Namespaces().Create(t.Context(), namespace, metav1.CreateOptions{})
-	require.NoError(t, err)
-}
-
 func configMap(name, value string) *corev1.ConfigMap {
 	return &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: name}, Data: map[string]string{"value": value}}
 }
@@ -73,8 +66,7 @@ func configMap(name, value string) *corev1.ConfigMap {
 func TestPlane_identities(t *testing.T) {
 	t.Parallel()
 	plane := Shared(t)
-	const namespace = "identities"
-	makeNamespace(t, plane.RESTConfig(), namespace)
+	namespace := plane.Namespace(t, "identities")
 	admin := clientOf(t, plane.RESTConfig())
 	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "robot"}}
 	_, err := admin.CoreV1().ServiceAccounts(namespace).Create(t.Context(), account, metav1.CreateOptions{})

@@ -20,20 +20,29 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// proxied starts a proxy before the shared plane and makes a namespace.
-func proxied(t *testing.T, namespace string) (proxy *Proxy, through, direct kubernetes.Interface) {
+// proxied is a proxy before the shared plane and a namespace to use it in.
+type proxied struct {
+	*Proxy
+	through, direct kubernetes.Interface
+	namespace       string
+}
+
+func newProxied(t *testing.T) proxied {
 	t.Helper()
 	plane := Shared(t)
-	makeNamespace(t, plane.RESTConfig(), namespace)
-	proxy = StartProxy(t, plane.RESTConfig())
-	return proxy, clientOf(t, proxy.RESTConfig()), clientOf(t, plane.RESTConfig())
+	proxy := StartProxy(t, plane.RESTConfig())
+	return proxied{
+		Proxy:     proxy,
+		through:   clientOf(t, proxy.RESTConfig()),
+		direct:    clientOf(t, plane.RESTConfig()),
+		namespace: plane.Namespace(t, "proxied"),
+	}
 }
 
 func TestProxy_forwards_identities(t *testing.T) {
 	t.Parallel()
 	plane := Shared(t)
-	const namespace = "proxy-identities"
-	makeNamespace(t, plane.RESTConfig(), namespace)
+	namespace := plane.Namespace(t, "identities")
 	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "robot"}}
 	_, err := clientOf(t, plane.RESTConfig()).CoreV1().ServiceAccounts(namespace).Create(t.Context(), account, metav1.CreateOptions{})
 	require.NoError(t, err)
@@ -45,28 +54,28 @@ func TestProxy_forwards_identities(t *testing.T) {
 		return err
 	}
 	require.NoError(t, get(proxy.RESTConfig()), "the identity of the target config")
-	require.ErrorContains(t, get(proxy.Through(robot)), `User "system:serviceaccount:proxy-identities:robot" cannot get`)
+	require.ErrorContains(t, get(proxy.Through(robot)), `User "system:serviceaccount:`+namespace+`:robot" cannot get`)
 }
 
 func TestProxy_counts(t *testing.T) {
 	t.Parallel()
-	proxy, through, _ := proxied(t, "proxy-counts")
-	maps := through.CoreV1().ConfigMaps("proxy-counts")
+	proxy := newProxied(t)
+	maps := proxy.through.CoreV1().ConfigMaps(proxy.namespace)
 	_, err := maps.Create(t.Context(), configMap("a", "1"), metav1.CreateOptions{})
 	require.NoError(t, err)
 	for range 2 {
 		_, err = maps.Get(t.Context(), "a", metav1.GetOptions{})
 		require.NoError(t, err)
 	}
-	_, err = through.CoreV1().ServiceAccounts("proxy-counts").CreateToken(t.Context(), "none", nil, metav1.CreateOptions{})
+	_, err = proxy.through.CoreV1().ServiceAccounts(proxy.namespace).CreateToken(t.Context(), "none", nil, metav1.CreateOptions{})
 	require.Error(t, err)
 	require.Equal(t, map[Call]int{
-		{"create", "configmaps", "proxy-counts", "a"}:               1,
-		{"get", "configmaps", "proxy-counts", "a"}:                  2,
-		{"create", "serviceaccounts/token", "proxy-counts", "none"}: 1,
+		{"create", "configmaps", proxy.namespace, "a"}:               1,
+		{"get", "configmaps", proxy.namespace, "a"}:                  2,
+		{"create", "serviceaccounts/token", proxy.namespace, "none"}: 1,
 	}, normalised(proxy.Calls()))
 	require.Equal(t, 2, proxy.Count(Match{Verbs: Writes()}))
-	require.Equal(t, 3, proxy.Count(Match{Resources: []string{"configmaps"}, Namespace: "proxy-counts"}))
+	require.Equal(t, 3, proxy.Count(Match{Resources: []string{"configmaps"}, Namespace: proxy.namespace}))
 	require.Zero(t, proxy.Count(Match{Name: "b"}))
 	proxy.ResetCounts()
 	require.Zero(t, proxy.Count(Match{}))
@@ -99,12 +108,11 @@ func TestProxy_refuses(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			namespace := "proxy-refuses-" + name
-			proxy, through, direct := proxied(t, namespace)
-			_, err := direct.CoreV1().ConfigMaps(namespace).Create(t.Context(), configMap("a", "1"), metav1.CreateOptions{})
+			proxy := newProxied(t)
+			_, err := proxy.direct.CoreV1().ConfigMaps(proxy.namespace).Create(t.Context(), configMap("a", "1"), metav1.CreateOptions{})
 			require.NoError(t, err)
 			remove := proxy.Inject(Fault{Match: Match{Verbs: Writes(), Resources: []string{"configmaps"}}, Status: test.status})
-			maps := through.CoreV1().ConfigMaps(namespace)
+			maps := proxy.through.CoreV1().ConfigMaps(proxy.namespace)
 			_, err = maps.Update(t.Context(), configMap("a", "2"), metav1.UpdateOptions{})
 			require.True(t, test.is(err), "%s: %v", test.reason, err)
 			_, err = maps.Get(t.Context(), "a", metav1.GetOptions{})
@@ -119,9 +127,9 @@ func TestProxy_refuses(t *testing.T) {
 
 func TestProxy_too_many_requests_are_retried(t *testing.T) {
 	t.Parallel()
-	proxy, through, _ := proxied(t, "proxy-busy")
+	proxy := newProxied(t)
 	proxy.Inject(Fault{Match: Match{Resources: []string{"configmaps"}}, Status: http.StatusTooManyRequests, Times: 1})
-	_, err := through.CoreV1().ConfigMaps("proxy-busy").List(t.Context(), metav1.ListOptions{})
+	_, err := proxy.through.CoreV1().ConfigMaps(proxy.namespace).List(t.Context(), metav1.ListOptions{})
 	require.NoError(t, err, "client-go waits as told and tries again")
 	require.Equal(t, 1, proxy.Refused(Match{Resources: []string{"configmaps"}}))
 	require.Equal(t, 1, proxy.Count(Match{Resources: []string{"configmaps"}}))
@@ -151,11 +159,10 @@ func TestProxy_share_is_seeded(t *testing.T) {
 
 func TestProxy_delays_and_empties_lists(t *testing.T) {
 	t.Parallel()
-	const namespace = "proxy-lists"
-	proxy, through, direct := proxied(t, namespace)
-	_, err := direct.CoreV1().ConfigMaps(namespace).Create(t.Context(), configMap("a", "1"), metav1.CreateOptions{})
+	proxy := newProxied(t)
+	_, err := proxy.direct.CoreV1().ConfigMaps(proxy.namespace).Create(t.Context(), configMap("a", "1"), metav1.CreateOptions{})
 	require.NoError(t, err)
-	maps := through.CoreV1().ConfigMaps(namespace)
+	maps := proxy.through.CoreV1().ConfigMaps(proxy.namespace)
 
 	proxy.Inject(Fault{Match: Match{Resources: []string{"configmaps"}}, EmptyList: true, Times: 1})
 	list, err := maps.List(t.Context(), metav1.ListOptions{})
@@ -183,42 +190,40 @@ func TestProxy_delays_and_empties_lists(t *testing.T) {
 // faults of lists reach them.
 func TestProxy_empties_lists_of_informers(t *testing.T) {
 	t.Parallel()
-	const namespace = "proxy-informers"
-	proxy, through, direct := proxied(t, namespace)
-	_, err := direct.CoreV1().ConfigMaps(namespace).Create(t.Context(), configMap("a", "1"), metav1.CreateOptions{})
+	proxy := newProxied(t)
+	_, err := proxy.direct.CoreV1().ConfigMaps(proxy.namespace).Create(t.Context(), configMap("a", "1"), metav1.CreateOptions{})
 	require.NoError(t, err)
 	seen := func(c kubernetes.Interface) int {
 		ctx, stop := context.WithCancel(t.Context())
-		factory := informers.NewSharedInformerFactoryWithOptions(c, 0, informers.WithNamespace(namespace))
+		factory := informers.NewSharedInformerFactoryWithOptions(c, 0, informers.WithNamespace(proxy.namespace))
 		lister := factory.Core().V1().ConfigMaps().Lister()
 		factory.Start(ctx.Done())
 		factory.WaitForCacheSync(ctx.Done())
-		found, err := lister.ConfigMaps(namespace).List(labels.Everything())
+		found, err := lister.ConfigMaps(proxy.namespace).List(labels.Everything())
 		require.NoError(t, err)
 		stop()
 		factory.Shutdown()
 		return len(found)
 	}
-	require.Equal(t, 1, seen(through))
+	require.Equal(t, 1, seen(proxy.through))
 	remove := proxy.Inject(Fault{Match: Match{Resources: []string{"configmaps"}}, EmptyList: true})
-	require.Equal(t, 0, seen(through))
-	require.Equal(t, 1, seen(direct))
+	require.Equal(t, 0, seen(proxy.through))
+	require.Equal(t, 1, seen(proxy.direct))
 	remove()
-	require.Equal(t, 1, seen(through))
+	require.Equal(t, 1, seen(proxy.through))
 }
 
 func TestProxy_freezes_watches(t *testing.T) {
 	t.Parallel()
-	const namespace = "proxy-freeze"
-	proxy, through, direct := proxied(t, namespace)
+	proxy := newProxied(t)
 	open := func() watch.Interface {
-		w, err := through.CoreV1().ConfigMaps(namespace).Watch(t.Context(), metav1.ListOptions{})
+		w, err := proxy.through.CoreV1().ConfigMaps(proxy.namespace).Watch(t.Context(), metav1.ListOptions{})
 		require.NoError(t, err)
 		t.Cleanup(w.Stop)
 		return w
 	}
 	create := func(name string) {
-		_, err := direct.CoreV1().ConfigMaps(namespace).Create(t.Context(), configMap(name, "1"), metav1.CreateOptions{})
+		_, err := proxy.direct.CoreV1().ConfigMaps(proxy.namespace).Create(t.Context(), configMap(name, "1"), metav1.CreateOptions{})
 		require.NoError(t, err)
 	}
 	next := func(w watch.Interface) string {
@@ -243,7 +248,7 @@ func TestProxy_freezes_watches(t *testing.T) {
 		require.Fail(t, "passed a frozen proxy", "%v", event)
 	case <-time.After(300 * time.Millisecond):
 	}
-	_, err := through.CoreV1().ConfigMaps(namespace).Get(t.Context(), "during", metav1.GetOptions{})
+	_, err := proxy.through.CoreV1().ConfigMaps(proxy.namespace).Get(t.Context(), "during", metav1.GetOptions{})
 	require.NoError(t, err, "other requests pass")
 	thaw()
 	thaw() // harmless

@@ -9,6 +9,10 @@ import (
 	"os"
 	"sync"
 	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
 )
 
 // StartPlane starts a plane for one test and stops it when the test ends. When
@@ -84,4 +88,23 @@ func Shared(t testing.TB) *Plane {
 		t.Fatal(shared.err)
 	}
 	return shared.plane
+}
+
+// Namespace makes a namespace of a new name that begins with prefix, for one test
+// on a shared plane, and returns its name. It stays until the plane ends.
+func (p *Plane) Namespace(t testing.TB, prefix string) string {
+	t.Helper()
+	var name string
+	err := p.withClient(func(c kubernetes.Interface) error {
+		namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: prefix + "-"}}
+		made, err := c.CoreV1().Namespaces().Create(t.Context(), namespace, metav1.CreateOptions{})
+		if err == nil {
+			name = made.Name
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatalf("making a namespace in plane %q: %v", p.name, err)
+	}
+	return name
 }
