@@ -66,6 +66,9 @@ func (r *Remover) Disown(ctx context.Context, entry Resource, owner types.UID, k
 	if kinds.IsUnserved(err) {
 		r.mapper.Forget() // the next attempt learns whether the kind or only this version of it went
 	}
+	if entry.UID == "" && apierrors.IsForbidden(err) {
+		return false, nil // it was only ever intended: what may not be read was not applied either
+	}
 	if err != nil {
 		return true, fmt.Errorf("removing %s %s: %w", mapping.Resource.GroupResource(), namespaced(entry), err)
 	}

@@ -47,6 +47,7 @@ var (
 	namespaces  = schema.GroupVersionResource{Version: "v1", Resource: "namespaces"}
 	deployments = schema.GroupVersionResource{Group: "apps", Version: "v1", Resource: "deployments"}
 	widgets     = schema.GroupVersionResource{Group: "test.fairlead.dev", Version: "v1", Resource: "widgets"}
+	crds        = schema.GroupVersionResource{Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions"}
 	inventories = schema.GroupVersionResource{Group: "work.open-cluster-management.io", Version: "v1", Resource: "appliedmanifestworks"}
 )
 
@@ -67,6 +68,12 @@ type bench struct {
 func newBench(t *testing.T) *bench {
 	t.Helper()
 	t.Parallel()
+	return newBenchSerial(t)
+}
+
+// newBenchSerial is newBench for tests that must run alone.
+func newBenchSerial(t *testing.T) *bench {
+	t.Helper()
 	config := env.Shared(t).RESTConfig()
 	config.QPS = -1
 	admin, err := dynamic.NewForConfig(config)
@@ -261,7 +268,8 @@ func (b *bench) apply(e *executor, desired work.Desired) work.Report {
 func (b *bench) remove(e *executor, name string) work.Report {
 	b.t.Helper()
 	b.markDeleted(e, name)
-	return b.waitReport(name, func(r work.Report) bool { return r.Finalized })
+	desired, _ := b.Get(name)
+	return b.waitReport(name, func(r work.Report) bool { return r.Finalized && r.UID == string(desired.Work.UID) })
 }
 
 func (b *bench) markDeleted(e *executor, name string) {
@@ -292,7 +300,7 @@ func (b *bench) eventually(check func() error) {
 
 // in returns the resource in the bench's namespace, or cluster-wide for resources that have none.
 func (b *bench) in(resource schema.GroupVersionResource) dynamic.ResourceInterface {
-	if resource == namespaces || resource == inventories {
+	if resource == namespaces || resource == inventories || resource == crds {
 		return b.admin.Resource(resource)
 	}
 	return b.admin.Resource(resource).Namespace(b.ns)
@@ -323,6 +331,24 @@ func (b *bench) waitGone(resource schema.GroupVersionResource, name string) {
 		return nil
 	})
 }
+
+// names lists the objects of a resource in the bench's namespace.
+func (b *bench) names(resource string) []string {
+	b.t.Helper()
+	gvr := schema.GroupVersionResource{Version: "v1", Resource: resource}
+	if resource == "deployments" {
+		gvr.Group = "apps"
+	}
+	list, err := b.in(gvr).List(b.t.Context(), metav1.ListOptions{})
+	require.NoError(b.t, err)
+	var names []string
+	for _, item := range list.Items {
+		names = append(names, item.GetName())
+	}
+	return names
+}
+
+func containsText(text, part string) bool { return strings.Contains(text, part) }
 
 // create makes an object by hand, as manager.
 func (b *bench) create(manager, text string) *unstructured.Unstructured {

@@ -1,0 +1,277 @@
+// Copyright The Fairlead Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package work
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"fairlead.dev/fairlead/agent/work"
+	"fairlead.dev/fairlead/test/env"
+)
+
+func TestDrift(t *testing.T) {
+	for name, test := range map[string]func(*testing.T){
+		"healed_by_watching":                       healedByWatching,
+		"healed_when_nobody_else_is_there":         healedAlone,
+		"watches_nothing_wider_than_what_it_needs": watchesNarrow,
+		"many_objects_share_a_watch":               manyObjects,
+		"forbidden_to_list_the_namespace":          forbiddenNamespace,
+		"forbidden_to_watch_at_all":                forbiddenWatch,
+		"T58_limited_rights":                       limitedRights,
+		"missed_events_are_found_by_resync":        missedEvents,
+		"T9_recreated_many_times":                  recreatedManyTimes,
+		"T11_rapid_changes_and_kills":              rapidChanges,
+	} {
+		t.Run(name, test)
+	}
+}
+
+func TestGoroutinesEnd(t *testing.T) {
+	b := newBenchSerial(t)
+	before := goleak.IgnoreCurrent()
+	e := b.start()
+	b.apply(e, b.work("zoo", zoo()))
+	e.stop()
+	goleak.VerifyNone(t, before, goleak.IgnoreAnyFunction("net/http.(*persistConn).readLoop"),
+		goleak.IgnoreAnyFunction("golang.org/x/net/http2.(*clientConnReadLoop).run"), goleak.IgnoreAnyFunction("net/http/internal/http2.(*clientConnReadLoop).run"))
+}
+
+func healedByWatching(t *testing.T) {
+	b := newBench(t)
+	e := b.start(func(c *work.Config) { c.StatusSyncInterval = time.Hour })
+	b.apply(e, b.work("web", []string{configMap("c", "k: v"), webDeployment}))
+	for i := range 3 {
+		start := time.Now()
+		b.edit(configMaps, "c", fmt.Sprintf("{data: {k: changed%d, foreign: x}}", i))
+		b.waitField(configMaps, "c", "v", "data", "k")
+		b.waitField(configMaps, "c", nil, "data", "foreign")
+		t.Logf("an edit was healed in %s", time.Since(start))
+	}
+	uid := b.get(configMaps, "c").GetUID()
+	b.delete(configMaps, "c")
+	b.waitField(configMaps, "c", "v", "data", "k")
+	require.NotEqual(t, uid, b.get(configMaps, "c").GetUID())
+	b.eventually(func() error {
+		applied := b.appliedWork("web")
+		for _, r := range applied.Status.AppliedResources {
+			if r.Name == "c" && r.UID == string(b.get(configMaps, "c").GetUID()) {
+				return nil
+			}
+		}
+		return fmt.Errorf("the inventory has %v", applied.Status.AppliedResources)
+	})
+	b.edit(deployments, "web", `{spec: {template: {spec: {containers: [{name: web, image: other}]}}}}`)
+	b.eventually(func() error {
+		containers := field(b.get(deployments, "web"), "spec", "template", "spec", "containers").([]any)
+		if image := containers[0].(map[string]any)["image"]; image != "registry.example/web:1" {
+			return fmt.Errorf("the image is %v", image)
+		}
+		return nil
+	})
+}
+
+// healedAlone has an executor start from its store alone, as after a restart with no hub.
+func healedAlone(t *testing.T) {
+	b := newBench(t)
+	e := b.start()
+	b.apply(e, b.work("web", []string{configMap("c", "k: v"), configMap("d", "k: v")}))
+	e.stop()
+	b.edit(configMaps, "c", "{data: {k: changed}}")
+	b.delete(configMaps, "d")
+	b.start()
+	b.waitField(configMaps, "c", "v", "data", "k")
+	b.waitField(configMaps, "d", "v", "data", "k")
+}
+
+func watchesNarrow(t *testing.T) {
+	b := newBench(t)
+	proxy, behind := b.behind()
+	e := b.start(behind)
+	b.apply(e, b.work("web", []string{configMap("c", "k: v"), "{apiVersion: v1, kind: Secret, metadata: {name: s, namespace: NS}}"}))
+	watched := env.Match{Verbs: []string{"watch", "watchlist", "list"}}
+	b.eventually(func() error {
+		if n := proxy.Count(watched); n < 3 {
+			return fmt.Errorf("%d watches so far", n)
+		}
+		return nil
+	})
+	for call := range proxy.Calls() {
+		if call.Verb == "watch" || call.Verb == "watchlist" || call.Verb == "list" {
+			require.NotEmpty(t, call.Name, "%+v", call)
+		}
+	}
+	b.create("", configMap("unrelated", "k: v"))
+	b.edit(configMaps, "unrelated", "{data: {k: w}}")
+	b.passes(e, "web", 1)
+	require.Zero(t, proxy.Count(env.Match{Name: "unrelated"}))
+}
+
+func many(n int) []string {
+	var manifests []string
+	for i := range n {
+		manifests = append(manifests, configMap(fmt.Sprintf("c%d", i), "k: v"))
+	}
+	return manifests
+}
+
+func manyObjects(t *testing.T) {
+	b := newBench(t)
+	proxy, behind := b.behind()
+	e := b.start(behind, func(c *work.Config) { c.StatusSyncInterval = time.Hour })
+	b.apply(e, b.work("web", many(30)))
+	b.apply(e, b.work("few", []string{configMap("late", "k: v")}))
+	for _, name := range []string{"c0", "c29", "late"} {
+		b.edit(configMaps, name, "{data: {k: changed}}")
+		b.waitField(configMaps, name, "v", "data", "k")
+		b.delete(configMaps, name)
+		b.waitField(configMaps, name, "v", "data", "k")
+	}
+	require.LessOrEqual(t, proxy.Count(env.Match{Verbs: []string{"watch", "watchlist"}, Resources: []string{"configmaps"}}), 3)
+
+	b.eventually(func() error { // also those that came to a watch that was running are not read again
+		proxy.ResetCounts()
+		b.passes(e, "web", 1)
+		b.passes(e, "few", 1)
+		if n := proxy.Count(reads()); n > 0 {
+			return fmt.Errorf("%d reads", n)
+		}
+		return nil
+	})
+}
+
+// as grants rights in the bench's namespace and on inventories to a user of its own, and makes the executor that user.
+func (b *bench) as(rules string) func(*work.Config) {
+	b.t.Helper()
+	config, err := env.Shared(b.t).ConfigFor("user-" + b.ns)
+	require.NoError(b.t, err)
+	config.QPS = -1
+	subject := fmt.Sprintf("[{apiGroup: rbac.authorization.k8s.io, kind: User, name: user-%s}]", b.ns)
+	b.create("", "{apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRole, metadata: {name: NS}, rules: ["+
+		"{apiGroups: [work.open-cluster-management.io], resources: [appliedmanifestworks, appliedmanifestworks/status], verbs: ['*']}]}")
+	b.create("", "{apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRoleBinding, metadata: {name: NS}, "+
+		"roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: NS}, subjects: "+subject+"}")
+	b.create("", "{apiVersion: rbac.authorization.k8s.io/v1, kind: Role, metadata: {name: user, namespace: NS}, rules: ["+rules+"]}")
+	b.create("", "{apiVersion: rbac.authorization.k8s.io/v1, kind: RoleBinding, metadata: {name: user, namespace: NS}, "+
+		"roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: user}, subjects: "+subject+"}")
+	return func(c *work.Config) { c.REST = config }
+}
+
+func forbiddenNamespace(t *testing.T) {
+	b := newBench(t)
+	var names []string
+	for i := range 10 {
+		names = append(names, fmt.Sprintf("c%d", i))
+	}
+	e := b.start(b.as("{apiGroups: [''], resources: [configmaps], verbs: [get, create, patch, delete]}, "+
+		"{apiGroups: [''], resources: [configmaps], resourceNames: ["+strings.Join(names, ", ")+"], verbs: [list, watch]}"),
+		func(c *work.Config) { c.StatusSyncInterval = time.Hour })
+	b.apply(e, b.work("web", many(10)))
+	b.edit(configMaps, "c7", "{data: {k: changed}}")
+	b.waitField(configMaps, "c7", "v", "data", "k")
+}
+
+func forbiddenWatch(t *testing.T) {
+	b := newBench(t)
+	e := b.start(b.as("{apiGroups: [''], resources: [configmaps], verbs: [get, create, patch, delete]}"),
+		func(c *work.Config) { c.StatusSyncInterval = 200 * time.Millisecond })
+	b.apply(e, b.work("web", many(10)))
+	b.edit(configMaps, "c7", "{data: {k: changed}}")
+	b.waitField(configMaps, "c7", "v", "data", "k")
+	b.remove(e, "web")
+}
+
+func limitedRights(t *testing.T) {
+	b := newBench(t)
+	e := b.start(b.as("{apiGroups: [''], resources: [configmaps], verbs: ['*']}"))
+	admin := `{apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRoleBinding, metadata: {name: NS-admin}, roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: cluster-admin}, subjects: []}`
+	system := strings.ReplaceAll(configMap("in-system", "k: v"), "NS", "kube-system")
+	r := b.deliver(e, b.work("web", []string{configMap("c", "k: v"), admin, system}))
+	require.Equal(t, "True", string(cond(t, manifest(t, r, "c").Conditions, "Applied").Status))
+	for _, name := range []string{b.ns + "-admin", "in-system"} {
+		m := manifest(t, r, name)
+		require.Contains(t, cond(t, m.Conditions, "Applied").Message, "forbidden")
+		require.Contains(t, words(cond(t, m.Conditions, "Available")), "Unknown FetchingResourceFailed")
+	}
+	b.remove(e, "web")
+}
+
+// missedEvents has watches that never say anything.
+func missedEvents(t *testing.T) {
+	b := newBench(t)
+	proxy, behind := b.behind()
+	proxy.Freeze(env.Match{Resources: []string{"configmaps"}})
+	e := b.start(behind, func(c *work.Config) {
+		c.StatusSyncInterval, c.Resync = 200*time.Millisecond, 200*time.Millisecond
+	})
+	b.apply(e, b.work("web", []string{configMap("c", "k: v")}))
+	b.edit(configMaps, "c", "{data: {k: changed}}")
+	b.waitField(configMaps, "c", "v", "data", "k")
+}
+
+func recreatedManyTimes(t *testing.T) {
+	b := newBench(t)
+	random := rand.New(rand.NewPCG(1, 2))
+	e := b.start()
+	for i := range 40 {
+		uid := fmt.Sprintf("uid-%d", i)
+		b.put(b.work("web", []string{configMap("c", fmt.Sprintf("v: %q", uid))}, withUID(uid)))
+		e.Enqueue("web")
+		switch random.IntN(4) {
+		case 0:
+			e.stop()
+			e = b.start()
+		case 1:
+			b.remove(e, "web")
+			require.Equal(t, uid, b.report("web").UID)
+			require.False(t, b.exists(configMaps, "c"), "a resurrection")
+		case 2:
+			b.markDeleted(e, "web") // the next one comes while this is under way
+		}
+	}
+	b.apply(e, b.work("web", []string{configMap("c", "v: last")}, withUID("last")))
+	require.Equal(t, "last", field(b.get(configMaps, "c"), "data", "v"))
+	require.Equal(t, []string{"configmaps/c"}, b.inventory("web"))
+	b.passes(e, "web", 3)
+	require.True(t, b.exists(configMaps, "c"), "no delete of an older work hit it")
+}
+
+func rapidChanges(t *testing.T) {
+	b := newBench(t)
+	random := rand.New(rand.NewPCG(3, 4))
+	e := b.start()
+	var want []string
+	for i := range 60 {
+		want = nil
+		var manifests []string
+		for j := range 8 {
+			if random.IntN(2) == 0 {
+				want = append(want, fmt.Sprintf("configmaps/c%d", j))
+				manifests = append(manifests, configMap(fmt.Sprintf("c%d", j), fmt.Sprintf("v: %q", fmt.Sprint(i))))
+			}
+		}
+		b.put(b.work("web", manifests, generation(int64(i+1))))
+		e.Enqueue("web")
+		if i%10 == 9 {
+			e.stop()
+			e = b.start()
+		}
+	}
+	b.waitReport("web", func(r work.Report) bool { return r.ObservedGeneration == 60 })
+	b.eventually(func() error {
+		if got := b.inventory("web"); fmt.Sprint(got) != fmt.Sprint(want) {
+			return fmt.Errorf("the inventory is %v, want %v", got, want)
+		}
+		if got := b.names("configmaps"); len(got) != len(want) {
+			return fmt.Errorf("there are %v", got)
+		}
+		return nil
+	})
+}
