@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -25,6 +26,8 @@ type Process struct {
 	cmd  *exec.Cmd
 	done chan struct{} // closed once it has ended
 	err  error         // of Wait; read after done
+
+	group sync.WaitGroup
 }
 
 // start runs a binary with its output appended to dir/name.log.
@@ -40,7 +43,7 @@ func start(dir, name, binary string, args []string, environment ...string) (*Pro
 	cmd.SysProcAttr = dieWithParent()
 	p := &Process{Name: name, Log: log, cmd: cmd, done: make(chan struct{})}
 	started := make(chan error, 1)
-	go p.run(out, started)
+	p.group.Go(func() { p.run(out, started) })
 	if err := <-started; err != nil {
 		return nil, fmt.Errorf("starting %s: %w", name, err)
 	}
