@@ -115,7 +115,7 @@ func (l *Link) shake(ctx context.Context, conn *grpc.ClientConn, address string)
 		end(err)
 		return nil, err
 	}
-	return newSession(l, conn, stream, end, welcome, address), nil
+	return newSession(&session{link: l, conn: conn, stream: stream, end: end, welcome: welcome, endpoint: address}), nil
 }
 
 func (l *Link) hello() *agentv1.Hello {

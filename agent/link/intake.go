@@ -159,12 +159,12 @@ func (in *intake) upsert(key wire.Key, rev wire.Revision, change *agentv1.Object
 	if !done {
 		return nil
 	}
-	return func(ctx context.Context) *agentv1.ObjectAck { return in.put(ctx, key, rev, change, upsert, whole) }
+	return func(ctx context.Context) *agentv1.ObjectAck { return in.put(ctx, rev, change, whole) }
 }
 
 // put decodes, checks and stores one whole object.
-func (in *intake) put(ctx context.Context, key wire.Key, rev wire.Revision, change *agentv1.ObjectChange, upsert *agentv1.Upsert, whole []byte) *agentv1.ObjectAck {
-	content := whole
+func (in *intake) put(ctx context.Context, rev wire.Revision, change *agentv1.ObjectChange, whole []byte) *agentv1.ObjectAck {
+	key, upsert, content := wire.KeyOf(change.GetKey()), change.GetUpsert(), whole
 	switch upsert.GetEncoding() {
 	case agentv1.Encoding_ENCODING_IDENTITY:
 	case agentv1.Encoding_ENCODING_ZSTD:

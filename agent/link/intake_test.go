@@ -199,7 +199,9 @@ func TestT83_hostile_hub(t *testing.T) {
 	}{
 		"delta before welcome": {
 			reason: "nothing counts before Welcome", ends: reason.ProtocolError,
-			send: func(_ *bench, p *peer) { p.send(delta(remove("held", "uid-held", agentv1.DeleteReason_DELETE_REASON_REQUESTED))) },
+			send: func(_ *bench, p *peer) {
+				p.send(delta(remove("held", "uid-held", agentv1.DeleteReason_DELETE_REASON_REQUESTED)))
+			},
 		},
 		"sequence gap": {
 			reason: "a lost frame is noticed", ends: reason.ProtocolError,
@@ -361,7 +363,7 @@ func FuzzFrames(f *testing.F) {
 		l, err := New(b.cfg)
 		require.NoError(t, err)
 		_, end := contextWithCause(t)
-		s := newSession(l, nil, nil, end, &agentv1.Welcome{}, "x")
+		s := newSession(&session{link: l, end: end, welcome: &agentv1.Welcome{}})
 		if s.frame(&frame) != nil {
 			return
 		}

@@ -56,12 +56,13 @@ type session struct {
 	renew   chan struct{}    // the hub wants the certificate renewed
 }
 
-func newSession(l *Link, conn *grpc.ClientConn, stream agentv1.AgentService_SessionClient, end context.CancelCauseFunc, welcome *agentv1.Welcome, endpoint string) *session {
-	s := &session{
-		link: l, log: l.cfg.Log.With("session", welcome.GetSessionId()), endpoint: endpoint,
-		conn: conn, stream: stream, end: end, welcome: welcome,
-		out: newOutbox(l.wake), queue: newQueue(l.cfg.Window), replace: make(chan replacement, 1), renew: make(chan struct{}, 1),
-	}
+// newSession completes a session of which link, conn, stream, end, welcome and
+// endpoint are set.
+func newSession(s *session) *session {
+	l, welcome := s.link, s.welcome
+	s.log = l.cfg.Log.With("session", welcome.GetSessionId())
+	s.out, s.queue = newOutbox(l.wake), newQueue(l.cfg.Window)
+	s.replace, s.renew = make(chan replacement, 1), make(chan struct{}, 1)
 	s.heartbeat = duration(welcome.GetHeartbeatInterval(), defaultHeartbeat, minHeartbeat, maxHeartbeat)
 	s.liveness = duration(welcome.GetLivenessTimeout(), missedHeartbeats*s.heartbeat, 2*s.heartbeat, maxLiveness)
 	s.intake = newIntake(&l.cfg, s.log, welcome.GetLimits().GetMaxObjectBytes(), func(key wire.Key, uid string) {
