@@ -71,7 +71,14 @@ type Rule struct {
 	Rate      Rate
 	// Longest is how long a call may take; 0 for streams that live on.
 	Longest time.Duration
+	// Path, if set, is a non-resource path that the person must be allowed to
+	// "get" on the hub's apiserver. Methods without one ask the apiserver
+	// themselves, for the very object that they touch.
+	Path string
 }
+
+// ReflectionPath guards what tells about the server itself.
+const ReflectionPath = "/grpc/reflection"
 
 // Allows says whether a caller of that type may call.
 func (r Rule) Allows(caller Type) bool { return r.Callers&caller != 0 }
@@ -84,14 +91,16 @@ type Table map[string]Rule
 // registered with exactly the methods that stand here.
 func Methods() Table {
 	var (
-		health  = Rule{AgentListener | AdminListener, Anonymous | Agent | Person, Rate{"health", 1, 0}, 5 * time.Second}
-		watch   = Rule{AgentListener | AdminListener, Anonymous | Agent | Person, Rate{"health", 5, 0}, 0}
-		enroll  = Rule{AgentListener, Anonymous | Agent, Rate{"enroll", 2, 50}, 30 * time.Second}
-		poll    = Rule{AgentListener, Anonymous | Agent, Rate{"poll", 2, 0}, time.Minute}
-		agent   = Rule{AgentListener, Agent, Rate{"agent", 5, 0}, time.Minute}
-		session = Rule{AgentListener, Agent, Rate{"session", 10, 0}, 0}
-		person  = Rule{AdminListener, Person, Rate{"admin", 1, 0}, time.Minute}
-		follow  = Rule{AdminListener, Person, Rate{"admin_watch", 2, 0}, 0}
+		health  = Rule{AgentListener | AdminListener, Anonymous | Agent | Person, Rate{"health", 1, 0}, 5 * time.Second, ""}
+		watch   = Rule{AgentListener | AdminListener, Anonymous | Agent | Person, Rate{"health", 5, 0}, 0, ""}
+		enroll  = Rule{AgentListener, Anonymous | Agent, Rate{"enroll", 2, 50}, 30 * time.Second, ""}
+		poll    = Rule{AgentListener, Anonymous | Agent, Rate{"poll", 2, 0}, time.Minute, ""}
+		agent   = Rule{AgentListener, Agent, Rate{"agent", 5, 0}, time.Minute, ""}
+		session = Rule{AgentListener, Agent, Rate{"session", 10, 0}, 0, ""}
+		person  = Rule{AdminListener, Person, Rate{"admin", 1, 0}, time.Minute, ""}
+		follow  = Rule{AdminListener, Person, Rate{"admin_watch", 2, 0}, 0, ""}
+		reflect = Rule{AdminListener, Person, Rate{"admin_watch", 2, 0}, 0, ReflectionPath}
+		inspect = Rule{AdminListener, Person, Rate{"admin", 1, 0}, time.Minute, ReflectionPath}
 	)
 	table := Table{}
 	table.add("grpc.health.v1.Health", health, "Check", "List")
@@ -113,9 +122,9 @@ func Methods() Table {
 	table.add("fairlead.scheduler.v1.SchedulerService", person, "AcquireTerm", "SubmitDecision", "ReportScores")
 	table.add("fairlead.scheduler.v1.SchedulerService", follow, "WatchClusters", "WatchPlacements")
 
-	table.add("grpc.reflection.v1.ServerReflection", follow, "ServerReflectionInfo")
-	table.add("grpc.reflection.v1alpha.ServerReflection", follow, "ServerReflectionInfo")
-	table.add("grpc.channelz.v1.Channelz", person, "GetTopChannels", "GetServers", "GetServer", "GetServerSockets",
+	table.add("grpc.reflection.v1.ServerReflection", reflect, "ServerReflectionInfo")
+	table.add("grpc.reflection.v1alpha.ServerReflection", reflect, "ServerReflectionInfo")
+	table.add("grpc.channelz.v1.Channelz", inspect, "GetTopChannels", "GetServers", "GetServer", "GetServerSockets",
 		"GetChannel", "GetSubchannel", "GetSocket")
 	return table
 }

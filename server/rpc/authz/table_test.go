@@ -69,6 +69,7 @@ func TestT54_types_are_disjoint(t *testing.T) {
 			require.Equal(t, authz.AdminListener, rule.Listeners, method)
 			require.Equal(t, authz.Person, rule.Callers, method)
 		}
+		require.Equal(t, strings.HasPrefix(method, "/grpc.reflection.") || strings.HasPrefix(method, "/grpc.channelz."), rule.Path != "", method)
 		require.Positive(t, rule.Rate.Cost, "%s: a free call has no limit", method)
 	}
 }

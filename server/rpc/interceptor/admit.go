@@ -59,6 +59,11 @@ func (c *Chain) admit(ctx context.Context, call *call) (context.Context, error) 
 		}
 		call.caller = caller.Agent.User()
 	}
+	if rule.Path != "" {
+		if err := c.review(ctx, caller.Token, rule.Path); err != nil {
+			return ctx, err
+		}
+	}
 	return authz.WithCaller(ctx, caller), nil
 }
 
@@ -121,6 +126,13 @@ func (c *Chain) verify(ctx context.Context, info *peerInfo, caller *authz.Caller
 	caller.Enrollment = verified.Enrollment
 	caller.Scope = identity.ScopeOf(info.agent, verified.UID)
 	return nil
+}
+
+func (c *Chain) review(ctx context.Context, token, path string) error {
+	if c.cfg.Review == nil {
+		return rpcerr.New(codes.PermissionDenied, reason.PermissionDenied, "people are not served here")
+	}
+	return c.cfg.Review(ctx, token, path)
 }
 
 func wrongType(rule authz.Rule, came authz.Type) error {

@@ -43,12 +43,18 @@ type Verified struct {
 // at every call. Errors should be *rpcerr.Error.
 type VerifyFunc func(ctx context.Context, cert *x509.Certificate, agent identity.Agent) (Verified, error)
 
+// ReviewFunc asks the apiserver, with a person's own token, whether they may
+// "get" a non-resource path. Errors should be *rpcerr.Error.
+type ReviewFunc func(ctx context.Context, token, path string) error
+
 // Config is what a listener's chain needs.
 type Config struct {
 	Listener authz.Listener
 	Table    authz.Table
 	// Verify checks agents; nil refuses them all.
-	Verify   VerifyFunc
+	Verify VerifyFunc
+	// Review checks a person where the rule names a path; nil refuses.
+	Review   ReviewFunc
 	Log      *slog.Logger
 	Registry prometheus.Registerer
 }

@@ -1,0 +1,140 @@
+// Copyright The Fairlead Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package server
+
+import (
+	"context"
+	"fmt"
+	"reflect"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/client-go/rest"
+	"k8s.io/utils/clock"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	ctrlconfig "sigs.k8s.io/controller-runtime/pkg/config"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"fairlead.dev/fairlead/server/ca"
+	"fairlead.dev/fairlead/server/controller"
+)
+
+const (
+	// managerGrace is how long controllers may take to stop.
+	managerGrace = 4 * time.Second
+	// managerPause is between two terms of leadership.
+	managerPause = 2 * time.Second
+)
+
+// sharedCache is the hub's one cache of everything but ManifestWorks. The hub
+// starts it, and it outlives the managers that use it: one that loses leadership
+// cannot be started again, and the sessions of this replica need the cache.
+type sharedCache struct {
+	cache.Cache
+	mu      sync.Mutex
+	indexed map[string]bool
+}
+
+// newCache keeps out of memory what nobody looks at.
+func (h *house) newCache() (*sharedCache, error) {
+	byObject := controller.CacheOptions(h.cfg.Namespace)
+	byObject[&corev1.ConfigMap{}] = cache.ByObject{Namespaces: map[string]cache.Config{
+		h.cfg.Namespace: {FieldSelector: fields.OneTermEqualSelector("metadata.name", ca.HubConfigMap)},
+	}}
+	inner, err := cache.New(h.rest, cache.Options{
+		Scheme: h.scheme, ByObject: byObject, DefaultTransform: cache.TransformStripManagedFields(),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("making the cache: %w", err)
+	}
+	return &sharedCache{Cache: inner, indexed: map[string]bool{}}, nil
+}
+
+// Start is what a manager calls. The hub has started the cache.
+func (*sharedCache) Start(ctx context.Context) error {
+	<-ctx.Done()
+	return nil
+}
+
+// run is what the hub calls.
+func (c *sharedCache) run(ctx context.Context) error { return c.Cache.Start(ctx) }
+
+// IndexField adds each index once, whoever asks for it and how often.
+func (c *sharedCache) IndexField(ctx context.Context, obj client.Object, field string, extract client.IndexerFunc) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	name := reflect.TypeOf(obj).String() + " " + field
+	if c.indexed[name] {
+		return nil
+	}
+	if err := c.Cache.IndexField(ctx, obj, field, extract); err != nil {
+		return err
+	}
+	c.indexed[name] = true
+	return nil
+}
+
+// runControllers runs the selected controllers, term after term: a replica that
+// has lost its leadership, because its apiserver was away, goes on serving and
+// stands for election again.
+func (h *house) runControllers(ctx context.Context) error {
+	selected, err := controller.Select(h.cfg.Controllers)
+	if err != nil {
+		return err
+	}
+	for {
+		mgr, err := h.newManager()
+		if err != nil {
+			return err
+		}
+		if err := controller.Add(mgr, h.controllerDeps(), selected); err != nil {
+			return err
+		}
+		err = mgr.Start(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil && !h.cfg.LeaderElect {
+			return err
+		}
+		h.log.Warn("this replica no longer leads; it stands for election again", "error", err)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(managerPause):
+		}
+	}
+}
+
+func (h *house) newManager() (manager.Manager, error) {
+	grace := managerGrace
+	mgr, err := manager.New(h.rest, manager.Options{
+		Scheme:                        h.scheme,
+		NewCache:                      func(*rest.Config, cache.Options) (cache.Cache, error) { return h.cache, nil },
+		Client:                        client.Options{Cache: &client.CacheOptions{DisableFor: []client.Object{&corev1.Secret{}}}},
+		Controller:                    ctrlconfig.Controller{SkipNameValidation: ptr.To(true)}, // one manager a term
+		Metrics:                       metricsserver.Options{BindAddress: "0"},                 // served with ours
+		LeaderElection:                h.cfg.LeaderElect,
+		LeaderElectionID:              "fairlead-hub-controllers",
+		LeaderElectionNamespace:       h.cfg.Namespace,
+		LeaderElectionReleaseOnCancel: true,
+		GracefulShutdownTimeout:       &grace,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("making the controller manager: %w", err)
+	}
+	return mgr, nil
+}
+
+func (h *house) controllerDeps() controller.Deps {
+	return controller.Deps{
+		HubNamespace: h.cfg.Namespace, Signer: h.signer(), Labels: h.cfg.Labels,
+		ClusterLeaseRefresh: h.cfg.ClusterLeaseRefresh, Clock: clock.RealClock{}, Log: h.log,
+	}
+}

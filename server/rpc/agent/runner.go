@@ -1,0 +1,253 @@
+// Copyright The Fairlead Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+
+	agentv1 "fairlead.dev/fairlead/gen/fairlead/agent/v1"
+	"fairlead.dev/fairlead/internal/wire/reason"
+	"fairlead.dev/fairlead/server/rpc/authz"
+	"fairlead.dev/fairlead/server/rpc/rpcerr"
+	"fairlead.dev/fairlead/server/session"
+)
+
+const (
+	// goodbyeGrace is how long a session that has to end may take to say so. A
+	// Send that is blocked by then loses its connection, so that a revoked agent
+	// is gone at once even in the middle of a large object.
+	goodbyeGrace = time.Second
+	// expiryGrace: the core ends the session at NotAfter; this is for one whose
+	// sender is blocked then.
+	expiryGrace = 500 * time.Millisecond
+	// releaseTimeout bounds giving the Lease up.
+	releaseTimeout = 10 * time.Second
+)
+
+// runner is one session: the core and what surrounds it. The handler's
+// goroutine owns the stream for sending and runs sendLoop; one more goroutine
+// receives. mu guards core and closing, and is held neither over a Send nor over
+// a callback.
+type runner struct {
+	// Immutable once the session is open.
+	service *Service
+	stream  grpc.BidiStreamingServer[agentv1.SessionRequest, agentv1.SessionResponse]
+	ctx     context.Context //nolint:containedctx // the stream's own
+	caller  *authz.Caller
+	log     *slog.Logger
+	started time.Time
+	hold    Hold
+	works   Works
+	unwatch func()
+
+	id, cluster, agentID, instance, fingerprint string
+
+	first  chan firstFrame
+	opened chan struct{} // closed when core may get frames
+	wake   chan struct{}
+	inbox  session.Inbox
+
+	mu      sync.Mutex
+	core    *session.Core
+	closing *session.Close // why the session ends; set once
+	guard   *time.Timer    // cuts the connection if the goodbye takes too long
+
+	received atomic.Int64 // when the last frame came, unix nanoseconds
+	sending  atomic.Int64 // when the Send in progress began; 0: none
+	stall    stall        // the watchdog's own
+	reports  reports
+}
+
+type firstFrame struct {
+	frame *agentv1.SessionRequest
+	err   error
+}
+
+// run sends until the session ends, and cleans up.
+func (r *runner) run() error {
+	r.log.Info("session started", "epoch", r.hold.Epoch, "agent", r.agentID, "instance", r.instance, "remote", r.caller.Remote)
+	expiry := time.AfterFunc(time.Until(r.caller.NotAfter)+expiryGrace, func() {
+		r.cut(reason.CertificateExpired, "the certificate expired")
+	})
+	err := r.sendLoop()
+	expiry.Stop()
+	return r.finish(err)
+}
+
+// sendLoop pulls messages out of the core and sends them, one at a time; it
+// sleeps while there is nothing to send.
+func (r *runner) sendLoop() error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		message, wakeup, ended := r.pull()
+		if message != nil {
+			if err := r.send(message); err != nil {
+				return err
+			}
+			continue
+		}
+		if ended {
+			return nil
+		}
+		if !wakeup.IsZero() {
+			timer.Reset(time.Until(wakeup))
+		}
+		select {
+		case <-r.ctx.Done():
+			return r.ctx.Err()
+		case <-r.wake:
+		case <-timer.C:
+			r.step(session.Tick{})
+		}
+	}
+}
+
+// pull is the next message; when there is none, when to look again, and
+// whether there will never be one.
+func (r *runner) pull() (message *agentv1.SessionResponse, wakeup time.Time, ended bool) {
+	now := time.Now()
+	var effects []session.Effect
+	r.mu.Lock()
+	for _, m := range r.inbox.Take() {
+		effects = append(effects, r.core.Step(now, m)...)
+	}
+	message = r.core.Next(now)
+	if message == nil {
+		wakeup, ended = r.core.Wakeup(), r.closing != nil
+	}
+	r.mu.Unlock()
+	r.carry(effects)
+	return message, wakeup, ended
+}
+
+// send may block for as long as the watchdog lets it.
+func (r *runner) send(message *agentv1.SessionResponse) error {
+	r.sending.Store(time.Now().UnixNano())
+	err := r.stream.Send(message)
+	r.sending.Store(0)
+	r.service.metrics.sent(message)
+	return err
+}
+
+// receive hands frames to the core until the stream ends. It ends soon after
+// the handler has returned, since that ends the stream.
+func (r *runner) receive() {
+	frame, err := r.stream.Recv()
+	r.first <- firstFrame{frame, err}
+	if err != nil {
+		return
+	}
+	select {
+	case <-r.opened:
+	case <-r.ctx.Done():
+		return
+	}
+	for {
+		frame, err := r.stream.Recv()
+		if err != nil {
+			r.end("", "the agent's side of the stream ended", 0) // io.EOF, or the connection is gone
+			return
+		}
+		r.received.Store(time.Now().UnixNano())
+		r.step(session.Frame{Message: frame})
+	}
+}
+
+// step gives the core one input, from any goroutine.
+func (r *runner) step(in session.Input) {
+	r.mu.Lock()
+	effects := r.core.Step(time.Now(), in)
+	r.mu.Unlock()
+	r.carry(effects)
+	r.notify()
+}
+
+// notify wakes the sender; it never blocks.
+func (r *runner) notify() {
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+// end asks the core to say goodbye. The first reason counts.
+func (r *runner) end(why, message string, retryAfter time.Duration) {
+	r.step(session.End{Reason: why, Message: message, RetryAfter: retryAfter})
+}
+
+// cut ends the session without a goodbye, by closing its connection: the only
+// way to wake a Send that is blocked.
+func (r *runner) cut(why, message string) {
+	r.close(session.Close{Reason: why, Message: message})
+	_ = r.caller.Conn.Close()
+}
+
+// close notes why the session ends; the first reason counts.
+func (r *runner) close(c session.Close) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closing != nil {
+		return
+	}
+	r.closing = &c
+	r.guard = time.AfterFunc(goodbyeGrace, func() { _ = r.caller.Conn.Close() })
+}
+
+// finish takes the session out of everything it was in, and says why it ended.
+func (r *runner) finish(cause error) error {
+	r.unwatch()
+	r.service.sessions.remove(r)
+	closing := r.closed()
+	lastSeen := time.Unix(0, r.received.Load())
+	r.service.Background("release", func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(r.ctx), releaseTimeout) // the stream is over
+		defer cancel()
+		if err := r.hold.Lease.Release(ctx, lastSeen); err != nil {
+			r.log.Warn("the session's Lease was not released; it counts as lost when this replica's ends", "error", err)
+		}
+	})
+	return r.verdict(closing, cause)
+}
+
+// closed is why the session ended; nothing can change it afterwards. The
+// connection may have another stream by now, so nothing may cut it any more.
+func (r *runner) closed() session.Close {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closing == nil {
+		r.closing = &session.Close{Message: "the connection was lost"}
+	}
+	if r.guard != nil {
+		r.guard.Stop()
+	}
+	return *r.closing
+}
+
+// verdict logs the end and makes the stream's status of it.
+func (r *runner) verdict(closing session.Close, cause error) error {
+	label := closing.Reason
+	if label == "" {
+		label = endByAgent
+	}
+	r.service.metrics.ends.WithLabelValues(label).Inc()
+	attrs := []any{"reason", label, "message", closing.Message, "duration", time.Since(r.started)}
+	if cause != nil {
+		attrs = append(attrs, "cause", cause)
+	}
+	r.log.Info("session ended", attrs...)
+	if closing.Reason == "" {
+		return nil
+	}
+	return rpcerr.Refusal(closing.Reason, closing.Message, closing.RetryAfter, nil)
+}
+
+// endByAgent is the reason, in metrics and logs, when the hub had none.
+const endByAgent = "DISCONNECTED"

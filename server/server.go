@@ -1,0 +1,184 @@
+// Copyright The Fairlead Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package server is the hub: the one place where its rooms are wired together.
+// A Config comes in; Run serves agents and people until its context ends.
+// Everything that the hub knows is in the apiserver, so any number of replicas
+// may run, and one that is killed loses nothing.
+//
+// The kitchen (caches, index, writers, controllers) outlives the face (the
+// listeners), so that what agents sent last is still written while they are
+// asked to go.
+package server
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/klog/v2"
+	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
+
+	"fairlead.dev/fairlead/internal/obs"
+	"fairlead.dev/fairlead/internal/version"
+)
+
+// Server is one hub replica. Run may be called once.
+type Server struct {
+	cfg      Config
+	rest     *rest.Config
+	log      *slog.Logger
+	registry *prometheus.Registry
+	ready    obs.Health
+
+	mu        sync.Mutex
+	addresses Addresses
+	up        chan struct{} // closed when addresses are known
+}
+
+// Addresses are what the listeners are bound to.
+type Addresses struct{ Agent, Admin, HTTP string }
+
+// New checks the configuration and finds the apiserver's. It talks to nobody.
+func New(cfg Config) (*Server, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
+	config, err := loadREST(cfg)
+	if err != nil {
+		return nil, err
+	}
+	if cfg.Replica == "" {
+		cfg.Replica = newReplica()
+	}
+	return &Server{
+		cfg: cfg, rest: config, log: cfg.Log, registry: obs.NewRegistry(obs.HubPrefix), up: make(chan struct{}),
+	}, nil
+}
+
+// Addresses waits until the listeners are bound, and returns to what.
+func (s *Server) Addresses(ctx context.Context) (Addresses, error) {
+	select {
+	case <-s.up:
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.addresses, nil
+	case <-ctx.Done():
+		return Addresses{}, ctx.Err()
+	}
+}
+
+// Run serves until ctx ends, and returns when agents have been asked to leave
+// and everything has stopped; nil then. Any other end is an error.
+func (s *Server) Run(ctx context.Context) error {
+	ctrllog.SetLogger(klog.Background()) // controller-runtime logs where client-go does
+	listeners, err := s.listen(ctx)
+	if err != nil {
+		return err
+	}
+	defer listeners.close()
+	s.log.Info("hub starts", "version", version.Get().Version, "replica", s.cfg.Replica,
+		"agents", listeners.agent.Addr().String(), "admin", listeners.admin.Addr().String(), "http", s.cfg.HTTPListen)
+
+	// The kitchen's context ends after the face has; either's failure ends both.
+	kitchen, closeKitchen := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer closeKitchen(nil)
+	face, closeFace := context.WithCancel(ctx)
+	defer closeFace()
+	defer context.AfterFunc(kitchen, closeFace)()
+
+	err = s.open(face, kitchen, listeners, closeKitchen)
+	if err == nil || isEnd(ctx, err) {
+		s.log.Info("hub stopped")
+		return nil
+	}
+	return err
+}
+
+// open runs HTTP at once, so that probes are answered while the rest starts.
+func (s *Server) open(face, kitchen context.Context, listeners *listeners, closeKitchen context.CancelCauseFunc) error {
+	s.ready.Add("started", func() error { return errStarting })
+	tasks := []task{{"hub", func(ctx context.Context) error {
+		defer closeKitchen(nil) // the rest of the kitchen has no guests any more
+		h, err := s.boot(face)
+		if err != nil {
+			return err
+		}
+		s.ready.Add("started", func() error { return nil })
+		return h.run(ctx, face, listeners)
+	}}}
+	if listeners.http != nil {
+		tasks = append(tasks, s.httpTask(listeners.http))
+	}
+	return runTasks(kitchen, tasks)
+}
+
+// listeners are bound before anything else, so that a port in use is an error
+// at once; until they are served, connections wait.
+type listeners struct{ agent, admin, http net.Listener }
+
+func (s *Server) listen(ctx context.Context) (*listeners, error) {
+	l := &listeners{}
+	for _, b := range []struct {
+		flag, address string
+		to            *net.Listener
+	}{
+		{"agent-listen", s.cfg.AgentListen, &l.agent},
+		{"admin-listen", s.cfg.AdminListen, &l.admin},
+		{"http-listen", s.cfg.HTTPListen, &l.http},
+	} {
+		if b.address == "" {
+			continue
+		}
+		bound, err := listen(ctx, b.flag, b.address)
+		if err != nil {
+			l.close()
+			return nil, err
+		}
+		*b.to = bound
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.addresses = Addresses{Agent: l.agent.Addr().String(), Admin: l.admin.Addr().String()}
+	if l.http != nil {
+		s.addresses.HTTP = l.http.Addr().String()
+	}
+	close(s.up)
+	return l, nil
+}
+
+func (l *listeners) close() {
+	for _, listener := range []net.Listener{l.agent, l.admin, l.http} {
+		if listener != nil {
+			_ = listener.Close() // mostly closed by its server already
+		}
+	}
+}
+
+// loadREST finds the apiserver, the way every Kubernetes client does.
+func loadREST(cfg Config) (*rest.Config, error) {
+	config := cfg.REST
+	if config == nil {
+		rules := clientcmd.NewDefaultClientConfigLoadingRules()
+		rules.ExplicitPath = cfg.Kubeconfig
+		loaded, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, nil).ClientConfig()
+		if err != nil {
+			return nil, fmt.Errorf("--kubeconfig=%q: %w", cfg.Kubeconfig, err)
+		}
+		config = loaded
+	}
+	config = rest.CopyConfig(config)
+	config.UserAgent = "fairlead-hub/" + version.Get().Version
+	if config.QPS == 0 {
+		config.QPS, config.Burst = -1, 0 // apiserver priority and fairness decides, not a guess made here
+	}
+	return config, nil
+}

@@ -1,0 +1,155 @@
+// Copyright The Fairlead Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package server
+
+import (
+	"encoding/json"
+	"fmt"
+	"sync"
+
+	agentv1 "fairlead.dev/fairlead/gen/fairlead/agent/v1"
+	"fairlead.dev/fairlead/internal/codec"
+	"fairlead.dev/fairlead/internal/wire"
+	"fairlead.dev/fairlead/internal/wire/reason"
+	"fairlead.dev/fairlead/server/session"
+	"fairlead.dev/fairlead/server/store"
+)
+
+// source implements session.Source over the index's view of one cluster.
+type source struct {
+	*house
+	view store.View
+}
+
+// Get implements session.Source.
+func (s source) Get(key wire.Key) (session.Object, bool) {
+	work, ok := s.view.Get(key)
+	if !ok {
+		return session.Object{}, false
+	}
+	object := session.Object{Revision: work.Revision, Deleting: work.Deleting, Finalizer: work.Finalizer, PackedSize: work.PackedSize}
+	if !work.Deleting && s.tooLarge(key, work) {
+		object.Undeliverable = reason.ObjectTooLarge
+	}
+	return object, true
+}
+
+// Content implements session.Source.
+func (s source) Content(key wire.Key) (session.Content, bool) {
+	content, ok, err := s.view.Content(key)
+	if err != nil {
+		s.log.Error("the index cannot unpack a work", "key", key, "error", err)
+		return session.Content{}, false
+	}
+	encoding := agentv1.Encoding_ENCODING_IDENTITY
+	if content.Zstd {
+		encoding = agentv1.Encoding_ENCODING_ZSTD
+	}
+	return session.Content{
+		Revision: content.Revision, Encoding: encoding, Bytes: content.Bytes,
+		Deleting: content.Deleting, Finalizer: content.Finalizer,
+	}, ok
+}
+
+// Entries implements session.Source.
+func (s source) Entries() []wire.Entry { return s.view.Entries() }
+
+// Summary implements session.Source.
+func (s source) Summary() session.Summary { return session.Summary(s.view.Summary()) }
+
+// HighWater implements session.Source.
+func (s source) HighWater() wire.HighWater { return s.highWater() }
+
+// provenMark is a mark with its proof, made once per resourceVersion however
+// many sessions tell it.
+type provenMark struct {
+	rv   uint64
+	mark wire.HighWater
+}
+
+func (h *house) highWater() wire.HighWater {
+	rv := h.index.HighWater()
+	if rv == 0 {
+		return wire.HighWater{}
+	}
+	if known := h.mark.Load(); known != nil && known.rv == rv {
+		return known.mark
+	}
+	proven := &provenMark{rv: rv, mark: wire.ProveHighWater(h.hub.HMACKey, h.hub.ID, rv)}
+	h.mark.Store(proven)
+	return proven.mark
+}
+
+// manifestSizes holds works against --manifest-limit where no webhook did. Only
+// works that could be over it are looked into, and each content once.
+type manifestSizes struct {
+	limit int
+	mu    sync.Mutex
+	known map[wire.Digest]bool // too large?
+}
+
+// maxKnownSizes bounds the memory of manifestSizes; large works are rare.
+const maxKnownSizes = 4096
+
+func (s source) tooLarge(key wire.Key, work store.Work) bool {
+	m := &s.sizes
+	if m.limit <= 0 || work.Size <= uint64(m.limit) {
+		return false // all of it is smaller than what its manifests may be
+	}
+	m.mu.Lock()
+	tooLarge, known := m.known[work.Digest]
+	m.mu.Unlock()
+	if known {
+		return tooLarge
+	}
+	content, ok, err := s.view.Content(key)
+	if err != nil || !ok || content.Revision.Digest != work.Digest {
+		return false // asked again when it is sent
+	}
+	size, err := manifestBytes(content)
+	if err != nil {
+		s.log.Error("the manifests of a work cannot be measured", "key", key, "error", err)
+		return false
+	}
+	m.remember(work.Digest, size > m.limit)
+	return size > m.limit
+}
+
+func (m *manifestSizes) remember(digest wire.Digest, tooLarge bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.known == nil || len(m.known) >= maxKnownSizes {
+		m.known = map[wire.Digest]bool{}
+	}
+	m.known[digest] = tooLarge
+}
+
+// manifestBytes is the sum of the manifests' JSON (WH-16).
+func manifestBytes(content store.Content) (int, error) {
+	raw := content.Bytes
+	if content.Zstd {
+		unpacker, err := codec.New(content.Revision.Size)
+		if err != nil {
+			return 0, err
+		}
+		if raw, err = unpacker.Decompress(raw, content.Revision.Size); err != nil {
+			return 0, err
+		}
+	}
+	var work struct {
+		Spec struct {
+			Workload struct {
+				Manifests []json.RawMessage `json:"manifests"`
+			} `json:"workload"`
+		} `json:"spec"`
+	}
+	if err := json.Unmarshal(raw, &work); err != nil {
+		return 0, fmt.Errorf("reading a work: %w", err)
+	}
+	sum := 0
+	for _, manifest := range work.Spec.Workload.Manifests {
+		sum += len(manifest)
+	}
+	return sum, nil
+}
