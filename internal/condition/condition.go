@@ -35,9 +35,9 @@ type Writer struct {
 // wrote. existing are all conditions of obj as it was read. A condition that the
 // writer applied before and that is not wanted any more is removed.
 //
-// The write carries obj's UID and resourceVersion: if obj has changed since it
-// was read, the error is a conflict, and the caller reads it again. After a write
-// obj has the new resourceVersion.
+// The write carries obj's resourceVersion: if obj has changed since it was read,
+// or is another object by now, the error is a conflict, and the caller reads it
+// again. After a write obj has the new resourceVersion.
 func (w Writer) Apply(ctx context.Context, obj client.Object, existing []metav1.Condition, wanted ...metav1.Condition) (bool, error) {
 	changed := false
 	now := metav1.NewTime(w.Clock.Now())
@@ -88,7 +88,6 @@ func (w Writer) patch(obj client.Object, conditions []metav1.Condition) (*unstru
 	patch.SetGroupVersionKind(gvk)
 	patch.SetName(obj.GetName())
 	patch.SetNamespace(obj.GetNamespace())
-	patch.SetUID(obj.GetUID())
 	patch.SetResourceVersion(obj.GetResourceVersion())
 	return patch, nil
 }

@@ -13,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"fairlead.dev/fairlead/internal/api/v1alpha1"
 	"fairlead.dev/fairlead/internal/wire/reason"
 )
 
@@ -37,7 +38,7 @@ func (p *pass) autoAccept(ctx context.Context) error {
 	}
 	if !p.cluster.Spec.HubAcceptsClient {
 		if _, before := p.cluster.Annotations[acceptedOnAnnotation]; before || decidedBefore(p.cluster) {
-			p.setCondition(ConditionAccepted, metav1.ConditionFalse, "DeniedBefore",
+			p.setCondition(v1alpha1.ConditionAccepted, metav1.ConditionFalse, "DeniedBefore",
 				"the join token allows acceptance by itself, but the cluster was denied before: a person has to accept it")
 			return nil
 		}

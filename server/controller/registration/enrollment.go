@@ -69,18 +69,22 @@ func (r *enrollments) Reconcile(ctx context.Context, request reconcile.Request) 
 // cluster returns the ManagedCluster, or nil if there is none of that name. A
 // cache must not be the witness of absence, nor of another UID.
 func (r *enrollments) cluster(ctx context.Context, name string, of []v1alpha1.ClusterEnrollment) (*clusterv1.ManagedCluster, error) {
+	cluster, err := readCluster(ctx, r.client, name)
+	if err != nil {
+		return nil, err
+	}
+	for i := range of {
+		if !ended(&of[i]) && (cluster == nil || of[i].Spec.ManagedClusterUID != string(cluster.UID)) {
+			return readCluster(ctx, r.live, name)
+		}
+	}
+	return cluster, nil
+}
+
+// readCluster returns a ManagedCluster, or nil if there is none of that name.
+func readCluster(ctx context.Context, reader client.Reader, name string) (*clusterv1.ManagedCluster, error) {
 	cluster := &clusterv1.ManagedCluster{}
-	err := r.client.Get(ctx, client.ObjectKey{Name: name}, cluster)
-	if err != nil && !apierrors.IsNotFound(err) {
-		return nil, fmt.Errorf("reading ManagedCluster %q: %w", name, err)
-	}
-	suspect := slices.ContainsFunc(of, func(e v1alpha1.ClusterEnrollment) bool {
-		return !ended(&e) && (err != nil || e.Spec.ManagedClusterUID != string(cluster.UID))
-	})
-	if suspect {
-		cluster = &clusterv1.ManagedCluster{}
-		err = r.live.Get(ctx, client.ObjectKey{Name: name}, cluster)
-	}
+	err := reader.Get(ctx, client.ObjectKey{Name: name}, cluster)
 	if apierrors.IsNotFound(err) {
 		return nil, nil
 	}
@@ -116,7 +120,7 @@ func (p *pass) run(ctx context.Context) error {
 	before := p.e.DeepCopy()
 	var problem error
 	for _, phase := range []func(context.Context) error{
-		p.loadRequests, p.autoAccept, p.decide, p.signFirst, p.renew,
+		p.loadRequests, p.autoAccept, p.confirm, p.decide, p.signFirst, p.renew,
 	} {
 		if problem = phase(ctx); problem != nil {
 			break

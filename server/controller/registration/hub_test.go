@@ -7,6 +7,8 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
+	"fmt"
+	"hash/fnv"
 	"log/slog"
 	"net/url"
 	"strings"
@@ -15,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
@@ -26,6 +29,7 @@ import (
 	workv1 "open-cluster-management.io/api/work/v1"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
@@ -38,7 +42,10 @@ import (
 	"fairlead.dev/fairlead/test/env"
 )
 
-func TestMain(m *testing.M) { env.Main(m, env.Options{Name: "registration"}) }
+func TestMain(m *testing.M) {
+	ctrllog.SetLogger(logr.Discard())
+	env.Main(m, env.Options{Name: "registration"})
+}
 
 const (
 	hubID    = "hub-1"
@@ -205,7 +212,9 @@ func unique(t *testing.T) string {
 		}
 		return '-'
 	}, name)
-	return strings.Trim(name[:min(len(name), 40)], "-")
+	sum := fnv.New32a()
+	_, _ = sum.Write([]byte(t.Name()))
+	return fmt.Sprintf("%s-%x", strings.Trim(name[:min(len(name), 40)], "-"), sum.Sum32())
 }
 
 func (h *hub) awaitAccepted(t *testing.T, name string) {

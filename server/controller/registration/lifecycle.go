@@ -15,14 +15,26 @@ import (
 	"fairlead.dev/fairlead/internal/wire/reason"
 )
 
-// Conditions of a ClusterEnrollment that this package writes.
-const (
-	// ConditionAccepted says since when, and on whose word, it is accepted.
-	ConditionAccepted = "Accepted"
-	// ConditionSuspended is True while the cluster was denied after it had a
-	// certificate. Its reason is the state that comes back with acceptance.
-	ConditionSuspended = "Suspended"
-)
+// ConditionSuspended on a ClusterEnrollment is True while its cluster is denied
+// after it had a certificate. Its reason is the state that comes back with
+// acceptance.
+const ConditionSuspended = "Suspended"
+
+// confirm reads again what would end the enrollment or set it back: a cache that
+// lags behind an acceptance must not be the witness against it.
+func (p *pass) confirm(ctx context.Context) error {
+	waiting := p.e.Status.State == v1alpha1.StateAccepted && (!p.accepted() || !p.first.approved())
+	inUse := (p.e.Status.State == v1alpha1.StateIssued || p.e.Status.State == v1alpha1.StateActive) && p.mine() && !p.cluster.Spec.HubAcceptsClient
+	if !waiting && !inUse {
+		return nil
+	}
+	var err error
+	if p.cluster, err = readCluster(ctx, p.live, p.e.Spec.ClusterName); err != nil || !waiting {
+		return err
+	}
+	p.first, err = p.request(ctx, p.live, p.e.Spec.CSRName, p.e.Spec.KeySHA256)
+	return err
+}
 
 // decide moves the enrollment to the state that follows from what is known. It
 // writes nothing but the object in memory and calls nobody.
@@ -69,7 +81,7 @@ func (p *pass) decideOpen() {
 	default:
 		if p.e.Status.State == v1alpha1.StateAccepted {
 			p.set(v1alpha1.StatePending, reason.NotAccepted, "acceptance was taken back before a certificate was signed")
-			meta.RemoveStatusCondition(&p.e.Status.Conditions, ConditionAccepted)
+			meta.RemoveStatusCondition(&p.e.Status.Conditions, v1alpha1.ConditionAccepted)
 		}
 		p.wake(deadline.Sub(p.now))
 	}
@@ -107,7 +119,7 @@ func (p *pass) accept() {
 	}
 	p.e.Status.AcceptedBy = p.acceptedBy()
 	p.set(v1alpha1.StateAccepted, "Accepted", "accepted; a certificate will be signed")
-	p.setCondition(ConditionAccepted, metav1.ConditionTrue, "Accepted", "accepted by "+orDefault(p.e.Status.AcceptedBy, "a hub admin"))
+	p.setCondition(v1alpha1.ConditionAccepted, metav1.ConditionTrue, "Accepted", "accepted by "+orDefault(p.e.Status.AcceptedBy, "a hub admin"))
 	p.note("EnrollmentAccepted", "Accept", "Enrollment %s of cluster %s was accepted by %s.",
 		p.e.Name, p.e.Spec.ClusterName, orDefault(p.e.Status.AcceptedBy, "a hub admin"))
 }
@@ -152,7 +164,7 @@ func (p *pass) overtakenBy() string {
 		if peer.Name == p.e.Name || peer.Spec.ManagedClusterUID != p.e.Spec.ManagedClusterUID || peer.Status.State.Final() {
 			continue
 		}
-		accepted := meta.FindStatusCondition(peer.Status.Conditions, ConditionAccepted)
+		accepted := meta.FindStatusCondition(peer.Status.Conditions, v1alpha1.ConditionAccepted)
 		if accepted != nil && accepted.Status == metav1.ConditionTrue && !accepted.LastTransitionTime.Before(&p.e.CreationTimestamp) {
 			return peer.Name
 		}
@@ -204,8 +216,12 @@ func (p *pass) decideSuspended() {
 }
 
 // ended says whether nothing can bring the enrollment back.
-func ended(e *v1alpha1.ClusterEnrollment) bool {
-	return e.Status.State.Final() && !meta.IsStatusConditionTrue(e.Status.Conditions, ConditionSuspended)
+func ended(e *v1alpha1.ClusterEnrollment) bool { return e.Status.State.Final() && !suspended(e) }
+
+// suspended says whether only the denial of the cluster has ended the enrollment.
+func suspended(e *v1alpha1.ClusterEnrollment) bool {
+	return e.Status.State == v1alpha1.StateRevoked && e.Status.Reason == reason.NotAccepted &&
+		meta.IsStatusConditionTrue(e.Status.Conditions, ConditionSuspended)
 }
 
 func (p *pass) setCondition(kind string, status metav1.ConditionStatus, why, message string) {

@@ -37,19 +37,19 @@ func (p *pass) loadRequests(ctx context.Context) error {
 	}
 	var err error
 	if !p.e.EverIssued() {
-		if p.first, err = p.request(ctx, p.e.Spec.CSRName, p.e.Spec.KeySHA256); err != nil {
+		if p.first, err = p.request(ctx, p.client, p.e.Spec.CSRName, p.e.Spec.KeySHA256); err != nil {
 			return err
 		}
 	}
 	if next := p.e.Status.Next; next != nil && next.Serial == "" {
-		p.renewal, err = p.request(ctx, next.CSRName, next.KeySHA256)
+		p.renewal, err = p.request(ctx, p.client, next.CSRName, next.KeySHA256)
 	}
 	return err
 }
 
-func (p *pass) request(ctx context.Context, name, keySHA256 string) (*request, error) {
+func (p *pass) request(ctx context.Context, reader client.Reader, name, keySHA256 string) (*request, error) {
 	object := &certificatesv1.CertificateSigningRequest{}
-	err := p.client.Get(ctx, client.ObjectKey{Name: name}, object)
+	err := reader.Get(ctx, client.ObjectKey{Name: name}, object)
 	if apierrors.IsNotFound(err) {
 		return nil, nil
 	}

@@ -41,8 +41,8 @@ func (p *pass) signFirst(ctx context.Context) error {
 	}
 	p.e.Status.Current = p.record(p.first, leaf)
 	p.set(v1alpha1.StateIssued, "CertificateIssued", "a certificate was signed; the agent has not used it yet")
-	p.note("CertificateIssued", "Sign", "Cluster %s got its certificate %s, valid until %s.",
-		p.e.Spec.ClusterName, pki.Serial(leaf), leaf.NotAfter.UTC().Format(time.RFC3339))
+	p.note("CertificateIssued", "Sign", "Cluster %s, accepted by %s, got its certificate %s, valid until %s.",
+		p.e.Spec.ClusterName, orDefault(p.e.Status.AcceptedBy, "a hub admin"), pki.Serial(leaf), leaf.NotAfter.UTC().Format(time.RFC3339))
 	return nil
 }
 

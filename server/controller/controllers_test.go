@@ -1,0 +1,161 @@
+// Copyright The Fairlead Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controller_test
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-logr/logr"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	clusterv1 "open-cluster-management.io/api/cluster/v1"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"fairlead.dev/fairlead/deploy"
+	"fairlead.dev/fairlead/internal/identity"
+	"fairlead.dev/fairlead/internal/kube"
+	"fairlead.dev/fairlead/server/controller"
+	"fairlead.dev/fairlead/test/env"
+)
+
+func TestMain(m *testing.M) {
+	ctrllog.SetLogger(logr.Discard())
+	env.Main(m, env.Options{Name: "controllers"})
+}
+
+func TestSelect(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		reason string
+		spec   string
+		want   []string
+		err    string
+	}{
+		"all":             {"the default", "*", []string{"registration", "enrollment", "lease"}, ""},
+		"all but one":     {"a minus leaves out", "*,-lease", []string{"registration", "enrollment"}, ""},
+		"minus wins":      {"wherever it stands", "-lease,*,lease", []string{"registration", "enrollment"}, ""},
+		"some":            {"in the order of the list, spaces allowed", "lease, registration", []string{"registration", "lease"}, ""},
+		"none":            {"a replica that only serves agents", "", nil, ""},
+		"unknown":         {"a typing error must not run less than was meant", "registration,leese", nil, `no controller "leese"; known are registration, enrollment, lease`},
+		"unknown minus":   {"nor more", "*,-leese", nil, `no controller "leese"`},
+		"only minus":      {"all others, or none? ask", "-lease", nil, `"*,-lease"`},
+		"star with minus": {"no such name", "-*", nil, `no controller "*"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got, err := controller.Select(tc.spec)
+			if tc.err != "" {
+				require.ErrorContains(t, err, tc.err, tc.reason)
+				return
+			}
+			require.NoError(t, err, tc.reason)
+			require.ElementsMatch(t, tc.want, controller.Names(got), tc.reason)
+		})
+	}
+}
+
+// log is what was logged, readable while it is written.
+type log struct {
+	mu     sync.Mutex
+	buffer bytes.Buffer
+}
+
+func (l *log) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buffer.Write(p)
+}
+
+func (l *log) has(words ...string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for line := range strings.Lines(l.buffer.String()) {
+		all := true
+		for _, word := range words {
+			all = all && strings.Contains(line, word)
+		}
+		if all {
+			return true
+		}
+	}
+	return false
+}
+
+func eventually(t *testing.T, check func(*assert.CollectT)) {
+	t.Helper()
+	require.EventuallyWithT(t, check, 30*time.Second, 50*time.Millisecond)
+}
+
+// TestMissingCRDs starts all controllers on an apiserver without a single CRD,
+// and then brings the CRDs one after the other.
+func TestMissingCRDs(t *testing.T) {
+	cfg := env.Shared(t).RESTConfig()
+	scheme := runtime.NewScheme()
+	require.NoError(t, controller.AddToScheme(scheme))
+	admin, err := client.New(cfg, client.Options{Scheme: scheme})
+	require.NoError(t, err)
+	require.NoError(t, kube.EnsureNamespace(t.Context(), admin, identity.HubNamespace))
+	mgr, err := manager.New(cfg, manager.Options{
+		Scheme: scheme, Metrics: metricsserver.Options{BindAddress: "0"},
+		Cache: cache.Options{ByObject: controller.CacheOptions(""), DefaultTransform: cache.TransformStripManagedFields()},
+	})
+	require.NoError(t, err)
+	said := &log{}
+	list, err := controller.Select("*")
+	require.NoError(t, err)
+	require.NoError(t, controller.Add(mgr, controller.Deps{Log: slog.New(slog.NewTextHandler(said, nil))}, list))
+
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- mgr.Start(ctx) }()
+	t.Cleanup(func() {
+		stop()
+		require.NoError(t, <-done)
+	})
+	eventually(t, func(c *assert.CollectT) {
+		for _, name := range controller.Names(list) {
+			require.True(c, said.has("controller="+name, "waits", "ManagedCluster.cluster.open-cluster-management.io/v1"), name)
+		}
+	})
+
+	require.NoError(t, kube.InstallCRDs(t.Context(), cfg, crds(t, "managedclusters.cluster")))
+	cluster := &clusterv1.ManagedCluster{ObjectMeta: metav1.ObjectMeta{Name: "c1"}}
+	cluster.Spec.HubAcceptsClient = true
+	require.NoError(t, admin.Create(t.Context(), cluster))
+	eventually(t, func(c *assert.CollectT) {
+		require.NoError(c, admin.Get(t.Context(), client.ObjectKey{Name: "c1"}, &corev1.Namespace{}), "registration runs")
+		require.NoError(c, admin.Get(t.Context(), client.ObjectKey{Namespace: "c1", Name: "managed-cluster-lease"}, &coordinationv1.Lease{}), "lease runs")
+	})
+	require.False(t, said.has(`"controller set up"`, "controller=enrollment"), "it still lacks its own kind")
+
+	require.NoError(t, kube.InstallCRDs(t.Context(), cfg, crds(t, "clusterenrollments")))
+	eventually(t, func(c *assert.CollectT) { require.True(c, said.has(`"controller set up"`, "controller=enrollment")) })
+}
+
+// crds are the hub's CRDs whose name contains a word.
+func crds(t *testing.T, word string) [][]byte {
+	t.Helper()
+	var found [][]byte
+	for _, doc := range deploy.HubCRDs() {
+		if bytes.Contains(doc, []byte("\n  name: "+word)) {
+			found = append(found, doc)
+		}
+	}
+	require.NotEmpty(t, found)
+	return found
+}
