@@ -4,6 +4,7 @@
 package work
 
 import (
+	"errors"
 	"fmt"
 	"path"
 	"strings"
@@ -15,9 +16,9 @@ import (
 
 // options is how one manifest is to be treated.
 type options struct {
-	Strategy   workv1.UpdateStrategy
-	Feedback   []workv1.FeedbackRule
-	Conditions []workv1.ConditionRule
+	Strategy   workv1.UpdateStrategy  `json:"strategy"`
+	Feedback   []workv1.FeedbackRule  `json:"feedback"`
+	Conditions []workv1.ConditionRule `json:"conditions"`
 }
 
 // optionsFor returns how the manifest called key is to be treated: each part by the first config that matches and has it.
@@ -95,6 +96,8 @@ func orphans(option *workv1.DeleteOption, key inventory.Key) bool {
 	switch option.PropagationPolicy {
 	case workv1.DeletePropagationPolicyTypeOrphan:
 		return true
+	case workv1.DeletePropagationPolicyTypeForeground:
+		return false
 	case workv1.DeletePropagationPolicyTypeSelectivelyOrphan:
 		if option.SelectivelyOrphan == nil {
 			return false
@@ -114,7 +117,7 @@ func workRefusal(work *workv1.ManifestWork) error {
 		return fmt.Errorf("the name of the work has %d characters, at most %d are possible", len(work.Name), inventory.MaxWorkName)
 	}
 	if work.Spec.Executor != nil {
-		return fmt.Errorf("spec.executor is not supported by this agent, and without it the work would be applied with more rights than it asks for")
+		return errors.New("spec.executor is not supported by this agent, and without it the work would be applied with more rights than it asks for")
 	}
 	if option := work.Spec.DeleteOption; option != nil {
 		switch option.PropagationPolicy {

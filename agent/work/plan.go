@@ -142,8 +142,8 @@ func metaOf(obj *unstructured.Unstructured) workv1.ManifestResourceMeta {
 // hashOf digests what decides about an object's content: its manifest, and how it is to be applied.
 func hashOf(raw []byte, i *item) [sha256.Size]byte {
 	how, err := json.Marshal(struct {
-		Options options
-		Orphan  bool
+		Options options `json:"options"`
+		Orphan  bool    `json:"orphan"`
 	}{i.options, i.orphan})
 	if err != nil {
 		how = nil // plain data encodes

@@ -73,10 +73,11 @@ func (c *Controller) report(desired Desired, m *memory, status workv1.ManifestWo
 		Name: desired.Work.Name, UID: string(desired.Work.UID), ObservedGeneration: desired.Work.Generation,
 		Digest: desired.Digest, Status: &status,
 	}
-	encoded, err := json.Marshal(report)
+	encoded, err := json.Marshal(report.Status)
 	if err != nil {
 		encoded = nil // plain data encodes
 	}
+	encoded = fmt.Appendf(encoded, " %s %d %x", report.UID, report.ObservedGeneration, report.Digest)
 	resends, sum := c.resends.Load(), sha256.Sum256(encoded)
 	if sum == m.reported && resends == m.resends {
 		return

@@ -74,7 +74,7 @@ type Report struct {
 
 // Reporter takes reports; the latest of a name counts. Report is called concurrently and must not block.
 type Reporter interface {
-	Report(Report)
+	Report(report Report)
 }
 
 // Defaults of Config.

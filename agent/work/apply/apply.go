@@ -204,8 +204,7 @@ func leftover(req Request, live *unstructured.Unstructured) (map[string]any, err
 	metadata := map[string]any{}
 	surplus := func(ref metav1.OwnerReference) bool { return surplusReference(ref, req.Owner, !req.Orphan) }
 	if refs := live.GetOwnerReferences(); slices.ContainsFunc(refs, surplus) {
-		kept := ReferencePatch(live, slices.DeleteFunc(refs, surplus))
-		metadata["ownerReferences"] = kept["metadata"].(map[string]any)["ownerReferences"]
+		metadata["ownerReferences"] = referenceList(slices.DeleteFunc(refs, surplus))
 	}
 	if req.Strategy != workv1.UpdateStrategyTypeCreateOnly {
 		removeKeys(metadata, "labels", live.GetLabels(), req.Manifest.dropLabels)
@@ -222,7 +221,7 @@ func leftover(req Request, live *unstructured.Unstructured) (map[string]any, err
 		patch["metadata"] = metadata
 	}
 	if len(patch) == 0 {
-		return nil, nil
+		return nil, nil //nolint:nilnil // nothing to patch is no error
 	}
 	return patch, nil
 }
@@ -284,7 +283,8 @@ func (a *Applier) adopt(ctx context.Context, object dynamic.ResourceInterface, r
 // write applies the manifest; live is what is there now, empty if nothing is.
 func (a *Applier) write(ctx context.Context, object dynamic.ResourceInterface, req Request, live *unstructured.Unstructured) (*unstructured.Unstructured, error) {
 	body := &unstructured.Unstructured{Object: maps.Clone(req.Manifest.Object.Object)}
-	metadata := maps.Clone(req.Manifest.Object.Object["metadata"].(map[string]any))
+	metadata, _ := req.Manifest.Object.Object["metadata"].(map[string]any) // a manifest has a name, so it has metadata
+	metadata = maps.Clone(metadata)
 	body.Object["metadata"] = metadata
 	refs := workReferences(live, req.Owner, !req.Orphan)
 	if len(refs) > 0 {

@@ -19,7 +19,7 @@ func OwnedBy(live *unstructured.Unstructured, manager string) (*fieldpath.Set, e
 			return fieldsOf(entry)
 		}
 	}
-	return nil, nil
+	return nil, nil //nolint:nilnil // to own nothing is no error
 }
 
 func fieldsOf(entry metav1.ManagedFieldsEntry) (*fieldpath.Set, error) {

@@ -68,13 +68,17 @@ func surplusReference(ref, owner metav1.OwnerReference, own bool) bool {
 
 // ReferencePatch returns a JSON merge patch that sets obj's owner references to refs if obj is still the object that was read.
 func ReferencePatch(obj metav1.Object, refs []metav1.OwnerReference) map[string]any {
+	return map[string]any{"metadata": map[string]any{
+		"uid": string(obj.GetUID()), "resourceVersion": obj.GetResourceVersion(), "ownerReferences": referenceList(refs),
+	}}
+}
+
+func referenceList(refs []metav1.OwnerReference) []any {
 	list := make([]any, 0, len(refs))
 	for _, ref := range refs {
 		list = append(list, referenceMap(ref))
 	}
-	return map[string]any{"metadata": map[string]any{
-		"uid": string(obj.GetUID()), "resourceVersion": obj.GetResourceVersion(), "ownerReferences": list,
-	}}
+	return list
 }
 
 func referenceMap(ref metav1.OwnerReference) map[string]any {

@@ -22,13 +22,13 @@ func strict(kind schema.GroupVersionKind) bool {
 }
 
 // foreignFields returns a JSON merge patch that removes from live what others than manager put beside the fields of the
-// manifest, or nil if there is nothing. Metadata, status, what came through a subresource, and top-level fields that the
+// manifest, empty if there is nothing. Metadata, status, what came through a subresource, and top-level fields that the
 // manifest leaves out altogether are theirs; so is what nobody owns, the apiserver's defaults.
 func foreignFields(manifest, live *unstructured.Unstructured, manager string) (map[string]any, error) {
-	if !strict(manifest.GroupVersionKind()) {
-		return nil, nil
-	}
 	patch := map[string]any{}
+	if !strict(manifest.GroupVersionKind()) {
+		return patch, nil
+	}
 	for _, entry := range live.GetManagedFields() {
 		ours := entry.Manager == manager && entry.Operation == metav1.ManagedFieldsOperationApply
 		if ours || entry.Subresource != "" {
@@ -39,9 +39,6 @@ func foreignFields(manifest, live *unstructured.Unstructured, manager string) (m
 			return nil, err
 		}
 		set.Leaves().Iterate(func(path fieldpath.Path) { removeForeign(patch, manifest, live, path) })
-	}
-	if len(patch) == 0 {
-		return nil, nil
 	}
 	return patch, nil
 }

@@ -119,6 +119,7 @@ func available(o Outcome) metav1.Condition {
 		return condition(workv1.ManifestAvailable, metav1.ConditionFalse, reasonNotAvailable, "Resource is not available")
 	case Unreadable:
 		return condition(workv1.ManifestAvailable, metav1.ConditionUnknown, reasonFetchingFailed, fmt.Sprintf("Failed to fetch resource: %v", o.Unread))
+	case Unresolved:
 	}
 	return condition(workv1.ManifestAvailable, metav1.ConditionUnknown, reasonIncompleteMeta, "Resource meta is incomplete")
 }
@@ -152,6 +153,7 @@ func workAvailable(outcomes []Outcome) metav1.Condition {
 			absent++
 		case Unreadable, Unresolved:
 			unknown++
+		case Present:
 		}
 	}
 	switch {

@@ -45,38 +45,50 @@ func TestManifestConditions(t *testing.T) {
 		"MW-12_MW-14_MW-43_all_well": {
 			reason:  "applied, there, no rule",
 			outcome: Outcome{Presence: Present},
-			want: [3]string{"True AppliedManifestComplete Apply manifest complete", "True ResourceAvailable Resource is available",
-				"True NoStatusFeedbackSynced "},
+			want: [3]string{
+				"True AppliedManifestComplete Apply manifest complete", "True ResourceAvailable Resource is available",
+				"True NoStatusFeedbackSynced ",
+			},
 		},
 		"MW-12_failed": {
 			reason:  "the failure is named; the object may be there all the same",
 			outcome: Outcome{Failure: errBoom, Presence: Present, Rules: true},
-			want: [3]string{"False AppliedManifestFailed Failed to apply manifest: boom", "True ResourceAvailable Resource is available",
-				"True StatusFeedbackSynced "},
+			want: [3]string{
+				"False AppliedManifestFailed Failed to apply manifest: boom", "True ResourceAvailable Resource is available",
+				"True StatusFeedbackSynced ",
+			},
 		},
 		"MW-14_absent": {
 			reason:  "not there",
 			outcome: Outcome{Failure: errBoom, Presence: Absent},
-			want: [3]string{"False AppliedManifestFailed Failed to apply manifest: boom", "False ResourceNotAvailable Resource is not available",
-				"True NoStatusFeedbackSynced "},
+			want: [3]string{
+				"False AppliedManifestFailed Failed to apply manifest: boom", "False ResourceNotAvailable Resource is not available",
+				"True NoStatusFeedbackSynced ",
+			},
 		},
 		"MW-14_unreadable": {
 			reason:  "it cannot be said whether it is there",
 			outcome: Outcome{Failure: errBoom, Presence: Unreadable, Unread: errBoom},
-			want: [3]string{"False AppliedManifestFailed Failed to apply manifest: boom", "Unknown FetchingResourceFailed Failed to fetch resource: boom",
-				"True NoStatusFeedbackSynced "},
+			want: [3]string{
+				"False AppliedManifestFailed Failed to apply manifest: boom", "Unknown FetchingResourceFailed Failed to fetch resource: boom",
+				"True NoStatusFeedbackSynced ",
+			},
 		},
 		"MW-14_incomplete_meta": {
 			reason:  "it names nothing that could be there",
 			outcome: Outcome{Failure: errBoom},
-			want: [3]string{"False AppliedManifestFailed Failed to apply manifest: boom", "Unknown IncompleteResourceMeta Resource meta is incomplete",
-				"True NoStatusFeedbackSynced "},
+			want: [3]string{
+				"False AppliedManifestFailed Failed to apply manifest: boom", "Unknown IncompleteResourceMeta Resource meta is incomplete",
+				"True NoStatusFeedbackSynced ",
+			},
 		},
 		"MW-43_failed": {
 			reason:  "the feedback's own error",
 			outcome: Outcome{Presence: Present, Rules: true, FeedbackFailure: errBoom},
-			want: [3]string{"True AppliedManifestComplete Apply manifest complete", "True ResourceAvailable Resource is available",
-				"False StatusFeedbackSyncFailed Sync status feedback failed with error boom"},
+			want: [3]string{
+				"True AppliedManifestComplete Apply manifest complete", "True ResourceAvailable Resource is available",
+				"False StatusFeedbackSyncFailed Sync status feedback failed with error boom",
+			},
 		},
 	}
 	for name, tc := range cases {

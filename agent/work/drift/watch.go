@@ -71,7 +71,7 @@ func (v *watch) listWatch() cache.ListerWatcher {
 			options.FieldSelector = fields.OneTermEqualSelector("metadata.name", v.name).String()
 		}
 	}
-	return &cache.ListWatch{
+	return cache.ToListWatcherWithWatchListSemantics(&cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
 			narrowed(&options)
 			list, err := client.List(ctx, options)
@@ -82,7 +82,7 @@ func (v *watch) listWatch() cache.ListerWatcher {
 			changes, err := client.Watch(ctx, options)
 			return changes, v.failed(ctx, err)
 		},
-	}
+	}, v.watcher.cfg.Client)
 }
 
 // failed takes note of a failed request: what is known may be old from now on, and a namespace that may not be watched is

@@ -28,13 +28,13 @@ func Values(live *unstructured.Unstructured, rules []workv1.FeedbackRule) ([]wor
 			continue
 		}
 		for _, path := range paths {
-			value, err := valueAt(live, path)
+			value, found, err := valueAt(live, path)
 			switch {
 			case err != nil:
 				problems = append(problems, err)
-			case value != nil && !seen[path.Name]: // the list is keyed by name
+			case found && !seen[path.Name]: // the list is keyed by name
 				seen[path.Name] = true
-				values = append(values, workv1.FeedbackValue{Name: path.Name, Value: *value})
+				values = append(values, workv1.FeedbackValue{Name: path.Name, Value: value})
 			}
 		}
 	}
@@ -80,35 +80,35 @@ func wellKnown() map[schema.GroupKind][]workv1.JsonPath {
 	}
 }
 
-// valueAt returns the value at one path, nil if there is none. Of several matches the first counts.
-func valueAt(live *unstructured.Unstructured, path workv1.JsonPath) (*workv1.FieldValue, error) {
+// valueAt returns the value at one path, false if there is none. Of several matches the first counts.
+func valueAt(live *unstructured.Unstructured, path workv1.JsonPath) (workv1.FieldValue, bool, error) {
 	if version := live.GroupVersionKind().Version; path.Version != "" && path.Version != version {
-		return nil, fmt.Errorf("feedback %q is for version %q, the object is %q", path.Name, path.Version, version)
+		return workv1.FieldValue{}, false, fmt.Errorf("feedback %q is for version %q, the object is %q", path.Name, path.Version, version)
 	}
 	expression := jsonpath.New(path.Name).AllowMissingKeys(true)
 	if err := expression.Parse("{" + path.Path + "}"); err != nil {
-		return nil, fmt.Errorf("feedback %q: path %q does not parse: %w", path.Name, path.Path, err)
+		return workv1.FieldValue{}, false, fmt.Errorf("feedback %q: path %q does not parse: %w", path.Name, path.Path, err)
 	}
 	results, err := expression.FindResults(live.Object)
 	if err != nil {
-		return nil, fmt.Errorf("feedback %q: reading path %q: %w", path.Name, path.Path, err)
+		return workv1.FieldValue{}, false, fmt.Errorf("feedback %q: reading path %q: %w", path.Name, path.Path, err)
 	}
 	if len(results) == 0 || len(results[0]) == 0 || !results[0][0].IsValid() {
-		return nil, nil
+		return workv1.FieldValue{}, false, nil
 	}
 	return fieldValue(path, results[0][0].Interface())
 }
 
-func fieldValue(path workv1.JsonPath, found any) (*workv1.FieldValue, error) {
+func fieldValue(path workv1.JsonPath, found any) (workv1.FieldValue, bool, error) {
 	switch v := found.(type) {
 	case nil:
-		return nil, nil
+		return workv1.FieldValue{}, false, nil
 	case int64:
-		return &workv1.FieldValue{Type: workv1.Integer, Integer: &v}, nil
+		return workv1.FieldValue{Type: workv1.Integer, Integer: &v}, true, nil
 	case string:
-		return &workv1.FieldValue{Type: workv1.String, String: &v}, nil
+		return workv1.FieldValue{Type: workv1.String, String: &v}, true, nil
 	case bool:
-		return &workv1.FieldValue{Type: workv1.Boolean, Boolean: &v}, nil
+		return workv1.FieldValue{Type: workv1.Boolean, Boolean: &v}, true, nil
 	}
-	return nil, fmt.Errorf("feedback %q: the value at path %q is neither an integer, a string nor a boolean", path.Name, path.Path)
+	return workv1.FieldValue{}, false, fmt.Errorf("feedback %q: the value at path %q is neither an integer, a string nor a boolean", path.Name, path.Path)
 }

@@ -25,8 +25,14 @@ func TestOrder(t *testing.T) {
 		"MW-07_every_rank": {
 			reason: "one kind of each rank, given backwards, comes out forwards",
 			in: []schema.GroupKind{
-				{Group: "example.com", Kind: "Widget"}, {Group: "apiregistration.k8s.io", Kind: "APIService"}, {Group: "apps", Kind: "Deployment"},
-				{Kind: "Service"}, {Kind: "ConfigMap"}, {Kind: "ServiceAccount"}, {Group: rbac, Kind: "Role"}, {Kind: "Namespace"},
+				{Group: "example.com", Kind: "Widget"},
+				{Group: "apiregistration.k8s.io", Kind: "APIService"},
+				{Group: "apps", Kind: "Deployment"},
+				{Kind: "Service"},
+				{Kind: "ConfigMap"},
+				{Kind: "ServiceAccount"},
+				{Group: rbac, Kind: "Role"},
+				{Kind: "Namespace"},
 			},
 			want: []int{7, 6, 5, 4, 3, 2, 1, 0},
 		},

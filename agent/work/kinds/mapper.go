@@ -127,21 +127,17 @@ func (m *Mapper) lookup(ctx context.Context, group string, found func(*table) bo
 
 // refresh reads discovery, once for all who ask at the same time.
 func (m *Mapper) refresh(ctx context.Context) (*table, error) {
-	fresh, err, _ := m.flight.Do("", func() (any, error) {
+	_, err, _ := m.flight.Do("", func() (any, error) {
 		m.stale.Store(false)
 		_, lists, err := m.source.ServerGroupsAndResourcesWithContext(ctx)
 		failed, partial := discovery.GroupDiscoveryFailedErrorGroups(err)
 		if err != nil && !partial {
 			return nil, fmt.Errorf("discovering the spoke's kinds: %w", err)
 		}
-		t := newTable(lists, failed)
-		m.current.Store(t)
-		return t, nil
+		m.current.Store(newTable(lists, failed))
+		return nil, nil //nolint:nilnil // the result is in m.current
 	})
-	if err != nil {
-		return nil, err
-	}
-	return fresh.(*table), nil
+	return m.current.Load(), err
 }
 
 // newTable indexes what discovery listed; subresources, which have a slash in their name, are left out.

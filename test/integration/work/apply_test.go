@@ -40,7 +40,7 @@ status: {}`
 const webService = `{apiVersion: v1, kind: Service, metadata: {name: web, namespace: NS}, spec: {selector: {app: web}, ports: [{port: 80}]}}`
 
 func TestWork(t *testing.T) {
-	for name, test := range map[string]func(*testing.T){
+	for name, test := range map[string]func(*bench){
 		"MW-03_applied_manifest_work":    appliedManifestWork,
 		"MW-05_labels_copied_once":       labelsCopiedOnce,
 		"MW-06_long_name":                longName,
@@ -61,12 +61,12 @@ func TestWork(t *testing.T) {
 		"same_resource_twice":            sameResourceTwice,
 		"T20_bad_manifests_among_others": badManifests,
 	} {
-		t.Run(name, test)
+		t.Run(name, func(t *testing.T) { test(newBench(t)) })
 	}
 }
 
-func appliedManifestWork(t *testing.T) {
-	b := newBench(t)
+func appliedManifestWork(b *bench) {
+	t := b.t
 	e := b.start(func(c *work.Config) { c.AgentID = "agent-7" })
 	b.apply(e, b.work("web", []string{configMap("a", "k: v")}))
 
@@ -76,8 +76,8 @@ func appliedManifestWork(t *testing.T) {
 	require.Equal(t, b.hub+"-web", applied.Name)
 }
 
-func labelsCopiedOnce(t *testing.T) {
-	b := newBench(t)
+func labelsCopiedOnce(b *bench) {
+	t := b.t
 	e := b.start()
 	desired := b.work("web", []string{configMap("a", "k: v")})
 	desired.Work.Labels = map[string]string{"team": "red"}
@@ -90,8 +90,8 @@ func labelsCopiedOnce(t *testing.T) {
 	require.Equal(t, map[string]string{"team": "red"}, b.appliedWork("web").Labels, "at creation only")
 }
 
-func longName(t *testing.T) {
-	b := newBench(t)
+func longName(b *bench) {
+	t := b.t
 	e := b.start()
 	fits, tooLong := strings.Repeat("a", 188), strings.Repeat("b", 189)
 	b.apply(e, b.work(fits, []string{configMap("fits", "k: v")}))
@@ -100,8 +100,8 @@ func longName(t *testing.T) {
 	require.False(t, b.exists(configMaps, "too-long"))
 }
 
-func kindOrder(t *testing.T) {
-	b := newBench(t)
+func kindOrder(b *bench) {
+	t := b.t
 	e := b.start()
 	manifests := []string{
 		`{apiVersion: test.fairlead.dev/v1, kind: Widget, metadata: {name: w, namespace: NS-new}, spec: {size: 1}}`,
@@ -118,8 +118,10 @@ func kindOrder(t *testing.T) {
 	// Every write of the plane gets a greater resourceVersion, and nobody else writes these objects.
 	last := int64(0)
 	for i, resource := range []schema.GroupVersionResource{
-		namespaces, {Group: "rbac.authorization.k8s.io", Version: "v1", Resource: "roles"},
-		{Version: "v1", Resource: "serviceaccounts"}, configMaps, services, deployments, widgets,
+		namespaces,
+		{Group: "rbac.authorization.k8s.io", Version: "v1", Resource: "roles"},
+		{Version: "v1", Resource: "serviceaccounts"},
+		configMaps, services, deployments, widgets,
 	} {
 		name := []string{b.ns + "-new", "r", "s", "c", "web", "web", "w"}[i]
 		object := b.admin.Resource(resource).Namespace(b.ns + "-new")
@@ -142,8 +144,8 @@ func version(t *testing.T, text string) int64 {
 	return n
 }
 
-func resourceMeta(t *testing.T) {
-	b := newBench(t)
+func resourceMeta(b *bench) {
+	t := b.t
 	e := b.start()
 	r := b.apply(e, b.work("meta", []string{
 		configMap("second", "k: v"),
@@ -156,8 +158,8 @@ func resourceMeta(t *testing.T) {
 	b.remove(e, "meta")
 }
 
-func crdAndCR(t *testing.T) {
-	b := newBench(t)
+func crdAndCR(b *bench) {
+	t := b.t
 	e := b.start()
 	group := b.ns + ".example.com"
 	crd := fmt.Sprintf(`
@@ -183,8 +185,8 @@ spec:
 	require.EqualValues(t, 1, field(b.get(resource, "g"), "spec", "a"))
 }
 
-func oneFailure(t *testing.T) {
-	b := newBench(t)
+func oneFailure(b *bench) {
+	t := b.t
 	e := b.start()
 	lost := strings.ReplaceAll(configMap("lost", "k: v"), "NS", "NS-nowhere")
 	r := b.deliver(e, b.work("mixed", []string{lost, configMap("fine", "k: v")}))
@@ -199,8 +201,8 @@ func oneFailure(t *testing.T) {
 	b.waitReport("mixed", settled)
 }
 
-func updateCustomResource(t *testing.T) {
-	b := newBench(t)
+func updateCustomResource(b *bench) {
+	t := b.t
 	e := b.start()
 	widget := `{apiVersion: test.fairlead.dev/v1, kind: Widget, metadata: {name: w, namespace: NS}, spec: {size: 1, parts: [{name: a}]}}`
 	b.apply(e, b.work("widget", []string{widget}))
@@ -221,8 +223,8 @@ func updateCustomResource(t *testing.T) {
 	require.Equal(t, "1", got.GetAnnotations()["theirs"])
 }
 
-func updateRemovesFields(t *testing.T) {
-	b := newBench(t)
+func updateRemovesFields(b *bench) {
+	t := b.t
 	e := b.start()
 	b.apply(e, b.work("web", []string{webDeployment, configMap("c", "one: a, two: b")}))
 	b.edit(deployments, "web", `{spec: {replicas: 5, revisionHistoryLimit: 3}}`)
@@ -241,8 +243,8 @@ func updateRemovesFields(t *testing.T) {
 	require.Equal(t, map[string]any{"one": "a"}, field(b.get(configMaps, "c"), "data"))
 }
 
-func foreignMetadata(t *testing.T) {
-	b := newBench(t)
+func foreignMetadata(b *bench) {
+	t := b.t
 	e := b.start()
 	b.apply(e, b.work("web", []string{`{apiVersion: v1, kind: ConfigMap, metadata: {name: c, namespace: NS, labels: {ours: "1"}}, data: {k: v}}`}))
 	b.edit(configMaps, "c", `{metadata: {finalizers: [example.com/theirs], annotations: {theirs: "1"}, labels: {ours: changed, theirs: "1"}}, data: {k: changed}}`)
@@ -252,8 +254,8 @@ func foreignMetadata(t *testing.T) {
 	require.Equal(t, map[string]string{"ours": "1", "theirs": "1"}, got.GetLabels())
 }
 
-func keyWithADash(t *testing.T) {
-	b := newBench(t)
+func keyWithADash(b *bench) {
+	t := b.t
 	e := b.start()
 	b.create("somebody", `{apiVersion: v1, kind: ConfigMap, metadata: {name: c, namespace: NS, labels: {old: "1", stays: "1"}, annotations: {old: "1"}}}`)
 	b.apply(e, b.work("web", []string{`{apiVersion: v1, kind: ConfigMap, metadata: {name: c, namespace: NS, labels: {old-: ""}, annotations: {old-: ""}}, data: {k: v}}`}))
@@ -264,8 +266,8 @@ func keyWithADash(t *testing.T) {
 	b.waitField(configMaps, "c", nil, "metadata", "labels", "old")
 }
 
-func spokeMetadataIgnored(t *testing.T) {
-	b := newBench(t)
+func spokeMetadataIgnored(b *bench) {
+	t := b.t
 	e := b.start()
 	text := `{apiVersion: v1, kind: ConfigMap, metadata: {name: c, namespace: NS, uid: 12345678-1234-1234-1234-123456789abc,
 	  resourceVersion: "7", generation: 4, managedFields: [], selfLink: x}, data: {k: %s}}`
@@ -274,8 +276,8 @@ func spokeMetadataIgnored(t *testing.T) {
 	require.Equal(t, "w", field(b.get(configMaps, "c"), "data", "k"))
 }
 
-func fieldManager(t *testing.T) {
-	b := newBench(t)
+func fieldManager(b *bench) {
+	t := b.t
 	e := b.start()
 	b.apply(e, b.work("web", []string{configMap("c", "k: v")}))
 	b.edit(configMaps, "c", "{data: {more: x}}")
@@ -287,8 +289,8 @@ func fieldManager(t *testing.T) {
 	}
 }
 
-func ownerReference(t *testing.T) {
-	b := newBench(t)
+func ownerReference(b *bench) {
+	t := b.t
 	e := b.start()
 	b.apply(e, b.work("web", []string{configMap("c", "k: v")}))
 	applied := b.appliedWork("web")
@@ -305,8 +307,8 @@ func ownerReference(t *testing.T) {
 	})
 }
 
-func sharedObject(t *testing.T) {
-	b := newBench(t)
+func sharedObject(b *bench) {
+	t := b.t
 	e := b.start()
 	b.apply(e, b.work("one", []string{configMap("shared", "k: v"), configMap("only-one", "k: v")}))
 	b.apply(e, b.work("two", []string{configMap("shared", "k: v")}))
@@ -327,8 +329,8 @@ func sharedObject(t *testing.T) {
 	require.True(t, b.exists(configMaps, "only-one"))
 }
 
-func secretStringData(t *testing.T) {
-	b := newBench(t)
+func secretStringData(b *bench) {
+	t := b.t
 	e := b.start()
 	text := "{apiVersion: v1, kind: Secret, metadata: {name: s, namespace: NS}, stringData: {%s}}"
 	b.apply(e, b.work("web", []string{fmt.Sprintf(text, "a: x, b: z")}))
@@ -337,8 +339,8 @@ func secretStringData(t *testing.T) {
 	require.Equal(t, map[string]any{"a": "eA=="}, field(b.get(secrets, "s"), "data"))
 }
 
-func adoptsUpdates(t *testing.T) {
-	b := newBench(t)
+func adoptsUpdates(b *bench) {
+	t := b.t
 	e := b.start()
 	// An agent of OCM wrote this by creates and updates, under the same name.
 	b.create("work-agent", webDeployment)
@@ -348,8 +350,8 @@ func adoptsUpdates(t *testing.T) {
 	require.Len(t, b.get(deployments, "web").GetOwnerReferences(), 1)
 }
 
-func sameResourceTwice(t *testing.T) {
-	b := newBench(t)
+func sameResourceTwice(b *bench) {
+	t := b.t
 	e := b.start()
 	r := b.deliver(e, b.work("web", []string{configMap("c", "k: first"), configMap("c", "k: second")}))
 	require.Equal(t, metav1.ConditionTrue, cond(t, r.Status.ResourceStatus.Manifests[0].Conditions, "Applied").Status)
@@ -358,8 +360,8 @@ func sameResourceTwice(t *testing.T) {
 	require.Equal(t, []string{"configmaps/c"}, b.inventory("web"))
 }
 
-func badManifests(t *testing.T) {
-	b := newBench(t)
+func badManifests(b *bench) {
+	t := b.t
 	e := b.start()
 	b.apply(e, b.work("web", []string{configMap("a", "k: v"), configMap("b", "k: v")}))
 	r := b.deliver(e, b.work("web", []string{

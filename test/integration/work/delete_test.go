@@ -4,12 +4,12 @@
 package work
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	workv1 "open-cluster-management.io/api/work/v1"
 
 	"fairlead.dev/fairlead/agent/work"
@@ -17,7 +17,7 @@ import (
 )
 
 func TestDelete(t *testing.T) {
-	for name, test := range map[string]func(*testing.T){
+	for name, test := range map[string]func(*bench){
 		"MW-52_MW-60_all_before_the_work":        allBeforeTheWork,
 		"MW-53_orphan":                           orphan,
 		"MW-54_selectively_orphan":               selectivelyOrphan,
@@ -39,12 +39,12 @@ func TestDelete(t *testing.T) {
 		"B6_new_uid_adopts":                      newUIDAdopts,
 		"B8_killed_between_record_and_inventory": killedBetween,
 	} {
-		t.Run(name, test)
+		t.Run(name, func(t *testing.T) { test(newBench(t)) })
 	}
 }
 
-func allBeforeTheWork(t *testing.T) {
-	b := newBench(t)
+func allBeforeTheWork(b *bench) {
+	t := b.t
 	e := b.start()
 	b.apply(e, b.work("web", []string{configMap("a", "k: v"), configMap("b", "k: v"), webDeployment}))
 	b.edit(configMaps, "b", "{metadata: {finalizers: [example.com/wait]}}")
@@ -75,8 +75,8 @@ func deletingIs(r work.Report, part string) bool {
 	return false
 }
 
-func orphan(t *testing.T) {
-	b := newBench(t)
+func orphan(b *bench) {
+	t := b.t
 	e := b.start()
 	b.apply(e, b.work("web", []string{configMap("a", "k: v")}))
 	require.Len(t, b.get(configMaps, "a").GetOwnerReferences(), 1)
@@ -94,8 +94,8 @@ func orphan(t *testing.T) {
 	}
 }
 
-func selectivelyOrphan(t *testing.T) {
-	b := newBench(t)
+func selectivelyOrphan(b *bench) {
+	t := b.t
 	e := b.start()
 	rules := []workv1.OrphaningRule{{Resource: "configmaps", Namespace: b.ns, Name: "kept"}, {Resource: "configmaps", Namespace: b.ns, Name: "kept-when-pruned"}}
 	option := deleteOption(workv1.DeleteOption{PropagationPolicy: "SelectivelyOrphan", SelectivelyOrphan: &workv1.SelectivelyOrphan{OrphaningRules: rules}})
@@ -107,8 +107,8 @@ func selectivelyOrphan(t *testing.T) {
 	require.False(t, b.exists(configMaps, "goes"))
 }
 
-func orphanTakenBack(t *testing.T) {
-	b := newBench(t)
+func orphanTakenBack(b *bench) {
+	t := b.t
 	e := b.start()
 	b.apply(e, b.work("web", []string{configMap("a", "k: v")}, deleteOption(workv1.DeleteOption{PropagationPolicy: "Orphan"})))
 	require.Empty(t, b.get(configMaps, "a").GetOwnerReferences())
@@ -118,8 +118,8 @@ func orphanTakenBack(t *testing.T) {
 	require.False(t, b.exists(configMaps, "a"))
 }
 
-func prune(t *testing.T) {
-	b := newBench(t)
+func prune(b *bench) {
+	t := b.t
 	e := b.start()
 	b.apply(e, b.work("web", []string{configMap("a", "k: v"), configMap("b", "k: v"), configMap("c", "k: v")}))
 	foreign := `{metadata: {ownerReferences: [
@@ -135,8 +135,8 @@ func prune(t *testing.T) {
 	require.Equal(t, []string{"configmaps/a"}, b.inventory("web"))
 }
 
-func pruneSparesOtherWorks(t *testing.T) {
-	b := newBench(t)
+func pruneSparesOtherWorks(b *bench) {
+	t := b.t
 	e := b.start()
 	b.apply(e, b.work("one", []string{configMap("shared", "k: v"), configMap("a", "k: v")}))
 	b.apply(e, b.work("two", []string{configMap("shared", "k: v")}))
@@ -155,8 +155,8 @@ func pruneSparesOtherWorks(t *testing.T) {
 }
 
 // pruneSparesForeign prunes an object that was deleted and made anew by somebody else while the executor was away.
-func pruneSparesForeign(t *testing.T) {
-	b := newBench(t)
+func pruneSparesForeign(b *bench) {
+	t := b.t
 	e := b.start()
 	b.apply(e, b.work("web", []string{configMap("a", "k: v"), configMap("b", "k: v")}))
 	e.stop()
@@ -169,8 +169,8 @@ func pruneSparesForeign(t *testing.T) {
 	require.Equal(t, []string{"configmaps/a"}, b.inventory("web"))
 }
 
-func inventoryIsSorted(t *testing.T) {
-	b := newBench(t)
+func inventoryIsSorted(b *bench) {
+	t := b.t
 	e := b.start()
 	b.apply(e, b.work("web", []string{webService, webDeployment, configMap("b", "k: v"), configMap("a", "k: v")}))
 	applied := b.appliedWork("web")
@@ -181,8 +181,8 @@ func inventoryIsSorted(t *testing.T) {
 	}, applied.Status.AppliedResources[3])
 }
 
-func pendingFinalizers(t *testing.T) {
-	b := newBench(t)
+func pendingFinalizers(b *bench) {
+	t := b.t
 	e := b.start()
 	b.apply(e, b.work("web", []string{configMap("a", "k: v"), configMap("b", "k: v")}))
 	b.edit(configMaps, "b", "{metadata: {finalizers: [example.com/wait]}}")
@@ -200,8 +200,8 @@ func pendingFinalizers(t *testing.T) {
 }
 
 // nothingBeforeApplied gives a new executor an inventory from earlier, and a work that it cannot apply yet.
-func nothingBeforeApplied(t *testing.T) {
-	b := newBench(t)
+func nothingBeforeApplied(b *bench) {
+	t := b.t
 	e := b.start()
 	b.apply(e, b.work("web", []string{configMap("a", "k: v"), configMap("old", "k: v")}))
 	e.stop()
@@ -218,8 +218,8 @@ func nothingBeforeApplied(t *testing.T) {
 	b.waitGone(configMaps, "old")
 }
 
-func deletingCondition(t *testing.T) {
-	b := newBench(t)
+func deletingCondition(b *bench) {
+	t := b.t
 	e := b.start()
 	b.apply(e, b.work("web", []string{configMap("a", "k: v")}))
 	b.edit(configMaps, "a", "{metadata: {finalizers: [example.com/wait]}}")
@@ -231,8 +231,8 @@ func deletingCondition(t *testing.T) {
 	b.waitReport("web", func(r work.Report) bool { return r.Finalized })
 }
 
-func inventoryDeletedByHand(t *testing.T) {
-	b := newBench(t)
+func inventoryDeletedByHand(b *bench) {
+	t := b.t
 	e := b.start()
 	b.apply(e, b.work("web", []string{configMap("a", "k: v")}))
 	before := b.appliedWork("web").UID
@@ -243,7 +243,7 @@ func inventoryDeletedByHand(t *testing.T) {
 			return err
 		}
 		if obj.GetUID() == before {
-			return fmt.Errorf("it is still the old one")
+			return errors.New("it is still the old one")
 		}
 		return nil
 	})
@@ -259,8 +259,8 @@ func inventoryDeletedByHand(t *testing.T) {
 	})
 }
 
-func noGarbageCollector(t *testing.T) {
-	b := newBench(t)
+func noGarbageCollector(b *bench) {
+	t := b.t
 	e := b.start()
 	b.apply(e, b.work("web", []string{webDeployment, webService, configMap("a", "k: v")}))
 	b.remove(e, "web") // the plane has none
@@ -269,8 +269,8 @@ func noGarbageCollector(t *testing.T) {
 	}
 }
 
-func neverApplied(t *testing.T) {
-	b := newBench(t)
+func neverApplied(b *bench) {
+	t := b.t
 	e := b.start()
 	desired := b.work("web", []string{configMap("a", "k: v")})
 	desired.Delete = work.DeleteRequested
@@ -281,8 +281,8 @@ func neverApplied(t *testing.T) {
 }
 
 // unknownToTheStore deletes a work of which the store knows nothing but name and UID, after the store was lost.
-func unknownToTheStore(t *testing.T) {
-	b := newBench(t)
+func unknownToTheStore(b *bench) {
+	t := b.t
 	e := b.start()
 	b.apply(e, b.work("web", []string{configMap("a", "k: v")}))
 	e.stop()
@@ -293,8 +293,8 @@ func unknownToTheStore(t *testing.T) {
 	require.False(t, b.exists(configMaps, "a"))
 }
 
-func held(t *testing.T) {
-	b := newBench(t)
+func held(b *bench) {
+	t := b.t
 	e := b.start()
 	b.apply(e, b.work("web", []string{configMap("a", "k: v"), configMap("b", "k: v")}))
 
@@ -317,8 +317,8 @@ func held(t *testing.T) {
 	b.waitGone(configMaps, "b")
 }
 
-func absentFromTheStore(t *testing.T) {
-	b := newBench(t)
+func absentFromTheStore(b *bench) {
+	t := b.t
 	e := b.start()
 	b.apply(e, b.work("web", []string{configMap("a", "k: v")}))
 	b.drop("web")
@@ -330,8 +330,8 @@ func absentFromTheStore(t *testing.T) {
 	require.True(t, b.exists(inventories, b.inventoryName("web")))
 }
 
-func kindGone(t *testing.T) {
-	b := newBench(t)
+func kindGone(b *bench) {
+	t := b.t
 	e := b.start()
 	group := b.ns + ".example.com"
 	b.create("", fmt.Sprintf(`
@@ -354,8 +354,8 @@ spec:
 
 // newUIDAdopts recreates a work with the same name while the executor is away: what the old one left is taken over, and what
 // the new one does not want goes.
-func newUIDAdopts(t *testing.T) {
-	b := newBench(t)
+func newUIDAdopts(b *bench) {
+	t := b.t
 	e := b.start()
 	b.apply(e, b.work("web", []string{configMap("a", "k: old"), configMap("only-old", "k: v")}, withUID("old"), generation(7)))
 	kept := b.get(configMaps, "a").GetUID()
@@ -376,8 +376,8 @@ func newUIDAdopts(t *testing.T) {
 
 // killedBetween stops the executor from ever writing the UIDs of what it applied, and gives its successor a work that does not
 // name those objects any more.
-func killedBetween(t *testing.T) {
-	b := newBench(t)
+func killedBetween(b *bench) {
+	t := b.t
 	proxy, behind := b.behind()
 	e := b.start(behind)
 	applied := b.inventoryName("web")
@@ -386,7 +386,7 @@ func killedBetween(t *testing.T) {
 	e.Enqueue("web")
 	b.eventually(func() error {
 		if !b.exists(configMaps, "a") {
-			return fmt.Errorf("a is not applied yet")
+			return errors.New("a is not applied yet")
 		}
 		return nil
 	})
@@ -394,13 +394,13 @@ func killedBetween(t *testing.T) {
 	lose()
 	b.eventually(func() error {
 		if !b.exists(configMaps, "b") {
-			return fmt.Errorf("b is not applied yet")
+			return errors.New("b is not applied yet")
 		}
 		return nil
 	})
 	e.stop()
 	obj := b.get(inventories, applied)
-	require.NotContains(t, fmt.Sprint(field(obj, "status")), string(types.UID(b.get(configMaps, "b").GetUID())), "the inventory does not know b's UID")
+	require.NotContains(t, fmt.Sprint(field(obj, "status")), string(b.get(configMaps, "b").GetUID()), "the inventory does not know b's UID")
 	require.Contains(t, fmt.Sprint(field(obj, "status")), "name:b", "but that there may be a b")
 
 	b.put(b.work("web", []string{configMap("c", "k: v")}, generation(2)))

@@ -18,7 +18,7 @@ import (
 )
 
 func TestDrift(t *testing.T) {
-	for name, test := range map[string]func(*testing.T){
+	for name, test := range map[string]func(*bench){
 		"healed_by_watching":                       healedByWatching,
 		"healed_when_nobody_else_is_there":         healedAlone,
 		"watches_nothing_wider_than_what_it_needs": watchesNarrow,
@@ -30,7 +30,7 @@ func TestDrift(t *testing.T) {
 		"T9_recreated_many_times":                  recreatedManyTimes,
 		"T11_rapid_changes_and_kills":              rapidChanges,
 	} {
-		t.Run(name, test)
+		t.Run(name, func(t *testing.T) { test(newBench(t)) })
 	}
 }
 
@@ -44,8 +44,8 @@ func TestGoroutinesEnd(t *testing.T) {
 		goleak.IgnoreAnyFunction("golang.org/x/net/http2.(*clientConnReadLoop).run"), goleak.IgnoreAnyFunction("net/http/internal/http2.(*clientConnReadLoop).run"))
 }
 
-func healedByWatching(t *testing.T) {
-	b := newBench(t)
+func healedByWatching(b *bench) {
+	t := b.t
 	e := b.start(func(c *work.Config) { c.StatusSyncInterval = time.Hour })
 	b.apply(e, b.work("web", []string{configMap("c", "k: v"), webDeployment}))
 	for i := range 3 {
@@ -79,8 +79,7 @@ func healedByWatching(t *testing.T) {
 }
 
 // healedAlone has an executor start from its store alone, as after a restart with no hub.
-func healedAlone(t *testing.T) {
-	b := newBench(t)
+func healedAlone(b *bench) {
 	e := b.start()
 	b.apply(e, b.work("web", []string{configMap("c", "k: v"), configMap("d", "k: v")}))
 	e.stop()
@@ -91,8 +90,8 @@ func healedAlone(t *testing.T) {
 	b.waitField(configMaps, "d", "v", "data", "k")
 }
 
-func watchesNarrow(t *testing.T) {
-	b := newBench(t)
+func watchesNarrow(b *bench) {
+	t := b.t
 	proxy, behind := b.behind()
 	e := b.start(behind)
 	b.apply(e, b.work("web", []string{configMap("c", "k: v"), "{apiVersion: v1, kind: Secret, metadata: {name: s, namespace: NS}}"}))
@@ -122,8 +121,8 @@ func many(n int) []string {
 	return manifests
 }
 
-func manyObjects(t *testing.T) {
-	b := newBench(t)
+func manyObjects(b *bench) {
+	t := b.t
 	proxy, behind := b.behind()
 	e := b.start(behind, func(c *work.Config) { c.StatusSyncInterval = time.Hour })
 	b.apply(e, b.work("web", many(30)))
@@ -164,8 +163,7 @@ func (b *bench) as(rules string) func(*work.Config) {
 	return func(c *work.Config) { c.REST = config }
 }
 
-func forbiddenNamespace(t *testing.T) {
-	b := newBench(t)
+func forbiddenNamespace(b *bench) {
 	var names []string
 	for i := range 10 {
 		names = append(names, fmt.Sprintf("c%d", i))
@@ -178,8 +176,7 @@ func forbiddenNamespace(t *testing.T) {
 	b.waitField(configMaps, "c7", "v", "data", "k")
 }
 
-func forbiddenWatch(t *testing.T) {
-	b := newBench(t)
+func forbiddenWatch(b *bench) {
 	e := b.start(b.as("{apiGroups: [''], resources: [configmaps], verbs: [get, create, patch, delete]}"),
 		func(c *work.Config) { c.StatusSyncInterval = 200 * time.Millisecond })
 	b.apply(e, b.work("web", many(10)))
@@ -188,8 +185,8 @@ func forbiddenWatch(t *testing.T) {
 	b.remove(e, "web")
 }
 
-func limitedRights(t *testing.T) {
-	b := newBench(t)
+func limitedRights(b *bench) {
+	t := b.t
 	e := b.start(b.as("{apiGroups: [''], resources: [configmaps], verbs: ['*']}"))
 	admin := `{apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRoleBinding, metadata: {name: NS-admin}, roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: cluster-admin}, subjects: []}`
 	system := strings.ReplaceAll(configMap("in-system", "k: v"), "NS", "kube-system")
@@ -204,8 +201,7 @@ func limitedRights(t *testing.T) {
 }
 
 // missedEvents has watches that never say anything.
-func missedEvents(t *testing.T) {
-	b := newBench(t)
+func missedEvents(b *bench) {
 	proxy, behind := b.behind()
 	proxy.Freeze(env.Match{Resources: []string{"configmaps"}})
 	e := b.start(behind, func(c *work.Config) {
@@ -216,8 +212,8 @@ func missedEvents(t *testing.T) {
 	b.waitField(configMaps, "c", "v", "data", "k")
 }
 
-func recreatedManyTimes(t *testing.T) {
-	b := newBench(t)
+func recreatedManyTimes(b *bench) {
+	t := b.t
 	random := rand.New(rand.NewPCG(1, 2))
 	e := b.start()
 	for i := range 40 {
@@ -243,8 +239,7 @@ func recreatedManyTimes(t *testing.T) {
 	require.True(t, b.exists(configMaps, "c"), "no delete of an older work hit it")
 }
 
-func rapidChanges(t *testing.T) {
-	b := newBench(t)
+func rapidChanges(b *bench) {
 	random := rand.New(rand.NewPCG(3, 4))
 	e := b.start()
 	var want []string
@@ -254,7 +249,7 @@ func rapidChanges(t *testing.T) {
 		for j := range 8 {
 			if random.IntN(2) == 0 {
 				want = append(want, fmt.Sprintf("configmaps/c%d", j))
-				manifests = append(manifests, configMap(fmt.Sprintf("c%d", j), fmt.Sprintf("v: %q", fmt.Sprint(i))))
+				manifests = append(manifests, configMap(fmt.Sprintf("c%d", j), fmt.Sprintf(`v: "%d"`, i)))
 			}
 		}
 		b.put(b.work("web", manifests, generation(int64(i+1))))

@@ -235,17 +235,18 @@ func describe(r work.Report) string {
 	if r.Status == nil {
 		return fmt.Sprintf("%+v", r)
 	}
-	text := fmt.Sprintf("generation %d", r.ObservedGeneration)
+	var text strings.Builder
+	fmt.Fprintf(&text, "generation %d", r.ObservedGeneration)
 	for _, c := range r.Status.Conditions {
-		text += fmt.Sprintf("; %s=%s %s %q", c.Type, c.Status, c.Reason, c.Message)
+		fmt.Fprintf(&text, "; %s=%s %s %q", c.Type, c.Status, c.Reason, c.Message)
 	}
 	for _, m := range r.Status.ResourceStatus.Manifests {
-		text += "\n  " + m.ResourceMeta.Kind + "/" + m.ResourceMeta.Name
+		fmt.Fprintf(&text, "\n  %s/%s", m.ResourceMeta.Kind, m.ResourceMeta.Name)
 		for _, c := range m.Conditions {
-			text += fmt.Sprintf("; %s=%s %s %q", c.Type, c.Status, c.Reason, c.Message)
+			fmt.Fprintf(&text, "; %s=%s %s %q", c.Type, c.Status, c.Reason, c.Message)
 		}
 	}
-	return text
+	return text.String()
 }
 
 // settled reports whether everything is applied and available.

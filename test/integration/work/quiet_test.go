@@ -4,6 +4,7 @@
 package work
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -42,15 +43,15 @@ func (b *bench) passes(e *executor, name string, n int) {
 }
 
 func TestQuiet(t *testing.T) {
-	t.Run("MW-25_no_write_without_change", noWriteWithoutChange)
-	t.Run("MW-25_no_read_without_change", noReadWithoutChange)
-	t.Run("MW-78_restart_writes_nothing", restartWritesNothing)
-	t.Run("what_a_webhook_keeps_is_not_fought_over", settledContent)
-	t.Run("a_fight_is_slow", fightIsSlow)
+	t.Run("MW-25_no_write_without_change", func(t *testing.T) { noWriteWithoutChange(newBench(t)) })
+	t.Run("MW-25_no_read_without_change", func(t *testing.T) { noReadWithoutChange(newBench(t)) })
+	t.Run("MW-78_restart_writes_nothing", func(t *testing.T) { restartWritesNothing(newBench(t)) })
+	t.Run("what_a_webhook_keeps_is_not_fought_over", func(t *testing.T) { settledContent(newBench(t)) })
+	t.Run("a_fight_is_slow", func(t *testing.T) { fightIsSlow(newBench(t)) })
 }
 
-func noWriteWithoutChange(t *testing.T) {
-	b := newBench(t)
+func noWriteWithoutChange(b *bench) {
+	t := b.t
 	proxy, behind := b.behind()
 	e := b.start(behind, func(c *work.Config) { c.Resync = time.Millisecond }) // every pass reads everything
 	b.apply(e, b.work("zoo", zoo()))
@@ -66,8 +67,8 @@ func noWriteWithoutChange(t *testing.T) {
 	require.Equal(t, count+1, b.reportCount("zoo"), "a status is reported again only when that is asked for")
 }
 
-func noReadWithoutChange(t *testing.T) {
-	b := newBench(t)
+func noReadWithoutChange(b *bench) {
+	t := b.t
 	proxy, behind := b.behind()
 	e := b.start(behind)
 	b.apply(e, b.work("zoo", zoo()))
@@ -89,8 +90,8 @@ func noReadWithoutChange(t *testing.T) {
 	require.Zero(t, proxy.Count(writes()))
 }
 
-func restartWritesNothing(t *testing.T) {
-	b := newBench(t)
+func restartWritesNothing(b *bench) {
+	t := b.t
 	e := b.start()
 	before := b.apply(e, b.work("zoo", zoo()))
 	b.passes(e, "zoo", 2)
@@ -107,8 +108,8 @@ func restartWritesNothing(t *testing.T) {
 }
 
 // settledContent has a policy in the way that changes what is applied, as mutating webhooks do.
-func settledContent(t *testing.T) {
-	b := newBench(t)
+func settledContent(b *bench) {
+	t := b.t
 	proxy, behind := b.behind()
 	e := b.start(behind, func(c *work.Config) { c.Resync = time.Millisecond })
 	b.create("", `
@@ -127,7 +128,7 @@ spec:
 		list, err := b.in(configMaps).List(t.Context(), listOptions)
 		require.NoError(t, err)
 		if field(&list.Items[len(list.Items)-1], "data", "k") != "theirs" {
-			return fmt.Errorf("the policy is not in force")
+			return errors.New("the policy is not in force")
 		}
 		return nil
 	})
@@ -143,8 +144,8 @@ spec:
 }
 
 // fightIsSlow lets two works want one object differently.
-func fightIsSlow(t *testing.T) {
-	b := newBench(t)
+func fightIsSlow(b *bench) {
+	t := b.t
 	proxy, behind := b.behind()
 	e := b.start(behind)
 	b.apply(e, b.work("one", []string{configMap("c", "k: one")}))

@@ -17,7 +17,7 @@ import (
 )
 
 func TestStatus(t *testing.T) {
-	for name, test := range map[string]func(*testing.T){
+	for name, test := range map[string]func(*bench){
 		"MW-12_MW-13_MW-18_applied":          appliedConditions,
 		"MW-14_MW-15_deleted_by_hand":        deletedByHand,
 		"MW-15_zero_manifests":               zeroManifests,
@@ -31,7 +31,7 @@ func TestStatus(t *testing.T) {
 		"MW-76_reports_carry_the_uid":        reportsCarryTheUID,
 		"an_unreachable_spoke_is_not_a_fact": unreachableSpoke,
 	} {
-		t.Run(name, test)
+		t.Run(name, func(t *testing.T) { test(newBench(t)) })
 	}
 }
 
@@ -65,8 +65,8 @@ func values(m workv1.ManifestCondition) []string {
 	return list
 }
 
-func appliedConditions(t *testing.T) {
-	b := newBench(t)
+func appliedConditions(b *bench) {
+	t := b.t
 	e := b.start()
 	r := b.apply(e, b.work("web", []string{configMap("c", "k: v"), webService}, generation(4)))
 	require.Equal(t, "True AppliedManifestWorkComplete Apply manifest work complete", words(cond(t, r.Status.Conditions, "Applied")))
@@ -83,8 +83,8 @@ func appliedConditions(t *testing.T) {
 }
 
 // deletedByHand has the apiserver refuse to make the object anew, so that its absence lasts.
-func deletedByHand(t *testing.T) {
-	b := newBench(t)
+func deletedByHand(b *bench) {
+	t := b.t
 	proxy, behind := b.behind()
 	e := b.start(behind)
 	b.apply(e, b.work("web", []string{configMap("c", "k: v"), configMap("d", "k: v")}))
@@ -99,8 +99,8 @@ func deletedByHand(t *testing.T) {
 	b.waitReport("web", settled)
 }
 
-func zeroManifests(t *testing.T) {
-	b := newBench(t)
+func zeroManifests(b *bench) {
+	t := b.t
 	e := b.start()
 	r := b.deliver(e, b.work("empty", nil))
 	require.Equal(t, "Unknown ResourcesStatusUnknown", words(cond(t, r.Status.Conditions, "Available"))[:len("Unknown ResourcesStatusUnknown")])
@@ -108,8 +108,8 @@ func zeroManifests(t *testing.T) {
 	require.Empty(t, b.inventory("empty"))
 }
 
-func existenceIsNotHealth(t *testing.T) {
-	b := newBench(t)
+func existenceIsNotHealth(b *bench) {
+	t := b.t
 	e := b.start()
 	b.apply(e, b.work("web", []string{webDeployment}))
 	b.edit(deployments, "web", `{status: {replicas: 2, unavailableReplicas: 2, conditions: [{type: Available, status: "False"}]}}`, "status")
@@ -117,8 +117,8 @@ func existenceIsNotHealth(t *testing.T) {
 	require.True(t, settled(b.report("web")))
 }
 
-func transitionTimes(t *testing.T) {
-	b := newBench(t)
+func transitionTimes(b *bench) {
+	t := b.t
 	clock := newClock()
 	e := b.start(func(c *work.Config) { c.Clock = clock })
 	first := b.apply(e, b.work("web", []string{configMap("c", "k: v"), configMap("d", "k: v")}))
@@ -141,16 +141,15 @@ func transitionTimes(t *testing.T) {
 		cond(t, manifest(t, third, "c").Conditions, "Available").LastTransitionTime, "it is still there")
 }
 
-func wellKnownFeedback(t *testing.T) {
-	b := newBench(t)
+func wellKnownFeedback(b *bench) {
+	t := b.t
 	e := b.start()
 	b.create("", "{apiVersion: v1, kind: ServiceAccount, metadata: {name: default, namespace: NS}}")
 	template := "{metadata: {labels: {a: b}}, spec: {restartPolicy: %s, containers: [{name: c, image: i}]}}"
 	kinds := []struct {
-		resource       schema.GroupVersionResource
-		text, status   string
-		want           []string
-		subresourceWin string
+		resource     schema.GroupVersionResource
+		text, status string
+		want         []string
 	}{
 		{
 			resource: deployments, text: webDeployment, status: `{status: {replicas: 3, updatedReplicas: 3, readyReplicas: 2, availableReplicas: 1}}`,
@@ -192,16 +191,16 @@ func wellKnownFeedback(t *testing.T) {
 	}
 }
 
-func wellKnownOnOtherKinds(t *testing.T) {
-	b := newBench(t)
+func wellKnownOnOtherKinds(b *bench) {
+	t := b.t
 	e := b.start()
 	r := b.apply(e, b.work("web", []string{configMap("c", "k: v")}, withConfig(b.rule(configMaps, "c", wellKnown))))
 	require.Contains(t, words(cond(t, manifest(t, r, "c").Conditions, "StatusFeedbackSynced")), "False StatusFeedbackSyncFailed ")
 	require.Empty(t, values(manifest(t, r, "c")))
 }
 
-func jsonPaths(t *testing.T) {
-	b := newBench(t)
+func jsonPaths(b *bench) {
+	t := b.t
 	e := b.start()
 	widget := `{apiVersion: test.fairlead.dev/v1, kind: Widget, metadata: {name: w, namespace: NS}, spec: {size: 1}}`
 	b.apply(e, b.work("widget", []string{widget}, withConfig(b.rule(widgets, "w", paths(
@@ -215,8 +214,8 @@ func jsonPaths(t *testing.T) {
 	})
 }
 
-func feedbackConditions(t *testing.T) {
-	b := newBench(t)
+func feedbackConditions(b *bench) {
+	t := b.t
 	e := b.start()
 	bad := workv1.JsonPath{Name: "bad", Path: ".metadata.labels"}
 	good := workv1.JsonPath{Name: "good", Path: ".data.k"}
@@ -231,8 +230,8 @@ func feedbackConditions(t *testing.T) {
 	require.Empty(t, values(manifest(t, r, "c")))
 }
 
-func feedbackIsFast(t *testing.T) {
-	b := newBench(t)
+func feedbackIsFast(b *bench) {
+	t := b.t
 	e := b.start(func(c *work.Config) { c.StatusSyncInterval = time.Hour })
 	b.apply(e, b.work("web", []string{webDeployment}, withConfig(b.rule(deployments, "web", wellKnown))))
 	for i := range 3 {
@@ -243,8 +242,8 @@ func feedbackIsFast(t *testing.T) {
 	}
 }
 
-func reportsCarryTheUID(t *testing.T) {
-	b := newBench(t)
+func reportsCarryTheUID(b *bench) {
+	t := b.t
 	e := b.start()
 	r := b.apply(e, b.work("web", []string{configMap("c", "k: v")}, withUID("first"), generation(9)))
 	require.Equal(t, "first", r.UID)
@@ -254,8 +253,8 @@ func reportsCarryTheUID(t *testing.T) {
 	require.Equal(t, "second", r.UID)
 }
 
-func unreachableSpoke(t *testing.T) {
-	b := newBench(t)
+func unreachableSpoke(b *bench) {
+	t := b.t
 	proxy, behind := b.behind()
 	e := b.start(behind)
 	b.apply(e, b.work("web", []string{configMap("c", "k: v")}))
