@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -25,7 +26,7 @@ import (
 // TestMain drops apimachinery's handler that slows errors down: it remembers when the last one came, and a bubble's clock is far
 // behind that.
 func TestMain(m *testing.M) {
-	utilruntime.ErrorHandlers = nil
+	utilruntime.ErrorHandlers = nil //nolint:reassign // it is a variable so that it can be
 	m.Run()
 }
 
@@ -190,9 +191,10 @@ func TestFailureMakesKnowledgeOld(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene(t, 0)
 		defer s.stop()
-		failing := true
+		var failing atomic.Bool
+		failing.Store(true)
 		s.client.PrependReactor("list", "*", func(clienttesting.Action) (bool, runtime.Object, error) {
-			if failing {
+			if failing.Load() {
 				return true, nil, apierrors.NewInternalError(errors.New("boom"))
 			}
 			return false, nil, nil
@@ -201,7 +203,7 @@ func TestFailureMakesKnowledgeOld(t *testing.T) {
 		synctest.Wait()
 		_, known := s.Version(named("a"))
 		require.False(t, known)
-		failing = false
+		failing.Store(false)
 		<-time.After(2 * time.Minute) // the reflector backs off, up to a minute
 		synctest.Wait()
 		_, known = s.Version(named("a"))
