@@ -1,0 +1,195 @@
+// Copyright The Fairlead Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package hub
+
+import (
+	"encoding/json"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	clusterv1 "open-cluster-management.io/api/cluster/v1"
+	workv1 "open-cluster-management.io/api/work/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	agentv1 "fairlead.dev/fairlead/gen/fairlead/agent/v1"
+	"fairlead.dev/fairlead/internal/identity"
+	"fairlead.dev/fairlead/internal/wire/reason"
+	"fairlead.dev/fairlead/server/rpc/rpcerr"
+	"fairlead.dev/fairlead/test/env"
+)
+
+func newWork(cluster, name, value string) *workv1.ManifestWork {
+	raw := fmt.Appendf(nil, `{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":%q,"namespace":"default"},"data":{"value":%q}}`, name, value)
+	return &workv1.ManifestWork{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: cluster},
+		Spec: workv1.ManifestWorkSpec{Workload: workv1.ManifestsTemplate{
+			Manifests: []workv1.Manifest{{RawExtension: runtime.RawExtension{Raw: raw}}},
+		}},
+	}
+}
+
+// One work there and back: Enroll, accept, Session, Delta, StatusBatch,
+// PERSISTED, and the status as the apiserver has it.
+func TestHub_there_and_back(t *testing.T) {
+	hub := startHub(t, env.Shared(t).RESTConfig(), nil).ready()
+	agent := newAgent(t, hub, "there-and-back")
+	agent.join(hub.token("there-and-back", false), true)
+
+	s := agent.session(&agentv1.Hello{})
+	require.Equal(t, uint64(1), s.welcome.GetSessionEpoch())
+	require.NotEmpty(t, s.welcome.GetHighWater().GetProof())
+	require.NotZero(t, s.welcome.GetTrustBundle().GetVersion(), "the bundle is newer than none")
+
+	require.NoError(t, hub.kube.Create(t.Context(), newWork("there-and-back", "web", "1")))
+	change := s.change("web")
+	var delivered workv1.ManifestWork
+	require.NoError(t, json.Unmarshal(change.GetUpsert().GetObjectJson(), &delivered))
+	require.Equal(t, "web", delivered.Name)
+	require.Empty(t, delivered.ManagedFields, "noise stays on the hub")
+	s.stored(change)
+
+	result := s.status(&agentv1.ObjectStatus{
+		Key: change.GetKey(), Uid: change.GetRevision().GetUid(), ObservedGeneration: 1, ObservedDigest: change.GetRevision().GetDigest(), StatusSeq: 1,
+		StatusJson: []byte(`{"conditions":[{"type":"Applied","status":"True","reason":"AppliedManifestWorkComplete","message":"ok","observedGeneration":1,"lastTransitionTime":"2026-01-01T00:00:00Z"}]}`),
+	})
+	require.Equal(t, agentv1.StatusCode_STATUS_CODE_PERSISTED, result.GetCode(), "%v", result)
+	work := &workv1.ManifestWork{}
+	key := client.ObjectKey{Namespace: "there-and-back", Name: "web"}
+	require.NoError(t, hub.kube.Get(t.Context(), key, work), "PERSISTED means that it is there")
+	require.True(t, meta.IsStatusConditionTrue(work.Status.Conditions, "Applied"))
+	require.Contains(t, work.Finalizers, identity.ManifestWorkFinalizer)
+
+	// The delete travels, and the hub lets the object go when the agent is clean.
+	require.NoError(t, hub.kube.Delete(t.Context(), work))
+	deleted := s.change("web")
+	require.Equal(t, agentv1.DeleteReason_DELETE_REASON_REQUESTED, deleted.GetDelete().GetReason())
+	s.stored(deleted)
+	result = s.status(&agentv1.ObjectStatus{Key: change.GetKey(), Uid: change.GetRevision().GetUid(), StatusSeq: 2, Finalized: true})
+	require.Equal(t, agentv1.StatusCode_STATUS_CODE_PERSISTED, result.GetCode())
+	require.True(t, isNotFound(hub.kube.Get(t.Context(), key, work)))
+}
+
+func isNotFound(err error) bool { return client.IgnoreNotFound(err) == nil && err != nil }
+
+// What an agent reports of its cluster, and that a session is one, shows on the
+// ManagedCluster and on its Leases.
+func TestHub_cluster_report_and_leases(t *testing.T) {
+	hub := startHub(t, env.Shared(t).RESTConfig(), nil).ready()
+	agent := newAgent(t, hub, "reporting")
+	agent.join(hub.token("reporting", true), false)
+	s := agent.session(&agentv1.Hello{})
+	s.send(&agentv1.SessionRequest{Message: &agentv1.SessionRequest_ClusterReport{ClusterReport: &agentv1.ClusterReport{
+		KubernetesVersion: "v1.37.2", Claims: map[string]string{"region": "north"}, Capacity: map[string]string{"cpu": "4"}, ApiserverHealthy: true,
+		Held: []*agentv1.HeldBatch{{BatchId: "b1", Reason: agentv1.HeldReason_HELD_REASON_COUNT}},
+	}}})
+	until(t, "the report to show", func() error {
+		cluster := &clusterv1.ManagedCluster{}
+		if err := hub.kube.Get(t.Context(), client.ObjectKey{Name: "reporting"}, cluster); err != nil {
+			return err
+		}
+		for _, condition := range []string{"ManagedClusterJoined", "HubAcceptedManagedCluster", "ManagedClusterConditionAvailable", "DeletesHeld"} {
+			if !meta.IsStatusConditionTrue(cluster.Status.Conditions, condition) {
+				return fmt.Errorf("condition %s is not True: %+v", condition, cluster.Status.Conditions)
+			}
+		}
+		if cluster.Status.Version.Kubernetes != "v1.37.2" || len(cluster.Status.ClusterClaims) != 1 || !cluster.Status.Capacity[clusterv1.ResourceCPU].Equal(resource.MustParse("4")) {
+			return fmt.Errorf("status: %+v", cluster.Status)
+		}
+		return nil
+	})
+	s.cancel()
+	until(t, "the Lease to be released", func() error {
+		lease := &coordinationv1.Lease{}
+		if err := hub.kube.Get(t.Context(), client.ObjectKey{Namespace: identity.HubNamespace, Name: "session-reporting"}, lease); err != nil {
+			return err
+		}
+		if lease.Spec.HolderIdentity != nil && *lease.Spec.HolderIdentity != "" || lease.Annotations["fairlead.dev/last-seen"] == "" {
+			return fmt.Errorf("lease: %+v", lease)
+		}
+		return nil
+	})
+}
+
+// T45 on one replica: however a cluster is revoked, its stream ends at once.
+func TestT45_revocation_ends_the_session(t *testing.T) {
+	hub := startHub(t, env.Shared(t).RESTConfig(), nil).ready()
+	cases := map[string]struct {
+		reason string
+		revoke func(cluster string)
+		want   []string
+	}{
+		"not-accepted": {"hubAcceptsClient=false", func(cluster string) {
+			patch := client.RawPatch("application/merge-patch+json", []byte(`{"spec":{"hubAcceptsClient":false}}`))
+			require.NoError(t, hub.kube.Patch(t.Context(), &clusterv1.ManagedCluster{ObjectMeta: metav1.ObjectMeta{Name: cluster}}, patch))
+		}, []string{reason.NotAccepted, reason.Revoked}},
+		"deleted": {"the ManagedCluster is gone", func(cluster string) {
+			object := &clusterv1.ManagedCluster{ObjectMeta: metav1.ObjectMeta{Name: cluster}}
+			patch := client.RawPatch("application/merge-patch+json", []byte(`{"metadata":{"finalizers":null}}`))
+			require.NoError(t, hub.kube.Patch(t.Context(), object, patch))
+			require.NoError(t, hub.kube.Delete(t.Context(), object))
+			until(t, "the cluster to be gone", func() error {
+				_ = hub.kube.Patch(t.Context(), object, patch)
+				if err := hub.kube.Get(t.Context(), client.ObjectKey{Name: cluster}, object); !isNotFound(err) {
+					return fmt.Errorf("still there: %w", err)
+				}
+				return nil
+			})
+		}, []string{reason.UnknownCluster, reason.ClusterRemoved, reason.Revoked}},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			cluster := "t45-" + name
+			agent := newAgent(t, hub, cluster)
+			agent.join(hub.token(cluster, true), false)
+			s := agent.session(&agentv1.Hello{})
+			tc.revoke(cluster)
+			revoked := time.Now()
+			err := s.end()
+			require.Less(t, time.Since(revoked), 5*time.Second, tc.reason)
+			require.Contains(t, tc.want, rpcerr.ReasonOf(err), "%v", err)
+			_, err = agent.trySession(&agentv1.Hello{})
+			require.Equal(t, codes.PermissionDenied, status.Code(err), "the next call: %v", err)
+		})
+	}
+}
+
+// A second session of the same agent takes over; the first is told so.
+func TestHub_newer_session_wins(t *testing.T) {
+	hub := startHub(t, env.Shared(t).RESTConfig(), nil).ready()
+	agent := newAgent(t, hub, "twice")
+	agent.join(hub.token("twice", true), false)
+	first := agent.session(&agentv1.Hello{InstanceId: "one"})
+	second := agent.session(&agentv1.Hello{InstanceId: "two"})
+	require.Greater(t, second.welcome.GetSessionEpoch(), first.welcome.GetSessionEpoch())
+	require.Equal(t, reason.Superseded, rpcerr.ReasonOf(first.end()))
+	hub.stop()
+	require.Equal(t, reason.Draining, rpcerr.ReasonOf(second.end()), "a stop drains")
+}
+
+// Two replicas on one apiserver: a session on one ends the other's.
+func TestHub_two_replicas(t *testing.T) {
+	config := env.Shared(t).RESTConfig()
+	one, two := startHub(t, config, nil).ready(), startHub(t, config, nil).ready()
+	agent := newAgent(t, one, "roaming")
+	agent.join(one.token("roaming", true), false)
+	first := agent.session(&agentv1.Hello{})
+	agent.hub = two
+	agent.dial()
+	second := agent.session(&agentv1.Hello{})
+	require.NotEqual(t, first.welcome.GetHubReplica(), second.welcome.GetHubReplica())
+	require.Equal(t, first.welcome.GetHubId(), second.welcome.GetHubId())
+	require.Equal(t, reason.Superseded, rpcerr.ReasonOf(first.end()), "the other replica learns it by watch")
+	begun := time.Now()
+	one.stop()
+	require.Less(t, time.Since(begun), 5*time.Second, "an idle replica stops at once")
+}
