@@ -36,6 +36,9 @@ const (
 
 // memory is what the controller knows of a work from earlier passes. Only the pass over that work uses it.
 type memory struct {
+	// started is when the last pass began; Controller.mu guards it.
+	started time.Time
+
 	applied  *workv1.AppliedManifestWork
 	status   *workv1.ManifestWorkStatus
 	reported [sha256.Size]byte
@@ -58,6 +61,7 @@ type remembered struct {
 	corrections   *rate.Limiter
 }
 
+// memory returns what is known of a work, for a pass that begins now.
 func (c *Controller) memory(name string) *memory {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -66,6 +70,7 @@ func (c *Controller) memory(name string) *memory {
 		m = &memory{objects: map[inventory.Key]*remembered{}}
 		c.memories[name] = m
 	}
+	m.started = c.cfg.Clock.Now()
 	return m
 }
 

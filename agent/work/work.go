@@ -81,13 +81,18 @@ type Reporter interface {
 const (
 	DefaultWorkers            = 10
 	DefaultStatusSyncInterval = 10 * time.Second
-	DefaultResync             = 5 * time.Minute
+	DefaultResync             = 10 * time.Minute
 	DefaultQPS                = 50
 	DefaultBurst              = 100
 )
 
-// debounce is how long changes of applied objects are gathered before a pass.
-const debounce = 50 * time.Millisecond
+// debounce is how long changes of applied objects are gathered before a pass, busyDebounce if the last pass was less than
+// busyFor ago, which keeps an object that never rests from costing more than a few reads a second.
+const (
+	debounce     = 50 * time.Millisecond
+	busyDebounce = 250 * time.Millisecond
+	busyFor      = time.Second
+)
 
 // retryFrom and retryTo bound the backoff between passes that left something undone.
 const (
@@ -186,8 +191,21 @@ func New(cfg Config) (*Controller, error) {
 	}
 	c.queue = workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedItemExponentialFailureRateLimiter[string](retryFrom, retryTo))
 	c.remover = inventory.NewRemover(metas, c.mapper)
-	c.watcher = drift.New(drift.Config{Client: metas, Logger: cfg.Logger, Changed: func(name string) { c.queue.AddAfter(name, debounce) }})
+	c.watcher = drift.New(drift.Config{Client: metas, Logger: cfg.Logger, Changed: c.changed})
 	return c, nil
+}
+
+// changed asks for a pass because an object of the work changed.
+func (c *Controller) changed(name string) {
+	c.mu.Lock()
+	m, ok := c.memories[name]
+	busy := ok && c.cfg.Clock.Since(m.started) < busyFor
+	c.mu.Unlock()
+	if busy {
+		c.queue.AddAfter(name, busyDebounce)
+		return
+	}
+	c.queue.AddAfter(name, debounce)
 }
 
 // Enqueue asks for a pass over the work called name. It does not wait for it.

@@ -43,6 +43,7 @@ func TestWork(t *testing.T) {
 	for name, test := range map[string]func(*bench){
 		"MW-03_applied_manifest_work":    appliedManifestWork,
 		"MW-05_labels_copied_once":       labelsCopiedOnce,
+		"MW-65_agent_id":                 agentID,
 		"MW-06_long_name":                longName,
 		"MW-07_kind_order":               kindOrder,
 		"MW-08_MW-09_resource_meta":      resourceMeta,
@@ -74,6 +75,17 @@ func appliedManifestWork(b *bench) {
 	require.Equal(t, workv1.AppliedManifestWorkSpec{HubHash: b.hub, AgentID: "agent-7", ManifestWorkName: "web"}, applied.Spec)
 	require.Contains(t, applied.Finalizers, "cluster.open-cluster-management.io/applied-manifest-work-cleanup")
 	require.Equal(t, b.hub+"-web", applied.Name)
+}
+
+func agentID(b *bench) {
+	t := b.t
+	e := b.start()
+	b.apply(e, b.work("web", []string{configMap("a", "k: v")}))
+	require.Equal(t, b.hub, b.appliedWork("web").Spec.AgentID, "the hub's hash, unless it was given one")
+	e.stop()
+	e = b.start(func(c *work.Config) { c.AgentID = "given-later" })
+	b.passes(e, "web", 1)
+	require.Equal(t, "given-later", b.appliedWork("web").Spec.AgentID)
 }
 
 func labelsCopiedOnce(b *bench) {
