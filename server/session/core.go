@@ -60,6 +60,9 @@ type Core struct {
 	reading     int
 	readID      uint64
 	restoreWait bool
+	// behind is the agent's proven mark while the index is below it: the index
+	// lags, so nothing it shows is sent without asking the quorum.
+	behind uint64
 
 	status *statuses // nil when there is nothing to do
 

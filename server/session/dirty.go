@@ -34,10 +34,13 @@ type entry struct {
 	// counted in Core.syncLeft: part of Welcome's difference.
 	counted bool
 	// gone is the UID that the agent may hold though the index has it no more.
-	gone    string
-	orphan  *orphan
-	flight  flight
-	verdict *verdict
+	// New content takes its place; the delete of another object would not.
+	gone string
+	// doubtful: the agent may hold something newer than the index.
+	doubtful bool
+	orphan   *orphan
+	flight   flight
+	verdict  *verdict
 }
 
 // flight is what was sent and is not acknowledged; seq 0 is none.
@@ -106,7 +109,7 @@ func (c *Core) settle(e *entry) {
 
 // quiet says that nothing is to be sent for the key now.
 func (c *Core) quiet(e *entry) {
-	e.dirty, e.wait, e.since = false, waitNone, time.Time{}
+	e.dirty, e.doubtful, e.wait, e.since = false, false, waitNone, time.Time{}
 	e.unlink()
 	c.uncount(e)
 	c.settle(e)
@@ -163,6 +166,10 @@ func (c *Core) touch(now time.Time, e *entry, obj Object) {
 	if e.wait != waitNone && e.wait != waitFlight && !obj.Deleting {
 		return // looked at again when the wait is over
 	}
+	if c.lagging() && !obj.Deleting {
+		c.askQuorum(e)
+		return
+	}
 	c.plan(e)
 }
 
@@ -189,6 +196,8 @@ func (c *Core) plan(e *entry) {
 	switch {
 	case e.flight.seq != 0 && e.flight.rev.Same(obj.Revision):
 		c.quiet(e)
+	case obj.Deleting && e.gone != "" && e.gone != obj.UID:
+		c.suspect(c.now, e, wire.Revision{UID: e.gone}, &batch{})
 	case obj.Deleting:
 		c.deletes.keep(e)
 	case e.flight.seq != 0:
@@ -212,7 +221,7 @@ func (c *Core) explained(e *entry, obj Object) bool {
 			(v.kind == rejected || v.kind == undeliverable) && v.rev.Same(obj.Revision):
 			return true
 		}
-		e.verdict = nil
+		e.dropVerdict()
 	}
 	why := obj.Undeliverable
 	limit := c.cfg.Hub.Limits.maxObject()
@@ -226,6 +235,14 @@ func (c *Core) explained(e *entry, obj Object) bool {
 	e.verdict = &verdict{kind: undeliverable, rev: obj.Revision, err: info}
 	c.effect(Undelivered{Key: e.key, Revision: obj.Revision, Error: info})
 	return true
+}
+
+// dropVerdict forgets it, but not which object the agent still has.
+func (e *entry) dropVerdict() {
+	if v := e.verdict; v != nil && (v.kind == orphaned || v.kind == held) && e.gone == "" {
+		e.gone = v.rev.UID
+	}
+	e.verdict = nil
 }
 
 func (c *Core) ensureFinalizer(e *entry, uid string) {
@@ -253,7 +270,11 @@ func (c *Core) finalized(now time.Time, in FinalizerDone) {
 // gone, empty when only its mark, which follows, knows.
 func (c *Core) vanish(now time.Time, key wire.Key, uid string) {
 	e := c.entries[key]
-	if uid != "" && c.finalizing(key, uid) || e != nil && e.finishedFor(uid) {
+	w := c.finalizing(key, uid)
+	if w != nil {
+		w.gone = true
+	}
+	if w != nil || e != nil && e.finishedFor(uid) {
 		if e != nil {
 			c.forget(e)
 		}

@@ -92,7 +92,7 @@ func (c *Core) compareMarks(resume *agentv1.ResumeState) {
 		c.effect(UnprovenMark{Mark: mark})
 		return
 	}
-	c.restoreWait = true
+	c.restoreWait, c.behind = true, mark.ResourceVersion
 	c.effect(CheckRestore{Mark: mark})
 }
 

@@ -112,12 +112,22 @@ func (c *Core) seal(b *batch) {
 	}
 }
 
+// lagging tells whether the index is known to be behind what the agent has
+// seen of this hub.
+func (c *Core) lagging() bool {
+	if c.behind != 0 && c.behind <= c.src.HighWater().ResourceVersion {
+		c.behind = 0
+	}
+	return c.behind != 0
+}
+
 // doubt asks the quorum before sending a key of which the agent holds something
 // newer than the index shows (the downgrade rule, PROTOCOL c3).
 func (c *Core) doubt(now time.Time, e *entry) {
 	if !e.dirty {
 		e.dirty, e.since = true, now
 	}
+	e.doubtful = true
 	c.askQuorum(e)
 }
 
@@ -135,6 +145,10 @@ func (c *Core) pumpReads() {
 			c.reads = nil
 		}
 		if e == nil || e.wait != waitRead {
+			continue
+		}
+		if e.orphan == nil && !e.doubtful && !c.lagging() {
+			c.plan(e) // it was asked for a lag that is over
 			continue
 		}
 		c.readID++
@@ -156,7 +170,7 @@ func (c *Core) answered(now time.Time, in QuorumAnswer) {
 		c.retry(now, e, waitReread)
 	case e.orphan == nil:
 		c.doubtAnswered(e, in)
-	case in.Found:
+	case in.Found && !c.displaced(e, in):
 		// The index lags: what it will show is marked then.
 		c.cancelOrphan(e)
 		e.gone = ""
@@ -168,6 +182,15 @@ func (c *Core) answered(now time.Time, in QuorumAnswer) {
 		c.sealBatches()
 	}
 	c.pumpReads()
+}
+
+// displaced tells whether an orphan's place is taken by an object that is being
+// deleted itself: then nothing else will remove the orphan from the agent, and
+// the other UID is the proof that it is gone. The other object's own delete is
+// sent when the agent has room for it (anti-entropy, or the next session).
+func (c *Core) displaced(e *entry, in QuorumAnswer) bool {
+	obj, ok := c.src.Get(e.key)
+	return ok && obj.Deleting && in.UID == obj.UID && in.UID != e.orphan.entry.UID
 }
 
 // doubtAnswered sends what the index has, unless the index is the one that is

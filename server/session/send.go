@@ -267,7 +267,7 @@ func (c *Core) sent(now time.Time, e *entry, rev wire.Revision, remove bool) {
 	if !remove {
 		e.gone = ""
 	}
-	e.dirty, e.wait, e.since, e.finalizer = false, waitNone, time.Time{}, ""
+	e.dirty, e.doubtful, e.wait, e.since, e.finalizer = false, false, waitNone, time.Time{}, ""
 	e.unlink()
 	c.uncount(e)
 }

@@ -58,6 +58,7 @@ func labelOf(item *agentv1.ObjectStatus) *label {
 type pendingStatus struct {
 	running PersistStatus
 	queue   []PersistStatus
+	gone    bool // the index has seen the object go
 }
 
 func (c *Core) statuses() *statuses {
@@ -246,42 +247,45 @@ func (c *Core) statusDone(in StatusDone) {
 	} else if delete(s.pending, in.Key); len(s.pending) == 0 {
 		s.pending = nil
 	}
-	if done.Finalized && in.Code == agentv1.StatusCode_STATUS_CODE_PERSISTED {
-		c.concludeDelete(in.Key, in.UID)
+	if done.Finalized && (in.Code == agentv1.StatusCode_STATUS_CODE_PERSISTED || in.Code == agentv1.StatusCode_STATUS_CODE_STALE_UID) {
+		c.concludeDelete(in.Key, in.UID, w.gone)
 	}
+	c.tidyStatus()
 }
 
 // concludeDelete notes that agent and hub are both done with an object, so that
-// the index's mark, when it sees it go, means nothing more.
-func (c *Core) concludeDelete(key wire.Key, uid string) {
+// the index's mark, when it sees it go, means nothing more. gone tells that the
+// mark came already.
+func (c *Core) concludeDelete(key wire.Key, uid string, gone bool) {
 	obj, ok := c.src.Get(key)
-	e := c.entries[key]
-	switch {
-	case ok && obj.UID == uid && obj.Deleting:
-		e = c.entryOf(key)
+	if ok && (obj.UID != uid || !obj.Deleting) {
+		return // another object by now
+	}
+	if e := c.entries[key]; e != nil {
+		gone = gone || e.orphan != nil || e.knownOrphan(uid)
 		c.forget(e)
-		e = c.entryOf(key)
-		e.verdict = &verdict{kind: finished, rev: obj.Revision}
-	case e != nil && !ok:
-		c.forget(e)
+	}
+	if ok || !gone {
+		c.entryOf(key).verdict = &verdict{kind: finished, rev: wire.Revision{UID: uid}}
 	}
 }
 
-// finalizing tells whether a finalized status of that object is being stored.
-func (c *Core) finalizing(key wire.Key, uid string) bool {
+// finalizing is what is being stored for the key, if that is, or will be, the
+// news that the agent has removed this object.
+func (c *Core) finalizing(key wire.Key, uid string) *pendingStatus {
 	if c.status == nil || c.status.pending[key] == nil {
-		return false
+		return nil
 	}
 	w := c.status.pending[key]
 	if w.running.Finalized && w.running.UID == uid {
-		return true
+		return w
 	}
 	for _, p := range w.queue {
 		if p.Finalized && p.UID == uid {
-			return true
+			return w
 		}
 	}
-	return false
+	return nil
 }
 
 func (c *Core) answer(item *agentv1.ObjectStatus, code agentv1.StatusCode, why, message string) {

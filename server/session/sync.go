@@ -190,6 +190,10 @@ func (c *Core) compare(now time.Time, theirs wire.Entry) {
 		}
 		return
 	}
+	other := obj.Deleting && obj.UID != theirs.UID
+	if e := c.entries[theirs.Key]; other && e != nil && e.knownOrphan(theirs.UID) {
+		return // until the agent has removed it
+	}
 	if c.settled(theirs.Key, obj) {
 		return
 	}
@@ -199,6 +203,9 @@ func (c *Core) compare(now time.Time, theirs wire.Entry) {
 	}
 	c.mismatch(theirs.Key)
 	e := c.entryOf(theirs.Key)
+	if other {
+		e.gone = theirs.UID
+	}
 	c.count(e)
 	c.doubt(now, e)
 }
@@ -233,18 +240,25 @@ func (c *Core) settled(key wire.Key, obj Object) bool {
 // differs makes a key dirty that the agent has not as the index has it.
 func (c *Core) differs(now time.Time, key wire.Key) {
 	obj, ok := c.src.Get(key)
-	if !ok || c.settled(key, obj) {
+	if !ok {
 		return // gone meanwhile: its mark says so
 	}
-	c.mismatch(key)
+	known := c.entries[key] != nil // an orphan of that name, which the agent has removed
+	if c.settled(key, obj) {
+		return
+	}
+	if !known {
+		c.mismatch(key)
+	}
 	e := c.entryOf(key)
+	e.gone = ""
 	c.count(e)
 	c.touch(now, e, obj)
 }
 
 // compareOrphan takes an object that the agent holds and the index has not.
 func (c *Core) compareOrphan(now time.Time, theirs wire.Entry) {
-	if theirs.UID == "" || c.finalizing(theirs.Key, theirs.UID) || len(c.sync.orphans.members) >= maxOrphans {
+	if theirs.UID == "" || c.finalizing(theirs.Key, theirs.UID) != nil || len(c.sync.orphans.members) >= maxOrphans {
 		return
 	}
 	if e := c.entries[theirs.Key]; e != nil {
@@ -305,10 +319,19 @@ func (c *Core) heartbeat(now time.Time, h *agentv1.Heartbeat) {
 	}
 	if modeOf(resume, c.src.Summary()) == agentv1.SyncMode_SYNC_MODE_IN_SYNC {
 		c.lastSync = now
+		c.forgetVerdicts()
 		return
 	}
 	if now.Sub(c.lastSync) >= c.cfg.AntiEntropy/4 {
 		c.antiEntropy(now)
+	}
+}
+
+// forgetVerdicts drops what explained differences: there are none.
+func (c *Core) forgetVerdicts() {
+	for _, e := range c.entries {
+		e.verdict = nil
+		c.settle(e)
 	}
 }
 
