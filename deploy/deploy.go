@@ -51,11 +51,15 @@ func HubCRDs() [][]byte { return mustRead(hubCRDs()) }
 // SpokeCRDs returns the CRDs that an agent installs on its spoke.
 func SpokeCRDs() [][]byte { return mustRead(spokeCRDs()) }
 
-// HubRBAC returns the hub's namespaced identity for writes on behalf of agents
-// and its roles, one YAML document per object, for the default namespace.
-func HubRBAC() [][]byte {
+// HubRBAC returns the hub's namespaced identity for writes on behalf of agents,
+// the role for people who run the fleet, and what binds them, one YAML document
+// per object, for the default namespace.
+func HubRBAC() [][]byte { return documents("hub/rbac/grpc-server.yaml", "hub/rbac/people.yaml") }
+
+// documents returns the YAML documents of files, one by one.
+func documents(names ...string) [][]byte {
 	var docs [][]byte
-	for _, file := range mustRead([]string{"hub/rbac/grpc-server.yaml"}) {
+	for _, file := range mustRead(names) {
 		for _, doc := range strings.Split(string(file), "\n---\n") {
 			docs = append(docs, []byte(doc))
 		}

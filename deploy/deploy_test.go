@@ -62,9 +62,14 @@ func TestOCMCRDsAreTheModulesOwn(t *testing.T) {
 }
 
 func TestGRPCServerHasNoRightThatDecides(t *testing.T) {
+	seen := 0
 	for _, doc := range deploy.HubRBAC() {
 		var role rbacv1.ClusterRole
 		require.NoError(t, yaml.Unmarshal(doc, &role))
+		if !strings.Contains(role.Name, "grpc-server") {
+			continue
+		}
+		seen++
 		for _, rule := range role.Rules {
 			for _, verb := range rule.Verbs {
 				require.NotContains(t, []string{"*", "impersonate", "approve", "sign", "escalate", "bind", "delete", "deletecollection"}, verb)
@@ -74,4 +79,27 @@ func TestGRPCServerHasNoRightThatDecides(t *testing.T) {
 			}
 		}
 	}
+	require.Positive(t, seen)
+}
+
+// TestPeopleMayNotBecomeMore keeps the role for people free of what would let
+// them have more than it says.
+func TestPeopleMayNotBecomeMore(t *testing.T) {
+	seen := false
+	for _, doc := range deploy.HubRBAC() {
+		var role rbacv1.ClusterRole
+		require.NoError(t, yaml.Unmarshal(doc, &role))
+		if role.Kind != "ClusterRole" || role.Name != "fairlead-admin" {
+			continue
+		}
+		seen = true
+		for _, rule := range role.Rules {
+			require.NotContains(t, rule.Resources, "*")
+			require.NotContains(t, rule.Resources, "secrets")
+			for _, verb := range []string{"*", "impersonate", "sign", "escalate", "bind"} {
+				require.NotContains(t, rule.Verbs, verb)
+			}
+		}
+	}
+	require.True(t, seen)
 }

@@ -45,6 +45,7 @@ type TokenPolicy struct {
 	MaxUses                  uint32
 	SourceCIDRs              []string
 	AutoAccept               bool
+	ReEnroll                 bool // lets in a cluster that had a certificate before
 	Endpoints                []string
 }
 
@@ -106,6 +107,7 @@ type Deliveries interface {
 type Service struct {
 	Config
 	callers *callers
+	watches chan struct{} // one place per watch
 }
 
 type (
@@ -125,7 +127,7 @@ type (
 
 // New makes the services; Register puts them on a server.
 func New(cfg Config) *Service {
-	return &Service{Config: cfg, callers: newCallers(cfg.REST)}
+	return &Service{Config: cfg, callers: newCallers(cfg.REST), watches: make(chan struct{}, maxWatches)}
 }
 
 // Register adds the services to a gRPC server, whose interceptors see to it

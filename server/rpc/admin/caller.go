@@ -5,6 +5,7 @@ package admin
 
 import (
 	"context"
+	"fmt"
 	"strings"
 
 	"google.golang.org/grpc/codes"
@@ -26,15 +27,31 @@ var (
 )
 
 // callers makes clients that act as the person who calls.
-type callers struct{ base *rest.Config }
+type callers struct {
+	base *rest.Config
+	err  error // what is wrong with base
+}
 
+// newCallers keeps the hub's address, its trust in the apiserver and one pool of
+// connections for everybody. AnonymousClientConfig drops every credential of the
+// hub's own: a copied config would keep its certificate or token file, which win
+// over the caller's token.
 func newCallers(hub *rest.Config) *callers {
-	// AnonymousClientConfig drops every credential of the hub's own: a copied
-	// config would keep its certificate or token file, which win over ours.
-	base := rest.AnonymousClientConfig(hub)
-	base.UserAgent = "fairlead-hub-for-caller"
-	base.QPS = -1 // the person's own rate is limited by the listener
-	return &callers{base: base}
+	anonymous := rest.AnonymousClientConfig(hub)
+	host, _, err := rest.DefaultServerUrlFor(anonymous)
+	if err != nil {
+		return &callers{err: err}
+	}
+	transport, err := rest.TransportFor(anonymous)
+	if err != nil {
+		return &callers{err: err}
+	}
+	return &callers{base: &rest.Config{
+		Host: host.String(), APIPath: anonymous.APIPath, ContentConfig: anonymous.ContentConfig,
+		Transport: transport, DisableCompression: anonymous.DisableCompression,
+		UserAgent: "fairlead-hub-for-caller",
+		QPS:       -1, // the person's own rate is limited by the listener
+	}}
 }
 
 // caller acts with one person's bearer token.
@@ -51,15 +68,22 @@ func (c *callers) of(ctx context.Context) (*caller, error) {
 	if who == nil || who.Token == "" {
 		return nil, fail(codes.Unauthenticated, reason.Unauthenticated, "no bearer token: send metadata «authorization: Bearer <token of a hub user>»")
 	}
+	if c.err != nil {
+		return nil, fmt.Errorf("using the hub's apiserver address for the caller: %w", c.err)
+	}
 	config := rest.CopyConfig(c.base)
 	config.BearerToken = who.Token
-	kube, err := kubernetes.NewForConfig(config)
+	client, err := rest.HTTPClientFor(config)
 	if err != nil {
-		return nil, fail(codes.Internal, reason.Internal, "making a client for the caller: %v", err)
+		return nil, fmt.Errorf("making a client for the caller: %w", err)
 	}
-	dyn, err := dynamic.NewForConfig(config)
+	kube, err := kubernetes.NewForConfigAndClient(config, client)
 	if err != nil {
-		return nil, fail(codes.Internal, reason.Internal, "making a client for the caller: %v", err)
+		return nil, fmt.Errorf("making a client for the caller: %w", err)
+	}
+	dyn, err := dynamic.NewForConfigAndClient(config, client)
+	if err != nil {
+		return nil, fmt.Errorf("making a client for the caller: %w", err)
 	}
 	return &caller{config: config, kube: kube, dynamic: dyn}, nil
 }

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/types/known/timestamppb"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -20,6 +21,7 @@ import (
 
 	adminv1 "fairlead.dev/fairlead/gen/fairlead/admin/v1"
 	"fairlead.dev/fairlead/internal/wire/reason"
+	"fairlead.dev/fairlead/server/rpc/rpcerr"
 )
 
 // revokeWait bounds how long RevokeCluster waits for the replicas.
@@ -31,8 +33,12 @@ func (s clusterService) ListClusters(ctx context.Context, r *adminv1.ListCluster
 	if err != nil {
 		return nil, err
 	}
+	size, err := pageSize(r.GetPageSize())
+	if err != nil {
+		return nil, err
+	}
 	list, err := who.dynamic.Resource(managedClusters).List(ctx, metav1.ListOptions{
-		LabelSelector: r.GetLabelSelector(), Limit: int64(pageSize(r.GetPageSize())), Continue: r.GetPageToken(),
+		LabelSelector: r.GetLabelSelector(), Limit: int64(size), Continue: r.GetPageToken(),
 	})
 	if err != nil {
 		return nil, kubernetesError(err, "listing clusters")
@@ -83,11 +89,12 @@ func (s clusterService) WatchClusters(r *adminv1.WatchClustersRequest, stream gr
 	if err != nil {
 		return err
 	}
-	return follow(stream.Context(), follower{
+	latest := s.latestFacts()
+	return s.follow(stream.Context(), follower{
 		resource: who.dynamic.Resource(managedClusters),
 		selector: metav1.ListOptions{LabelSelector: r.GetLabelSelector()},
 		upsert: func(u *unstructured.Unstructured) error {
-			facts, err := s.facts(stream.Context())
+			facts, err := latest(stream.Context())
 			if err != nil {
 				return err
 			}
@@ -130,7 +137,11 @@ func (s clusterService) RevokeCluster(ctx context.Context, r *adminv1.RevokeClus
 	if err != nil {
 		return nil, fail(codes.Internal, reason.Internal, "encoding the patch: %v", err)
 	}
-	if _, err := who.dynamic.Resource(managedClusters).Patch(ctx, r.GetName(), types.MergePatchType, raw, metav1.PatchOptions{FieldManager: "fairlead"}); err != nil {
+	_, err = who.dynamic.Resource(managedClusters).Patch(ctx, r.GetName(), types.MergePatchType, raw, metav1.PatchOptions{FieldManager: fieldManager})
+	switch {
+	case apierrors.IsInvalid(err) && r.GetUid() != "": // the UID cannot be changed, so it is another's
+		return nil, rpcerr.New(codes.FailedPrecondition, reason.UIDMismatch, "cluster %q is not the one with UID %q any more: look at it again with «fairlead get clusters %s»", r.GetName(), r.GetUid(), r.GetName()).Because(err)
+	case err != nil:
 		return nil, kubernetesError(err, "denying cluster %q", r.GetName())
 	}
 	silent, err := s.waitForNoSession(ctx, r.GetName())
@@ -183,12 +194,30 @@ func (s *Service) facts(ctx context.Context) (facts, error) {
 	for _, session := range sessions {
 		out.sessions[session.GetClusterName()] = session
 	}
-	for _, e := range enrollments {
-		if e.GetCertificateExpires() != nil {
+	for _, e := range enrollments { // of several keys of one cluster the newest certificate counts
+		if end := e.GetCertificateExpires(); end != nil && end.GetSeconds() > out.enrollments[e.GetClusterName()].GetCertificateExpires().GetSeconds() {
 			out.enrollments[e.GetClusterName()] = e
 		}
 	}
 	return out, nil
+}
+
+// latestFacts gives facts that are at most a second old, so that a snapshot of
+// many clusters does not list all sessions for each of them. It is for one
+// goroutine.
+func (s *Service) latestFacts() func(context.Context) (facts, error) {
+	var known facts
+	var at time.Time
+	return func(ctx context.Context) (facts, error) {
+		if now := s.Now(); now.Sub(at) >= time.Second {
+			fresh, err := s.facts(ctx)
+			if err != nil {
+				return facts{}, err
+			}
+			known, at = fresh, now
+		}
+		return known, nil
+	}
 }
 
 func clusterInfo(u *unstructured.Unstructured, known facts) (*adminv1.ClusterInfo, error) {
@@ -213,11 +242,4 @@ func clusterInfo(u *unstructured.Unstructured, known facts) (*adminv1.ClusterInf
 		}
 	}
 	return info, nil
-}
-
-func pageSize(asked int32) int32 {
-	if asked <= 0 || asked > maxPage {
-		return defaultPage
-	}
-	return asked
 }

@@ -5,11 +5,14 @@ package admin
 
 import (
 	"context"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 	authorizationv1 "k8s.io/api/authorization/v1"
 
@@ -24,19 +27,23 @@ func (s enrollmentService) CreateJoinToken(ctx context.Context, r *adminv1.Creat
 	if err != nil {
 		return nil, err
 	}
-	if r.GetAutoAccept() {
-		if err := who.allowed(ctx, virtual("create", "jointokens/autoaccept", "")); err != nil {
+	for resource, asked := range map[string]bool{"jointokens/autoaccept": r.GetAutoAccept(), "jointokens/reenroll": r.GetReEnroll()} {
+		if !asked {
+			continue
+		}
+		if err := who.allowed(ctx, virtual("create", resource, "")); err != nil {
 			return nil, err
 		}
 	}
 	token, err := s.Tokens.Create(ctx, TokenPolicy{
-		ClusterName: r.GetClusterName(), NamePattern: r.GetNamePattern(), TTL: r.GetTtl().AsDuration(),
-		MaxUses: r.GetMaxUses(), SourceCIDRs: r.GetSourceCidrs(), AutoAccept: r.GetAutoAccept(), Endpoints: r.GetEndpoints(),
+		ClusterName: r.GetClusterName(), NamePattern: r.GetNamePattern(), TTL: r.GetTtl().AsDuration(), MaxUses: r.GetMaxUses(),
+		SourceCIDRs: r.GetSourceCidrs(), AutoAccept: r.GetAutoAccept(), ReEnroll: r.GetReEnroll(), Endpoints: r.GetEndpoints(),
 	}, name)
 	if err != nil {
 		return nil, err
 	}
-	s.audit(ctx, "CreateJoinToken", name, "token", token.ID, "cluster", r.GetClusterName(), "pattern", r.GetNamePattern(), "autoAccept", r.GetAutoAccept(), "expires", token.Expires)
+	s.audit(ctx, "CreateJoinToken", name, "token", token.ID, "cluster", r.GetClusterName(), "pattern", r.GetNamePattern(),
+		"autoAccept", r.GetAutoAccept(), "reEnroll", r.GetReEnroll(), "expires", token.Expires)
 	return &adminv1.CreateJoinTokenResponse{
 		Token: token.Presented, TokenId: token.ID, HubCaSha256: token.CASHA256,
 		Expires: timestamppb.New(token.Expires), JoinString: token.JoinString,
@@ -60,7 +67,7 @@ func (s enrollmentService) ListJoinTokens(ctx context.Context, r *adminv1.ListJo
 	for _, t := range page {
 		out.Tokens = append(out.Tokens, &adminv1.JoinToken{
 			TokenId: t.ID, ClusterName: t.Policy.ClusterName, NamePattern: t.Policy.NamePattern, Expires: timestamppb.New(t.Expires),
-			UsesLeft: t.UsesLeft, AutoAccept: t.Policy.AutoAccept, SourceCidrs: t.Policy.SourceCIDRs, CreatedBy: t.CreatedBy,
+			UsesLeft: t.UsesLeft, AutoAccept: t.Policy.AutoAccept, SourceCidrs: t.Policy.SourceCIDRs, CreatedBy: t.CreatedBy, ReEnroll: t.Policy.ReEnroll,
 		})
 	}
 	return out, nil
@@ -111,12 +118,10 @@ func (s *Service) enrollments(ctx context.Context, state string) ([]*adminv1.Enr
 
 // WatchEnrollments follows enrollments; see EnrollmentAdminService.
 func (s enrollmentService) WatchEnrollments(r *adminv1.WatchEnrollmentsRequest, stream grpc.ServerStreamingServer[adminv1.WatchEnrollmentsResponse]) error {
-	if _, _, err := s.authorize(stream.Context(), virtual("watch", "enrollments", "")); err != nil {
-		return err
-	}
-	return poll(stream.Context(), pollFuncs[*adminv1.Enrollment]{
+	return poll(stream.Context(), s.Service, virtual("watch", "enrollments", ""), poller[*adminv1.Enrollment]{
 		list: func(ctx context.Context) ([]*adminv1.Enrollment, error) { return s.enrollments(ctx, r.GetState()) },
 		key:  (*adminv1.Enrollment).GetEnrollmentId,
+		view: func(e *adminv1.Enrollment) proto.Message { return e },
 		upsert: func(e *adminv1.Enrollment) error {
 			return stream.Send(&adminv1.WatchEnrollmentsResponse{Event: &adminv1.WatchEnrollmentsResponse_Upsert{Upsert: e}})
 		},
@@ -140,7 +145,7 @@ func (s enrollmentService) AcceptEnrollment(ctx context.Context, r *adminv1.Acce
 	if err != nil {
 		return nil, err
 	}
-	enrollment, err := s.find(ctx, r.GetEnrollmentId(), r.GetClusterName(), code)
+	enrollment, err := s.withCode(ctx, r.GetEnrollmentId(), r.GetClusterName(), code)
 	if err != nil {
 		return nil, err
 	}
@@ -148,7 +153,7 @@ func (s enrollmentService) AcceptEnrollment(ctx context.Context, r *adminv1.Acce
 		return nil, err
 	}
 	s.audit(ctx, "AcceptEnrollment", name, "enrollment", enrollment.GetEnrollmentId(), "cluster", enrollment.GetClusterName(), "before", enrollment.GetState())
-	after, err := s.find(ctx, enrollment.GetEnrollmentId(), "", "")
+	after, err := s.withCode(ctx, enrollment.GetEnrollmentId(), "", code)
 	if err != nil {
 		return nil, err
 	}
@@ -162,29 +167,75 @@ func acceptAccess(cluster string) authorizationv1.ResourceAttributes {
 	}
 }
 
-// find picks the enrollment that a person means: by id, or by cluster, and then
-// the one with that pairing code where several keys ask for one name.
-func (s *Service) find(ctx context.Context, id, cluster, code string) (*adminv1.Enrollment, error) {
+// named lists the enrollments that a request can mean: by id, by cluster, or by
+// both, and then both have to fit, because rights go by the cluster's name.
+func (s *Service) named(ctx context.Context, id, cluster string) ([]*adminv1.Enrollment, error) {
+	if id == "" && cluster == "" {
+		return nil, fail(codes.InvalidArgument, reason.InvalidArgument, "name the cluster, or the enrollment by its id: «fairlead get enrollments» lists them")
+	}
 	all, err := s.enrollments(ctx, "")
 	if err != nil {
 		return nil, err
 	}
-	var ofCluster []string
-	for _, e := range all {
-		switch {
-		case id != "" && e.GetEnrollmentId() == id:
+	fits := func(e *adminv1.Enrollment) bool {
+		return (id == "" || e.GetEnrollmentId() == id) && (cluster == "" || e.GetClusterName() == cluster)
+	}
+	found := slices.DeleteFunc(all, func(e *adminv1.Enrollment) bool { return !fits(e) })
+	if len(found) == 0 {
+		return nil, fail(codes.NotFound, reason.EnrollmentNotFound, "no enrollment%s%s: list them with «fairlead get enrollments»", quoted(" ", id), quoted(" of cluster ", cluster))
+	}
+	return found, nil
+}
+
+// withCode picks, where several keys ask for one name, the one whose pairing
+// code the person has seen.
+func (s *Service) withCode(ctx context.Context, id, cluster, code string) (*adminv1.Enrollment, error) {
+	found, err := s.named(ctx, id, cluster)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range found {
+		if e.GetPairingCode() == code {
 			return e, nil
-		case id == "" && e.GetClusterName() == cluster && (code == "" || e.GetPairingCode() == code):
-			return e, nil
-		case e.GetClusterName() == cluster:
-			ofCluster = append(ofCluster, e.GetEnrollmentId())
 		}
 	}
-	if len(ofCluster) > 0 {
-		return nil, fail(codes.FailedPrecondition, reason.PairingCodeMismatch,
-			"cluster %q has no enrollment with this pairing code: compare it with what the agent shows; a foreign code means that someone else used the token", cluster)
+	return nil, fail(codes.FailedPrecondition, reason.PairingCodeMismatch,
+		"cluster %q has no enrollment with this pairing code: compare it with what the agent shows; a foreign code means that someone else used the token", found[0].GetClusterName())
+}
+
+// waiting picks the one enrollment that can be denied. Which of several is meant
+// is for the person to say.
+func (s *Service) waiting(ctx context.Context, id, cluster string) (*adminv1.Enrollment, error) {
+	found, err := s.named(ctx, id, cluster)
+	if err != nil || id != "" {
+		return first(found), err
 	}
-	return nil, fail(codes.NotFound, reason.EnrollmentNotFound, "no enrollment %q of cluster %q: list them with «fairlead get enrollments»", id, cluster)
+	pending := slices.DeleteFunc(found, func(e *adminv1.Enrollment) bool { return !strings.EqualFold(e.GetState(), "Pending") })
+	switch len(pending) {
+	case 0:
+		return nil, fail(codes.FailedPrecondition, reason.EnrollmentEnded, "no enrollment of cluster %q waits for a decision; «fairlead revoke %s» takes an acceptance back", cluster, cluster)
+	case 1:
+		return pending[0], nil
+	}
+	var ids []string
+	for _, e := range pending {
+		ids = append(ids, e.GetEnrollmentId())
+	}
+	return nil, fail(codes.FailedPrecondition, reason.InvalidArgument, "%d keys ask to join as %q: say which with --enrollment: %s", len(ids), cluster, strings.Join(ids, ", "))
+}
+
+func first(found []*adminv1.Enrollment) *adminv1.Enrollment {
+	if len(found) == 0 {
+		return nil
+	}
+	return found[0]
+}
+
+func quoted(before, text string) string {
+	if text == "" {
+		return ""
+	}
+	return before + strconv.Quote(text)
 }
 
 // DenyEnrollment refuses an enrollment; its agent is told why.
@@ -193,7 +244,7 @@ func (s enrollmentService) DenyEnrollment(ctx context.Context, r *adminv1.DenyEn
 	if err != nil {
 		return nil, err
 	}
-	enrollment, err := s.find(ctx, r.GetEnrollmentId(), r.GetClusterName(), "")
+	enrollment, err := s.waiting(ctx, r.GetEnrollmentId(), r.GetClusterName())
 	if err != nil {
 		return nil, err
 	}

@@ -4,6 +4,8 @@
 package admin
 
 import (
+	"context"
+	"errors"
 	"fmt"
 
 	"google.golang.org/grpc/codes"
@@ -17,24 +19,47 @@ import (
 // request, in its own words, with the code that a gRPC client expects.
 func kubernetesError(err error, doing string, args ...any) error {
 	doing = fmt.Sprintf(doing, args...)
-	code, why := codes.Internal, reason.Internal
-	switch {
-	case apierrors.IsNotFound(err):
-		code, why = codes.NotFound, reason.NotFound
-	case apierrors.IsForbidden(err):
-		code, why = codes.PermissionDenied, reason.PermissionDenied
-	case apierrors.IsUnauthorized(err):
-		code, why = codes.Unauthenticated, reason.Unauthenticated
-	case apierrors.IsConflict(err), apierrors.IsAlreadyExists(err):
-		code, why = codes.Aborted, reason.Conflict
-	case apierrors.IsInvalid(err), apierrors.IsBadRequest(err):
-		code, why = codes.InvalidArgument, reason.InvalidArgument
-	case apierrors.IsRequestEntityTooLargeError(err):
-		code, why = codes.InvalidArgument, reason.ObjectTooLarge
-	case apierrors.IsTooManyRequests(err), apierrors.IsServerTimeout(err), apierrors.IsServiceUnavailable(err):
-		code, why = codes.Unavailable, reason.HubOverloaded
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("%s: %w", doing, err)
 	}
-	return fail(code, why, "%s: %v", doing, err)
+	for _, known := range answers() {
+		if known.is(err) {
+			return rpcerr.New(known.code, known.why, "%s: %v", doing, err).Because(err)
+		}
+	}
+	return rpcerr.New(codes.Internal, reason.Internal, "%s: %v", doing, err).Because(err)
+}
+
+// answer is a kind of error of the apiserver, and what it is to a gRPC client.
+type answer struct {
+	is   func(error) bool
+	code codes.Code
+	why  string
+}
+
+func answers() []answer {
+	return []answer{
+		{apierrors.IsNotFound, codes.NotFound, reason.NotFound},
+		{apierrors.IsForbidden, codes.PermissionDenied, reason.PermissionDenied},
+		{apierrors.IsUnauthorized, codes.Unauthenticated, reason.Unauthenticated},
+		{apierrors.IsConflict, codes.Aborted, reason.Conflict},
+		{apierrors.IsAlreadyExists, codes.Aborted, reason.Conflict},
+		{apierrors.IsInvalid, codes.InvalidArgument, reason.InvalidArgument},
+		{apierrors.IsBadRequest, codes.InvalidArgument, reason.InvalidArgument},
+		{apierrors.IsRequestEntityTooLargeError, codes.InvalidArgument, reason.ObjectTooLarge},
+		{apierrors.IsResourceExpired, codes.Aborted, reason.Conflict},
+		{apierrors.IsGone, codes.Aborted, reason.Conflict},
+		{apierrors.IsTooManyRequests, codes.Unavailable, reason.HubOverloaded},
+		{apierrors.IsServerTimeout, codes.Unavailable, reason.HubOverloaded},
+		{apierrors.IsServiceUnavailable, codes.Unavailable, reason.HubOverloaded},
+		{unanswered, codes.Unavailable, reason.ApiserverLost},
+	}
+}
+
+// unanswered tells whether the network said it, and not an apiserver.
+func unanswered(err error) bool {
+	var status apierrors.APIStatus
+	return !errors.As(err, &status)
 }
 
 // fail makes an error for the caller; see rpcerr.New.

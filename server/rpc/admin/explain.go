@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/types/known/timestamppb"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -135,6 +136,14 @@ func stop(name string, state adminv1.StopState, at time.Time, detail string, arg
 	return &adminv1.DeliveryStop{Name: name, State: state, Detail: fmt.Sprintf(detail, args...), Time: timestamp(at)}
 }
 
+// timeOf is the zero time where there is none.
+func timeOf(t *timestamppb.Timestamp) time.Time {
+	if t == nil {
+		return time.Time{}
+	}
+	return t.AsTime()
+}
+
 const (
 	passed  = adminv1.StopState_STOP_STATE_PASSED
 	waiting = adminv1.StopState_STOP_STATE_WAITING
@@ -166,7 +175,7 @@ func (e explanation) connected() *adminv1.DeliveryStop {
 	if e.session == nil {
 		return stop(stopSession, waiting, time.Time{}, "the cluster's agent has no session: is it running, and can it reach the hub?")
 	}
-	return stop(stopSession, passed, e.session.GetStarted().AsTime(), "%s on hub replica %s", e.session.GetSessionId(), e.session.GetHubReplica())
+	return stop(stopSession, passed, timeOf(e.session.GetStarted()), "%s on hub replica %s", e.session.GetSessionId(), e.session.GetHubReplica())
 }
 
 // reported tells whether the spoke has answered for this very generation, which

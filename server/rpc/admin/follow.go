@@ -14,6 +14,14 @@ import (
 	"k8s.io/client-go/dynamic"
 )
 
+// followFor is how long one watch of the apiserver lasts; the next one asks it
+// again whether the caller may.
+const followFor = 5 * time.Minute
+
+// snapshotPage bounds the objects that a watch holds at a time: a work can have
+// a megabyte.
+const snapshotPage = 100
+
 // follower tells follow what to watch and how to report it.
 type follower struct {
 	resource dynamic.ResourceInterface
@@ -28,7 +36,12 @@ type follower struct {
 // the caller's own credentials: snapshot, bookmark, changes, and a reset with a
 // new snapshot when the apiserver's watch cannot go on. Nothing is kept per
 // object.
-func follow(ctx context.Context, f follower) error {
+func (s *Service) follow(ctx context.Context, f follower) error {
+	leave, err := s.enter()
+	if err != nil {
+		return err
+	}
+	defer leave()
 	for first := true; ; first = false {
 		if !first {
 			if err := f.reset("the hub's watch of its apiserver had to begin anew"); err != nil {
@@ -36,6 +49,9 @@ func follow(ctx context.Context, f follower) error {
 			}
 		}
 		version, err := f.snapshot(ctx)
+		if apierrors.IsResourceExpired(err) {
+			continue
+		}
 		if err != nil {
 			return err
 		}
@@ -48,11 +64,15 @@ func follow(ctx context.Context, f follower) error {
 	}
 }
 
+// snapshot reports all that is there, in pages that fit into memory.
 func (f follower) snapshot(ctx context.Context) (version string, err error) {
 	options := f.selector
-	options.Limit = defaultPage
+	options.Limit = snapshotPage
 	for {
 		page, err := f.resource.List(ctx, options)
+		if apierrors.IsResourceExpired(err) {
+			return "", err
+		}
 		if err != nil {
 			return "", kubernetesError(err, "listing what to watch")
 		}
@@ -69,9 +89,11 @@ func (f follower) snapshot(ctx context.Context) (version string, err error) {
 
 // changes returns nil when a new snapshot is needed.
 func (f follower) changes(ctx context.Context, version string) error {
+	seconds := int64(followFor / time.Second)
 	for {
 		options := f.selector
 		options.ResourceVersion, options.AllowWatchBookmarks = version, true
+		options.TimeoutSeconds = &seconds
 		w, err := f.resource.Watch(ctx, options)
 		switch {
 		case apierrors.IsResourceExpired(err) || apierrors.IsGone(err):
@@ -83,7 +105,7 @@ func (f follower) changes(ctx context.Context, version string) error {
 		if err != nil || expired {
 			return err
 		}
-		if err := pause(ctx); err != nil {
+		if err := pause(ctx, time.Second); err != nil {
 			return err
 		}
 	}
@@ -118,17 +140,5 @@ func (f follower) drain(ctx context.Context, w watch.Interface, version *string)
 			}
 			*version = object.GetResourceVersion()
 		}
-	}
-}
-
-// pause keeps a watch that ends at once from becoming a busy loop.
-func pause(ctx context.Context) error {
-	timer := time.NewTimer(time.Second)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-		return nil
 	}
 }

@@ -8,6 +8,9 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	adminv1 "fairlead.dev/fairlead/gen/fairlead/admin/v1"
 	"fairlead.dev/fairlead/internal/wire/reason"
@@ -22,8 +25,15 @@ func (s clusterService) ListSessions(ctx context.Context, r *adminv1.ListSession
 	if err != nil {
 		return nil, err
 	}
-	return &adminv1.ListSessionsResponse{Sessions: sessions}, nil
+	page, next, err := paginate(sessions, r.GetPageSize(), r.GetPageToken(), sessionKey)
+	if err != nil {
+		return nil, err
+	}
+	return &adminv1.ListSessionsResponse{Sessions: page, NextPageToken: next}, nil
 }
+
+// sessionKey orders sessions by cluster.
+func sessionKey(i *adminv1.SessionInfo) string { return i.GetClusterName() + "/" + i.GetSessionId() }
 
 // sessionsOf lists the sessions of one cluster, or of all when it is empty.
 func (s *Service) sessionsOf(ctx context.Context, cluster string) ([]*adminv1.SessionInfo, error) {
@@ -45,14 +55,12 @@ func (s *Service) sessionsOf(ctx context.Context, cluster string) ([]*adminv1.Se
 
 // WatchSessions follows sessions; see ClusterAdminService.
 func (s clusterService) WatchSessions(r *adminv1.WatchSessionsRequest, stream grpc.ServerStreamingServer[adminv1.WatchSessionsResponse]) error {
-	if _, _, err := s.authorize(stream.Context(), virtual("watch", "sessions", "")); err != nil {
-		return err
-	}
-	return poll(stream.Context(), pollFuncs[*adminv1.SessionInfo]{
+	return poll(stream.Context(), s.Service, virtual("watch", "sessions", ""), poller[*adminv1.SessionInfo]{
 		list: func(ctx context.Context) ([]*adminv1.SessionInfo, error) {
 			return s.sessionsOf(ctx, r.GetClusterName())
 		},
-		key: (*adminv1.SessionInfo).GetSessionId,
+		key:  (*adminv1.SessionInfo).GetSessionId,
+		view: calm,
 		upsert: func(i *adminv1.SessionInfo) error {
 			return stream.Send(&adminv1.WatchSessionsResponse{Event: &adminv1.WatchSessionsResponse_Upsert{Upsert: i}})
 		},
@@ -65,9 +73,26 @@ func (s clusterService) WatchSessions(r *adminv1.WatchSessionsRequest, stream gr
 	})
 }
 
-// KickSession ends a session on whichever replica holds it.
+// calm is a session with times to the minute: with thousands of agents each
+// heartbeat would else be a message to each watcher.
+func calm(i *adminv1.SessionInfo) proto.Message {
+	view := proto.CloneOf(i)
+	if view.GetLastReceived() != nil {
+		view.LastReceived = &timestamppb.Timestamp{Seconds: view.GetLastReceived().GetSeconds() / 60 * 60}
+	}
+	if view.GetSendStalled() != nil {
+		view.SendStalled = &durationpb.Duration{Seconds: view.GetSendStalled().GetSeconds() / 10 * 10}
+	}
+	return view
+}
+
+// KickSession ends a session on whichever replica holds it. Rights go by the
+// cluster's name; one who names a session only needs them for all clusters.
 func (s clusterService) KickSession(ctx context.Context, r *adminv1.KickSessionRequest) (*adminv1.KickSessionResponse, error) {
-	_, name, err := s.authorize(ctx, virtual("delete", "sessions", r.GetSessionId()))
+	if r.GetClusterName() == "" && r.GetSessionId() == "" {
+		return nil, fail(codes.InvalidArgument, reason.InvalidArgument, "name the cluster, or the session by its id: «fairlead get sessions» lists them")
+	}
+	_, name, err := s.authorize(ctx, virtual("delete", "sessions", r.GetClusterName()))
 	if err != nil {
 		return nil, err
 	}
@@ -79,14 +104,11 @@ func (s clusterService) KickSession(ctx context.Context, r *adminv1.KickSessionR
 		if r.GetSessionId() != "" && session.GetSessionId() != r.GetSessionId() {
 			continue
 		}
-		if r.GetSessionId() == "" && r.GetClusterName() == "" {
-			break
-		}
 		if err := s.Sessions.Kick(ctx, session.GetClusterName(), session.GetSessionId()); err != nil {
 			return nil, err
 		}
 		s.audit(ctx, "KickSession", name, "cluster", session.GetClusterName(), "session", session.GetSessionId(), "replica", session.GetHubReplica())
 		return &adminv1.KickSessionResponse{SessionId: session.GetSessionId(), HubReplica: session.GetHubReplica()}, nil
 	}
-	return nil, fail(codes.NotFound, reason.NotFound, "no session %q of cluster %q: list them with «fairlead get sessions»", r.GetSessionId(), r.GetClusterName())
+	return nil, fail(codes.NotFound, reason.NotFound, "no session%s%s: list them with «fairlead get sessions»", quoted(" ", r.GetSessionId()), quoted(" of cluster ", r.GetClusterName()))
 }

@@ -11,6 +11,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	kubejson "k8s.io/apimachinery/pkg/util/json"
 	"k8s.io/apimachinery/pkg/util/validation"
 	workv1 "open-cluster-management.io/api/work/v1"
 
@@ -38,8 +39,8 @@ func parseWork(r *adminv1.ApplyWorkRequest, limit int) (*unstructured.Unstructur
 	if err := json.Unmarshal([]byte(r.GetWorkJson()), &work); err != nil {
 		return nil, 0, fail(codes.InvalidArgument, reason.Undecodable, "work_json is not a ManifestWork: %v", err)
 	}
-	out := &unstructured.Unstructured{}
-	if err := json.Unmarshal([]byte(r.GetWorkJson()), &out.Object); err != nil || out.Object == nil {
+	out := &unstructured.Unstructured{} // numbers stay what they are: an int64 does not become a float64
+	if err := kubejson.Unmarshal([]byte(r.GetWorkJson()), &out.Object); err != nil || out.Object == nil {
 		return nil, 0, fail(codes.InvalidArgument, reason.Undecodable, "work_json is not a JSON object: %v", err)
 	}
 	if err := checkNames(r, &work); err != nil {

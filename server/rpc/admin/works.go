@@ -5,7 +5,9 @@ package admin
 
 import (
 	"context"
+	"maps"
 	"slices"
+	"strconv"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -115,22 +117,27 @@ func write(ctx context.Context, works dynamic.ResourceInterface, wanted *unstruc
 	return stored, nil
 }
 
-// merged is live with spec, labels and annotations as wanted; what others keep
-// in metadata stays.
+// merged is live with the spec that is wanted and its labels and annotations
+// added; what others keep in metadata stays.
 func merged(live, wanted *unstructured.Unstructured) (*unstructured.Unstructured, bool) {
 	out := live.DeepCopy()
 	out.Object["spec"] = wanted.Object["spec"]
-	if labels := wanted.GetLabels(); labels != nil {
-		out.SetLabels(labels)
-	}
-	if annotations := wanted.GetAnnotations(); annotations != nil {
-		out.SetAnnotations(annotations)
-	}
+	out.SetLabels(added(out.GetLabels(), wanted.GetLabels()))
+	out.SetAnnotations(added(out.GetAnnotations(), wanted.GetAnnotations()))
 	finalizers := out.GetFinalizers()
 	if out.GetDeletionTimestamp() == nil && !slices.Contains(finalizers, identity.ManifestWorkFinalizer) {
 		out.SetFinalizers(append(finalizers, identity.ManifestWorkFinalizer))
 	}
 	return out, !equality.Semantic.DeepEqual(live.Object, out.Object)
+}
+
+// added is what is there with more put over it.
+func added(there, more map[string]string) map[string]string {
+	if there == nil {
+		return more
+	}
+	maps.Copy(there, more)
+	return there
 }
 
 // GetWork reads one work with the caller's own token.
@@ -150,27 +157,56 @@ func (s workService) GetWork(ctx context.Context, r *adminv1.GetWorkRequest) (*a
 	return &adminv1.GetWorkResponse{WorkJson: message.GetWorkJson()}, nil
 }
 
+// answerBytes is where a page of works ends although more fit by number: the
+// answer stays under the 4 MiB that gRPC clients take, unless single works are
+// huge.
+const answerBytes = 2 << 20
+
+// firstChunk is how many works are asked of the apiserver before their size is
+// known.
+const firstChunk = 16
+
 // ListWorks lists works of one cluster or of all, as far as the caller may.
 func (s workService) ListWorks(ctx context.Context, r *adminv1.ListWorksRequest) (*adminv1.ListWorksResponse, error) {
 	who, err := s.callers.of(ctx)
 	if err != nil {
 		return nil, err
 	}
-	list, err := who.dynamic.Resource(manifestWorks).Namespace(r.GetClusterName()).List(ctx, metav1.ListOptions{
-		LabelSelector: r.GetLabelSelector(), Limit: int64(pageSize(r.GetPageSize())), Continue: r.GetPageToken(),
-	})
+	size, err := pageSize(r.GetPageSize())
 	if err != nil {
-		return nil, kubernetesError(err, "listing works of cluster %q", r.GetClusterName())
+		return nil, err
 	}
-	out := &adminv1.ListWorksResponse{NextPageToken: list.GetContinue()}
-	for i := range list.Items {
-		message, err := workMessage(&list.Items[i])
+	resource := who.dynamic.Resource(manifestWorks).Namespace(r.GetClusterName())
+	out := &adminv1.ListWorksResponse{NextPageToken: r.GetPageToken()}
+	for bytes, chunk := 0, firstChunk; ; {
+		list, err := resource.List(ctx, metav1.ListOptions{
+			LabelSelector: r.GetLabelSelector(), Limit: int64(min(chunk, size-len(out.GetWorks()))), Continue: out.GetNextPageToken(),
+		})
 		if err != nil {
-			return nil, err
+			return nil, kubernetesError(err, "listing works of %s", clusterText(r.GetClusterName()))
 		}
-		out.Works = append(out.Works, message)
+		for i := range list.Items {
+			message, err := workMessage(&list.Items[i])
+			if err != nil {
+				return nil, err
+			}
+			bytes += len(message.GetWorkJson())
+			out.Works = append(out.Works, message)
+		}
+		out.NextPageToken = list.GetContinue()
+		if out.GetNextPageToken() == "" || len(out.GetWorks()) >= size || bytes >= answerBytes {
+			return out, nil
+		}
+		average := max(1, bytes/max(1, len(out.GetWorks())))
+		chunk = max(1, (answerBytes-bytes)/average)
 	}
-	return out, nil
+}
+
+func clusterText(name string) string {
+	if name == "" {
+		return "all clusters"
+	}
+	return strconv.Quote(name)
 }
 
 // WatchWorks follows works with the caller's own token.
@@ -183,7 +219,7 @@ func (s workService) WatchWorks(r *adminv1.WatchWorksRequest, stream grpc.Server
 	if r.GetName() != "" {
 		selector.FieldSelector = "metadata.name=" + r.GetName()
 	}
-	return follow(stream.Context(), follower{
+	return s.follow(stream.Context(), follower{
 		resource: who.dynamic.Resource(manifestWorks).Namespace(r.GetClusterName()),
 		selector: selector,
 		upsert: func(u *unstructured.Unstructured) error {

@@ -82,14 +82,17 @@ func (StopState) EnumDescriptor() ([]byte, []int) {
 }
 
 type CreateJoinTokenRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	ClusterName   string                 `protobuf:"bytes,1,opt,name=cluster_name,json=clusterName,proto3" json:"cluster_name,omitempty"` // required unless name_pattern is set
-	NamePattern   string                 `protobuf:"bytes,2,opt,name=name_pattern,json=namePattern,proto3" json:"name_pattern,omitempty"`
-	Ttl           *durationpb.Duration   `protobuf:"bytes,3,opt,name=ttl,proto3" json:"ttl,omitempty"`                         // default 1h, at most 24h
-	MaxUses       uint32                 `protobuf:"varint,4,opt,name=max_uses,json=maxUses,proto3" json:"max_uses,omitempty"` // default 1
-	SourceCidrs   []string               `protobuf:"bytes,5,rep,name=source_cidrs,json=sourceCidrs,proto3" json:"source_cidrs,omitempty"`
-	AutoAccept    bool                   `protobuf:"varint,6,opt,name=auto_accept,json=autoAccept,proto3" json:"auto_accept,omitempty"` // needs its own permission
-	Endpoints     []string               `protobuf:"bytes,7,rep,name=endpoints,proto3" json:"endpoints,omitempty"`                      // in the join string; default: the hub's own
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	ClusterName string                 `protobuf:"bytes,1,opt,name=cluster_name,json=clusterName,proto3" json:"cluster_name,omitempty"` // required unless name_pattern is set
+	NamePattern string                 `protobuf:"bytes,2,opt,name=name_pattern,json=namePattern,proto3" json:"name_pattern,omitempty"`
+	Ttl         *durationpb.Duration   `protobuf:"bytes,3,opt,name=ttl,proto3" json:"ttl,omitempty"`                         // default 1h, at most 24h
+	MaxUses     uint32                 `protobuf:"varint,4,opt,name=max_uses,json=maxUses,proto3" json:"max_uses,omitempty"` // default 1
+	SourceCidrs []string               `protobuf:"bytes,5,rep,name=source_cidrs,json=sourceCidrs,proto3" json:"source_cidrs,omitempty"`
+	AutoAccept  bool                   `protobuf:"varint,6,opt,name=auto_accept,json=autoAccept,proto3" json:"auto_accept,omitempty"` // needs its own permission
+	Endpoints   []string               `protobuf:"bytes,7,rep,name=endpoints,proto3" json:"endpoints,omitempty"`                      // in the join string; default: the hub's own
+	// Lets in a cluster that was issued a certificate before; needs cluster_name
+	// and its own permission, because it hands an identity to another key.
+	ReEnroll      bool `protobuf:"varint,8,opt,name=re_enroll,json=reEnroll,proto3" json:"re_enroll,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -171,6 +174,13 @@ func (x *CreateJoinTokenRequest) GetEndpoints() []string {
 		return x.Endpoints
 	}
 	return nil
+}
+
+func (x *CreateJoinTokenRequest) GetReEnroll() bool {
+	if x != nil {
+		return x.ReEnroll
+	}
+	return false
 }
 
 type CreateJoinTokenResponse struct {
@@ -363,6 +373,7 @@ type JoinToken struct {
 	AutoAccept    bool                   `protobuf:"varint,6,opt,name=auto_accept,json=autoAccept,proto3" json:"auto_accept,omitempty"`
 	SourceCidrs   []string               `protobuf:"bytes,7,rep,name=source_cidrs,json=sourceCidrs,proto3" json:"source_cidrs,omitempty"`
 	CreatedBy     string                 `protobuf:"bytes,8,opt,name=created_by,json=createdBy,proto3" json:"created_by,omitempty"`
+	ReEnroll      bool                   `protobuf:"varint,9,opt,name=re_enroll,json=reEnroll,proto3" json:"re_enroll,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -451,6 +462,13 @@ func (x *JoinToken) GetCreatedBy() string {
 		return x.CreatedBy
 	}
 	return ""
+}
+
+func (x *JoinToken) GetReEnroll() bool {
+	if x != nil {
+		return x.ReEnroll
+	}
+	return false
 }
 
 type RevokeJoinTokenRequest struct {
@@ -1772,6 +1790,8 @@ func (x *RevokeClusterResponse) GetReplicasSilent() []string {
 type ListSessionsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ClusterName   string                 `protobuf:"bytes,1,opt,name=cluster_name,json=clusterName,proto3" json:"cluster_name,omitempty"`
+	PageSize      int32                  `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	PageToken     string                 `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1813,9 +1833,24 @@ func (x *ListSessionsRequest) GetClusterName() string {
 	return ""
 }
 
+func (x *ListSessionsRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListSessionsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
 type ListSessionsResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Sessions      []*SessionInfo         `protobuf:"bytes,1,rep,name=sessions,proto3" json:"sessions,omitempty"`
+	NextPageToken string                 `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1855,6 +1890,13 @@ func (x *ListSessionsResponse) GetSessions() []*SessionInfo {
 		return x.Sessions
 	}
 	return nil
+}
+
+func (x *ListSessionsResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
 }
 
 type SessionInfo struct {
@@ -2014,6 +2056,7 @@ func (x *SessionInfo) GetLive() bool {
 	return false
 }
 
+// A session that only hears heartbeats is reported anew at most once a minute.
 type WatchSessionsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ClusterName   string                 `protobuf:"bytes,1,opt,name=cluster_name,json=clusterName,proto3" json:"cluster_name,omitempty"`
@@ -2277,13 +2320,15 @@ func (x *KickSessionResponse) GetHubReplica() string {
 }
 
 type ApplyWorkRequest struct {
-	state                   protoimpl.MessageState `protogen:"open.v1"`
-	ClusterName             string                 `protobuf:"bytes,1,opt,name=cluster_name,json=clusterName,proto3" json:"cluster_name,omitempty"`
-	Name                    string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
-	WorkJson                string                 `protobuf:"bytes,3,opt,name=work_json,json=workJson,proto3" json:"work_json,omitempty"` // a ManifestWork, manifestConfigs included
-	RequestId               string                 `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
-	ExpectedResourceVersion string                 `protobuf:"bytes,5,opt,name=expected_resource_version,json=expectedResourceVersion,proto3" json:"expected_resource_version,omitempty"`
-	DryRun                  bool                   `protobuf:"varint,6,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	ClusterName string                 `protobuf:"bytes,1,opt,name=cluster_name,json=clusterName,proto3" json:"cluster_name,omitempty"`
+	Name        string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// A ManifestWork, manifestConfigs included. Its spec replaces the one stored,
+	// its labels and annotations are added to those stored.
+	WorkJson                string `protobuf:"bytes,3,opt,name=work_json,json=workJson,proto3" json:"work_json,omitempty"`
+	RequestId               string `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	ExpectedResourceVersion string `protobuf:"bytes,5,opt,name=expected_resource_version,json=expectedResourceVersion,proto3" json:"expected_resource_version,omitempty"`
+	DryRun                  bool   `protobuf:"varint,6,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
 	unknownFields           protoimpl.UnknownFields
 	sizeCache               protoimpl.SizeCache
 }
@@ -2551,7 +2596,7 @@ func (x *GetWorkResponse) GetWorkJson() string {
 type ListWorksRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ClusterName   string                 `protobuf:"bytes,1,opt,name=cluster_name,json=clusterName,proto3" json:"cluster_name,omitempty"` // empty: every cluster
-	PageSize      int32                  `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	PageSize      int32                  `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`         // at most; a page of big works is shorter
 	PageToken     string                 `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	LabelSelector string                 `protobuf:"bytes,4,opt,name=label_selector,json=labelSelector,proto3" json:"label_selector,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -3318,7 +3363,7 @@ func (x *ExplainDeliveryResponse) GetManifests() []*ManifestVerdict {
 
 type DeliveryStop struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"` // hub-object, cluster-accepted, session, sent, stored, applied, available, status-persisted
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"` // hub-object, cluster-accepted, session, sent, stored, applied, available
 	State         StopState              `protobuf:"varint,2,opt,name=state,proto3,enum=fairlead.admin.v1.StopState" json:"state,omitempty"`
 	Detail        string                 `protobuf:"bytes,3,opt,name=detail,proto3" json:"detail,omitempty"`
 	Time          *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=time,proto3" json:"time,omitempty"`
@@ -4160,7 +4205,7 @@ var File_fairlead_admin_v1_admin_proto protoreflect.FileDescriptor
 
 const file_fairlead_admin_v1_admin_proto_rawDesc = "" +
 	"\n" +
-	"\x1dfairlead/admin/v1/admin.proto\x12\x11fairlead.admin.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x88\x02\n" +
+	"\x1dfairlead/admin/v1/admin.proto\x12\x11fairlead.admin.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa5\x02\n" +
 	"\x16CreateJoinTokenRequest\x12!\n" +
 	"\fcluster_name\x18\x01 \x01(\tR\vclusterName\x12!\n" +
 	"\fname_pattern\x18\x02 \x01(\tR\vnamePattern\x12+\n" +
@@ -4169,7 +4214,8 @@ const file_fairlead_admin_v1_admin_proto_rawDesc = "" +
 	"\fsource_cidrs\x18\x05 \x03(\tR\vsourceCidrs\x12\x1f\n" +
 	"\vauto_accept\x18\x06 \x01(\bR\n" +
 	"autoAccept\x12\x1c\n" +
-	"\tendpoints\x18\a \x03(\tR\tendpoints\"\xc5\x01\n" +
+	"\tendpoints\x18\a \x03(\tR\tendpoints\x12\x1b\n" +
+	"\tre_enroll\x18\b \x01(\bR\breEnroll\"\xc5\x01\n" +
 	"\x17CreateJoinTokenResponse\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\tR\x05token\x12\x19\n" +
 	"\btoken_id\x18\x02 \x01(\tR\atokenId\x12\"\n" +
@@ -4183,7 +4229,7 @@ const file_fairlead_admin_v1_admin_proto_rawDesc = "" +
 	"page_token\x18\x02 \x01(\tR\tpageToken\"v\n" +
 	"\x16ListJoinTokensResponse\x124\n" +
 	"\x06tokens\x18\x01 \x03(\v2\x1c.fairlead.admin.v1.JoinTokenR\x06tokens\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xa2\x02\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xbf\x02\n" +
 	"\tJoinToken\x12\x19\n" +
 	"\btoken_id\x18\x01 \x01(\tR\atokenId\x12!\n" +
 	"\fcluster_name\x18\x02 \x01(\tR\vclusterName\x124\n" +
@@ -4194,7 +4240,8 @@ const file_fairlead_admin_v1_admin_proto_rawDesc = "" +
 	"autoAccept\x12!\n" +
 	"\fsource_cidrs\x18\a \x03(\tR\vsourceCidrs\x12\x1d\n" +
 	"\n" +
-	"created_by\x18\b \x01(\tR\tcreatedBy\"3\n" +
+	"created_by\x18\b \x01(\tR\tcreatedBy\x12\x1b\n" +
+	"\tre_enroll\x18\t \x01(\bR\breEnroll\"3\n" +
 	"\x16RevokeJoinTokenRequest\x12\x19\n" +
 	"\btoken_id\x18\x01 \x01(\tR\atokenId\"\x19\n" +
 	"\x17RevokeJoinTokenResponse\"j\n" +
@@ -4288,11 +4335,15 @@ const file_fairlead_admin_v1_admin_proto_rawDesc = "" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\"i\n" +
 	"\x15RevokeClusterResponse\x12'\n" +
 	"\x0fsessions_closed\x18\x01 \x01(\rR\x0esessionsClosed\x12'\n" +
-	"\x0freplicas_silent\x18\x02 \x03(\tR\x0ereplicasSilent\"8\n" +
+	"\x0freplicas_silent\x18\x02 \x03(\tR\x0ereplicasSilent\"t\n" +
 	"\x13ListSessionsRequest\x12!\n" +
-	"\fcluster_name\x18\x01 \x01(\tR\vclusterName\"R\n" +
+	"\fcluster_name\x18\x01 \x01(\tR\vclusterName\x12\x1b\n" +
+	"\tpage_size\x18\x02 \x01(\x05R\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x03 \x01(\tR\tpageToken\"z\n" +
 	"\x14ListSessionsResponse\x12:\n" +
-	"\bsessions\x18\x01 \x03(\v2\x1e.fairlead.admin.v1.SessionInfoR\bsessions\"\x89\x05\n" +
+	"\bsessions\x18\x01 \x03(\v2\x1e.fairlead.admin.v1.SessionInfoR\bsessions\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x89\x05\n" +
 	"\vSessionInfo\x12!\n" +
 	"\fcluster_name\x18\x01 \x01(\tR\vclusterName\x12\x1d\n" +
 	"\n" +

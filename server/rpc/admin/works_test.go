@@ -1,0 +1,270 @@
+// Copyright The Fairlead Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package admin_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc/codes"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	auditv1 "k8s.io/apiserver/pkg/apis/audit/v1"
+
+	adminv1 "fairlead.dev/fairlead/gen/fairlead/admin/v1"
+	"fairlead.dev/fairlead/internal/wire/reason"
+	"fairlead.dev/fairlead/server/rpc/admin"
+)
+
+// TestT76_rights_in_one_namespace gives a person works in one cluster's
+// namespace and tries every call for another's.
+func TestT76_rights_in_one_namespace(t *testing.T) {
+	f := newFace(t)
+	f.cluster(t, "t76-c1")
+	f.cluster(t, "t76-c2")
+	ctx := f.as(t, "t76", "t76-c1", works())
+	answer, err := f.Works.ApplyWork(ctx, &adminv1.ApplyWorkRequest{ClusterName: "t76-c1", Name: "w", WorkJson: workJSON(manifest("a", 1))})
+	require.NoError(t, err)
+	require.EqualValues(t, 1, answer.GetGeneration())
+
+	calls := map[string]func(cluster string) error{
+		"ApplyWork": func(c string) error {
+			_, err := f.Works.ApplyWork(ctx, &adminv1.ApplyWorkRequest{ClusterName: c, Name: "w", WorkJson: workJSON(manifest("a", 1))})
+			return err
+		},
+		"GetWork": func(c string) error {
+			_, err := f.Works.GetWork(ctx, &adminv1.GetWorkRequest{ClusterName: c, Name: "w"})
+			return err
+		},
+		"ListWorks": func(c string) error {
+			_, err := f.Works.ListWorks(ctx, &adminv1.ListWorksRequest{ClusterName: c})
+			return err
+		},
+		"DeleteWork": func(c string) error {
+			_, err := f.Works.DeleteWork(ctx, &adminv1.DeleteWorkRequest{ClusterName: c, Name: "w"})
+			return err
+		},
+		"ExplainDelivery": func(c string) error {
+			_, err := f.Works.ExplainDelivery(ctx, &adminv1.ExplainDeliveryRequest{ClusterName: c, Name: "w"})
+			return err
+		},
+		"ListHeldDeletes": func(c string) error {
+			_, err := f.Works.ListHeldDeletes(ctx, &adminv1.ListHeldDeletesRequest{ClusterName: c})
+			return err
+		},
+		"ReleaseHeldDeletes": func(c string) error {
+			_, err := f.Works.ReleaseHeldDeletes(ctx, &adminv1.ReleaseHeldDeletesRequest{ClusterName: c, BatchId: "b"})
+			return err
+		},
+		"WatchWorks": func(c string) error {
+			stream, err := f.Works.WatchWorks(ctx, &adminv1.WatchWorksRequest{ClusterName: c})
+			require.NoError(t, err)
+			_, err = stream.Recv()
+			return err
+		},
+	}
+	for name, call := range calls {
+		t.Run(name, func(t *testing.T) { requireReason(t, call("t76-c2"), codes.PermissionDenied, reason.PermissionDenied) })
+	}
+	events, err := f.plane.AuditEvents()
+	require.NoError(t, err)
+	written := false
+	for _, e := range events {
+		if e.ObjectRef != nil && e.ObjectRef.Namespace == "t76-c1" && e.Verb == "create" && e.ObjectRef.Resource == "manifestworks" {
+			written = true
+			require.Equal(t, "system:serviceaccount:people:t76", e.User.Username, "T70: the apiserver's audit log names the person")
+		}
+		if e.ObjectRef != nil && e.ObjectRef.Namespace == "t76-c2" && e.ObjectRef.Resource == "manifestworks" {
+			require.GreaterOrEqual(t, e.ResponseStatus.Code, int32(400), "no call on t76-c2 succeeded")
+		}
+	}
+	require.True(t, written)
+}
+
+func TestApplyWork(t *testing.T) {
+	f := newFace(t)
+	f.cluster(t, "apply")
+	ctx := f.as(t, "apply", "", works(), looks())
+	cases := map[string]struct {
+		reason  string
+		request *adminv1.ApplyWorkRequest
+		code    codes.Code
+		why     string
+	}{
+		"unknown cluster": {"nobody has that name", &adminv1.ApplyWorkRequest{ClusterName: "nobody", Name: "w", WorkJson: workJSON(manifest("a", 1))}, codes.NotFound, reason.UnknownCluster},
+		"no label":        {"names are RFC 1123 labels", &adminv1.ApplyWorkRequest{ClusterName: "Not_A.Label", Name: "w", WorkJson: workJSON(manifest("a", 1))}, codes.InvalidArgument, reason.InvalidName},
+		"no name":         {"a work needs one", &adminv1.ApplyWorkRequest{ClusterName: "apply", WorkJson: workJSON(manifest("a", 1))}, codes.InvalidArgument, reason.InvalidName},
+		"long name":       {"MW-06", &adminv1.ApplyWorkRequest{ClusterName: "apply", Name: strings.Repeat("a", 189), WorkJson: workJSON(manifest("a", 1))}, codes.InvalidArgument, reason.InvalidName},
+		"no JSON":         {"cut text", &adminv1.ApplyWorkRequest{ClusterName: "apply", Name: "w", WorkJson: "{"}, codes.InvalidArgument, reason.Undecodable},
+		"other kind":      {"a ConfigMap is no work", &adminv1.ApplyWorkRequest{ClusterName: "apply", Name: "w", WorkJson: manifest("a", 1)}, codes.InvalidArgument, reason.Undecodable},
+		"no manifests":    {"WH-14", &adminv1.ApplyWorkRequest{ClusterName: "apply", Name: "w", WorkJson: workJSON()}, codes.InvalidArgument, reason.InvalidArgument},
+		"no kind":         {"cannot be applied", &adminv1.ApplyWorkRequest{ClusterName: "apply", Name: "w", WorkJson: workJSON(`{"apiVersion":"v1","metadata":{"name":"a"}}`)}, codes.InvalidArgument, reason.Undecodable},
+		"no object":       {"WH-15", &adminv1.ApplyWorkRequest{ClusterName: "apply", Name: "w", WorkJson: workJSON(`"text"`)}, codes.InvalidArgument, reason.Undecodable},
+		"generateName":    {"WH-15", &adminv1.ApplyWorkRequest{ClusterName: "apply", Name: "w", WorkJson: workJSON(`{"apiVersion":"v1","kind":"Pod","metadata":{"generateName":"a"}}`)}, codes.InvalidArgument, reason.Undecodable},
+		"duplicate":       {"WH-15", &adminv1.ApplyWorkRequest{ClusterName: "apply", Name: "w", WorkJson: workJSON(manifest("a", 1), manifest("a", 2))}, codes.InvalidArgument, reason.InvalidArgument},
+		"over the limit":  {"WH-16", &adminv1.ApplyWorkRequest{ClusterName: "apply", Name: "w", WorkJson: workJSON(manifest("a", limit))}, codes.InvalidArgument, reason.ObjectTooLarge},
+		"far over":        {"not even decoded", &adminv1.ApplyWorkRequest{ClusterName: "apply", Name: "w", WorkJson: workJSON(manifest("a", 3<<20))}, codes.InvalidArgument, reason.ObjectTooLarge},
+		"deeply nested":   {"T74", &adminv1.ApplyWorkRequest{ClusterName: "apply", Name: "w", WorkJson: workJSON(strings.Repeat(`{"a":`, 100_000) + "1" + strings.Repeat("}", 100_000))}, codes.InvalidArgument, reason.Undecodable},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			_, err := f.Works.ApplyWork(ctx, tc.request)
+			requireReason(t, err, tc.code, tc.why)
+		})
+	}
+	list, err := f.Works.ListWorks(ctx, &adminv1.ListWorksRequest{ClusterName: "apply"})
+	require.NoError(t, err)
+	require.Empty(t, list.GetWorks(), "nothing half-made is left")
+}
+
+func TestApplyWorkIsIdempotent(t *testing.T) {
+	f := newFace(t)
+	f.cluster(t, "idem")
+	ctx := f.as(t, "idem", "", works(), looks())
+	request := &adminv1.ApplyWorkRequest{ClusterName: "idem", Name: "w", WorkJson: workJSON(manifest("a", 1))}
+	dry := &adminv1.ApplyWorkRequest{ClusterName: "idem", Name: "w", WorkJson: request.GetWorkJson(), DryRun: true}
+	answer, err := f.Works.ApplyWork(ctx, dry)
+	require.NoError(t, err)
+	require.EqualValues(t, len(manifest("a", 1)), answer.GetSize())
+	require.EqualValues(t, limit, answer.GetLimit())
+	_, err = f.Works.GetWork(ctx, &adminv1.GetWorkRequest{ClusterName: "idem", Name: "w"})
+	requireReason(t, err, codes.NotFound, reason.NotFound)
+
+	first, err := f.Works.ApplyWork(ctx, request)
+	require.NoError(t, err)
+	require.Len(t, first.GetDigest(), 64)
+	again, err := f.Works.ApplyWork(ctx, request)
+	require.NoError(t, err)
+	require.Equal(t, first.GetResourceVersion(), again.GetResourceVersion(), "a repeat writes nothing")
+
+	changed, err := f.Works.ApplyWork(ctx, &adminv1.ApplyWorkRequest{ClusterName: "idem", Name: "w", WorkJson: workJSON(manifest("b", 1))})
+	require.NoError(t, err)
+	require.EqualValues(t, 2, changed.GetGeneration())
+	require.Equal(t, first.GetUid(), changed.GetUid())
+	_, err = f.Works.ApplyWork(ctx, &adminv1.ApplyWorkRequest{ClusterName: "idem", Name: "w", WorkJson: request.GetWorkJson(), ExpectedResourceVersion: first.GetResourceVersion()})
+	requireReason(t, err, codes.Aborted, reason.Conflict)
+
+	var stored struct {
+		Metadata metav1.ObjectMeta
+	}
+	require.NoError(t, json.Unmarshal([]byte(changed.GetWorkJson()), &stored))
+	require.Equal(t, []string{"cluster.open-cluster-management.io/manifest-work-cleanup"}, stored.Metadata.Finalizers, "MW-02, with the first write")
+	_, err = f.Works.DeleteWork(ctx, &adminv1.DeleteWorkRequest{ClusterName: "idem", Name: "w", Uid: "another"})
+	requireReason(t, err, codes.Aborted, reason.Conflict)
+	_, err = f.Works.DeleteWork(ctx, &adminv1.DeleteWorkRequest{ClusterName: "idem", Name: "w", Uid: first.GetUid()})
+	require.NoError(t, err)
+}
+
+func TestReleaseNamesTheBatch(t *testing.T) {
+	f := newFace(t)
+	f.cluster(t, "held")
+	ctx := f.as(t, "releaser", "held", works())
+	_, err := f.Works.ListHeldDeletes(ctx, &adminv1.ListHeldDeletesRequest{ClusterName: "held"})
+	requireReason(t, err, codes.FailedPrecondition, reason.NotFound)
+	f.with(func(r *rooms) { r.known, r.held = true, []*adminv1.HeldBatch{{BatchId: "b1", Names: []string{"w"}}} })
+	_, err = f.Works.ReleaseHeldDeletes(ctx, &adminv1.ReleaseHeldDeletesRequest{ClusterName: "held", BatchId: "b2"})
+	requireReason(t, err, codes.NotFound, reason.NotFound)
+	_, err = f.Works.ReleaseHeldDeletes(ctx, &adminv1.ReleaseHeldDeletesRequest{ClusterName: "held", BatchId: "b1"})
+	require.NoError(t, err)
+	require.Equal(t, []string{"release held b1"}, f.did())
+}
+
+func TestExplainDelivery(t *testing.T) {
+	f := newFace(t)
+	f.cluster(t, "explain")
+	ctx := f.as(t, "explainer", "", works(), looks())
+	_, err := f.Works.ExplainDelivery(ctx, &adminv1.ExplainDeliveryRequest{ClusterName: "explain", Name: "w"})
+	requireReason(t, err, codes.NotFound, reason.NotFound)
+	_, err = f.Works.ApplyWork(ctx, &adminv1.ApplyWorkRequest{ClusterName: "explain", Name: "w", WorkJson: workJSON(manifest("a", 1))})
+	require.NoError(t, err)
+	verdict := func() string {
+		answer, err := f.Works.ExplainDelivery(ctx, &adminv1.ExplainDeliveryRequest{ClusterName: "explain", Name: "w"})
+		require.NoError(t, err)
+		return answer.GetVerdict()
+	}
+	require.Contains(t, verdict(), `stands before "session"`)
+	f.with(func(r *rooms) {
+		r.sessions = []*adminv1.SessionInfo{{ClusterName: "explain", SessionId: "s", HubReplica: "r1"}}
+	})
+	require.Contains(t, verdict(), "hub replica r1 knows")
+	f.with(func(r *rooms) { r.known, r.state = true, admin.DeliveryState{Waiting: true} })
+	require.Contains(t, verdict(), `stands before "sent"`)
+	f.with(func(r *rooms) { r.state = admin.DeliveryState{Sent: time.Now()} })
+	require.Contains(t, verdict(), "not acknowledged yet")
+	f.with(func(r *rooms) { r.state = admin.DeliveryState{Rejected: "UNDECODABLE: manifests[0]"} })
+	require.Contains(t, verdict(), "refused this revision: UNDECODABLE")
+	f.with(func(r *rooms) { r.state = admin.DeliveryState{} })
+	require.Contains(t, verdict(), `stands before "applied"`)
+}
+
+// TestApplyWorkKeepsWhatOthersAdded applies a work that has numbers beyond what
+// a float64 can hold, beside labels of somebody else.
+func TestApplyWorkKeepsWhatOthersAdded(t *testing.T) {
+	f := newFace(t)
+	f.cluster(t, "numbers")
+	ctx := f.as(t, "numbers", "", works(), looks())
+	big := `{"apiVersion":"example.com/v1","kind":"Thing","metadata":{"name":"n"},"spec":{"count":9007199254740993,"replicas":2}}`
+	work := strings.Replace(workJSON(big), `"spec"`, `"metadata":{"labels":{"mine":"1"}},"spec"`, 1)
+	request := &adminv1.ApplyWorkRequest{ClusterName: "numbers", Name: "w", WorkJson: work}
+	first, err := f.Works.ApplyWork(ctx, request)
+	require.NoError(t, err)
+	require.Contains(t, first.GetWorkJson(), "9007199254740993", "no digit is lost")
+
+	patch := []byte(`{"metadata":{"labels":{"theirs":"1"},"annotations":{"theirs":"1"}}}`)
+	_, err = f.kube.CoreV1().RESTClient().Patch("application/merge-patch+json").AbsPath("/apis/work.open-cluster-management.io/v1/namespaces/numbers/manifestworks/w").Body(patch).DoRaw(ctx)
+	require.NoError(t, err)
+	before, err := f.plane.AuditEvents(updates("numbers"))
+	require.NoError(t, err)
+	again, err := f.Works.ApplyWork(ctx, request)
+	require.NoError(t, err)
+	require.EqualValues(t, 1, again.GetGeneration())
+	require.Contains(t, again.GetWorkJson(), `"theirs":"1"`)
+	after, err := f.plane.AuditEvents(updates("numbers"))
+	require.NoError(t, err)
+	require.Len(t, after, len(before), "a repeat does not even ask for a write")
+}
+
+func updates(namespace string) func(*auditv1.Event) bool {
+	return func(e *auditv1.Event) bool {
+		return e.ObjectRef != nil && e.ObjectRef.Namespace == namespace && e.Verb == "update" && e.ObjectRef.Resource == "manifestworks"
+	}
+}
+
+// TestListWorksStaysUnderTheLimitOfClients lists more than 4 MiB of works with a
+// client that takes no more than that in one answer.
+func TestListWorksStaysUnderTheLimitOfClients(t *testing.T) {
+	f := newFace(t)
+	f.cluster(t, "pages")
+	ctx := f.as(t, "pages", "", works(), looks())
+	const count = 230
+	for i := range count {
+		_, err := f.Works.ApplyWork(ctx, &adminv1.ApplyWorkRequest{ClusterName: "pages", Name: fmt.Sprintf("w%03d", i), WorkJson: workJSON(manifest("a", limit-200))})
+		require.NoError(t, err)
+	}
+	seen := map[string]bool{}
+	pages := 0
+	for request := (&adminv1.ListWorksRequest{ClusterName: "pages", PageSize: maxPageSize}); ; pages++ {
+		answer, err := f.Works.ListWorks(ctx, request)
+		require.NoError(t, err)
+		for _, w := range answer.GetWorks() {
+			require.False(t, seen[w.GetRef().GetName()], "%s comes twice", w.GetRef().GetName())
+			seen[w.GetRef().GetName()] = true
+		}
+		if request.PageToken = answer.GetNextPageToken(); request.PageToken == "" {
+			break
+		}
+	}
+	require.Len(t, seen, count)
+	require.Less(t, pages, 5)
+	_, err := f.Works.ListWorks(ctx, &adminv1.ListWorksRequest{ClusterName: "pages", PageSize: maxPageSize + 1})
+	requireReason(t, err, codes.InvalidArgument, reason.InvalidArgument)
+	three, err := f.Works.ListWorks(ctx, &adminv1.ListWorksRequest{ClusterName: "pages", PageSize: 3})
+	require.NoError(t, err)
+	require.Len(t, three.GetWorks(), 3)
+}
+
+const maxPageSize = 5000
