@@ -74,7 +74,12 @@ func newBench(t *testing.T) *bench {
 // newBenchSerial is newBench for tests that must run alone.
 func newBenchSerial(t *testing.T) *bench {
 	t.Helper()
-	config := env.Shared(t).RESTConfig()
+	return newBenchOn(t, env.Shared(t).RESTConfig())
+}
+
+// newBenchOn makes a bench on a plane of the test's own.
+func newBenchOn(t *testing.T, config *rest.Config) *bench {
+	t.Helper()
 	config.QPS = -1
 	admin, err := dynamic.NewForConfig(config)
 	require.NoError(t, err)
@@ -85,6 +90,11 @@ func newBenchSerial(t *testing.T) *bench {
 	}
 	b.create("", fmt.Sprintf("{apiVersion: v1, kind: Namespace, metadata: {name: %s}}", b.ns))
 	return b
+}
+
+// inNamespace returns a bench whose helpers look into another namespace.
+func (b *bench) inNamespace(ns string) *bench {
+	return &bench{t: b.t, admin: b.admin, config: b.config, ns: ns, hub: b.hub}
 }
 
 // executor is a running executor.
