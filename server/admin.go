@@ -3,10 +3,21 @@
 
 package server
 
-import "google.golang.org/grpc"
+import (
+	"time"
+
+	"google.golang.org/grpc"
+
+	"fairlead.dev/fairlead/server/rpc/admin"
+)
 
 // adminServices is the list of what people call; each entry registers one or
 // more services whose methods are in the table of authz.
 func (h *house) adminServices() []func(grpc.ServiceRegistrar) {
-	return nil
+	people := admin.New(admin.Config{
+		REST: h.rest, ManifestLimit: h.cfg.ManifestLimit,
+		Tokens: adminTokens{h}, Enrollments: adminEnrollments{h}, Sessions: adminSessions{h}, Deliveries: adminDeliveries{h},
+		Now: time.Now, Logger: h.log,
+	})
+	return []func(grpc.ServiceRegistrar){people.Register}
 }
