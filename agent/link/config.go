@@ -96,7 +96,8 @@ type Hub interface {
 // Credentials are how the agent proves itself and recognises the hub.
 type Credentials interface {
 	// TLS returns the configuration for one endpoint. It fails when there is
-	// nothing to dial with, as with an expired certificate.
+	// nothing to dial with, as with an expired certificate; an error with a
+	// method Code() string names its reason.
 	TLS(endpoint string) (*tls.Config, error)
 	// RenewAt is when the certificate is to be renewed; zero means never.
 	RenewAt() time.Time

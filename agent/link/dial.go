@@ -40,9 +40,9 @@ func (l *Link) connect(ctx context.Context, endpoint int) (*session, *Ended) {
 	conn, err := l.dial(address)
 	if err != nil {
 		why := &Ended{Reason: reason.CertificateError, Err: fmt.Errorf("dialling %s: %w", address, err)}
-		var known *Ended
-		if errors.As(err, &known) {
-			why.Reason = known.Reason
+		var coded interface{ Code() string }
+		if errors.As(err, &coded) {
+			why.Reason = coded.Code()
 		}
 		return nil, why
 	}

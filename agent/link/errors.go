@@ -46,6 +46,9 @@ func (e *Ended) Error() string {
 	return fmt.Sprintf("%s: %v", e.Reason, e.Err)
 }
 
+// Code is the stable reason; errors of Credentials may have one too.
+func (e *Ended) Code() string { return e.Reason }
+
 // Unwrap gives the cause.
 func (e *Ended) Unwrap() error { return e.Err }
 
@@ -132,4 +135,5 @@ func handshakeReason(message string) string {
 	return ""
 }
 
+// over tells whether ctx has ended.
 func over(ctx context.Context) bool { return ctx.Err() != nil }

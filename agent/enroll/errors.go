@@ -1,0 +1,111 @@
+// Copyright The Fairlead Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package enroll
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"fairlead.dev/fairlead/internal/pki"
+	"fairlead.dev/fairlead/internal/wire/reason"
+)
+
+// Error says why an agent cannot get or use its identity. errors.Is with an
+// &Error{Reason: r} asks for the reason alone.
+type Error struct {
+	// Reason is one of package reason.
+	Reason string
+	// Message is what happened.
+	Message string
+	// Advice is what to do about it.
+	Advice string
+	// RetryAfter is what the hub asked for, if it did.
+	RetryAfter time.Duration
+	Err        error
+
+	transient bool
+}
+
+// Error implements error.
+func (e *Error) Error() string {
+	text := e.Reason + ": " + e.Message
+	if e.Advice != "" {
+		text += "; " + e.Advice
+	}
+	return text
+}
+
+// Unwrap gives the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// Is implements errors.Is.
+func (e *Error) Is(target error) bool {
+	var other *Error
+	return errors.As(target, &other) && other.Reason == e.Reason && other.Message == ""
+}
+
+// Code is the stable reason, for callers that only know error interfaces.
+func (e *Error) Code() string { return e.Reason }
+
+// Transient tells whether the same call may succeed later by itself.
+func (e *Error) Transient() bool { return e.transient }
+
+// What a spoke's admin is to do.
+const (
+	newToken = "ask the hub's admin for a new join string (`fairlead token create`) and give it to the agent"
+	reEnroll = "ask the hub's admin for a re-enroll token for this cluster (`fairlead token create --re-enroll`) and give its join string to the agent"
+)
+
+var advice = map[string]string{
+	reason.InvalidJoinString:   newToken,
+	reason.HubCAMismatch:       "check that the join string (or --hub-ca) is of this hub; if it is, something between agent and hub answers in its place",
+	reason.InvalidToken:        newToken,
+	reason.TokenExpired:        newToken,
+	reason.TokenUsed:           "another key has used this token: if that was not you, have the hub's admin deny that enrollment; then " + newToken,
+	reason.NameNotAllowed:      "use the cluster name that the token was made for, or " + newToken,
+	reason.InvalidName:         "set --cluster-name to an RFC 1123 label: at most 63 lower-case letters, digits and '-'",
+	reason.ClusterExists:       "choose another --cluster-name; to join that very cluster again, " + reEnroll,
+	reason.PairingCodeMismatch: "do not accept the enrollment: something between agent and hub changed it",
+	reason.EnrollmentEnded:     newToken,
+	reason.EnrollmentNotFound:  newToken,
+	reason.CertificateExpired:  reEnroll,
+	reason.InvalidCSR:          "use an agent release that fits the hub",
+}
+
+func problem(why string, cause error, format string, args ...any) *Error {
+	return &Error{Reason: why, Message: fmt.Sprintf(format, args...), Advice: advice[why], Err: cause}
+}
+
+// refusal reads what a failed call says. What is not a refusal of the hub is
+// transient: the network, or a hub that is busy or starting.
+func refusal(endpoint string, err error) *Error {
+	s := status.Convert(err)
+	out := &Error{Reason: reason.Internal, Message: fmt.Sprintf("hub at %s: %s", endpoint, s.Message()), Err: err}
+	for _, detail := range s.Details() {
+		switch d := detail.(type) {
+		case *errdetails.ErrorInfo:
+			out.Reason = d.GetReason()
+		case *errdetails.RetryInfo:
+			out.RetryAfter = d.GetRetryDelay().AsDuration()
+		}
+	}
+	switch s.Code() {
+	case codes.Unavailable, codes.DeadlineExceeded, codes.Canceled, codes.ResourceExhausted, codes.Aborted, codes.Internal, codes.Unknown:
+		out.transient = true
+	}
+	if out.Reason == reason.InvalidProof {
+		out.transient = true // a challenge that is too old; the next Enroll brings a new one
+	}
+	if text := s.Message(); strings.Contains(text, pki.ErrPinMismatch.Error()) || strings.Contains(text, pki.ErrHubIdentity.Error()) {
+		out.Reason, out.transient = reason.HubCAMismatch, false
+	}
+	out.Advice = advice[out.Reason]
+	return out
+}
