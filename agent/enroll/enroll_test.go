@@ -87,7 +87,9 @@ func newHub(t *testing.T) *hub {
 	return h
 }
 
-func (h *hub) dial(ctx context.Context, _ string) (net.Conn, error) { return h.listener.DialContext(ctx) }
+func (h *hub) dial(ctx context.Context, _ string) (net.Conn, error) {
+	return h.listener.DialContext(ctx)
+}
 
 func (h *hub) join(edit ...func(*pki.JoinString)) string {
 	pin := pki.Fingerprint(h.serving.Cert)

@@ -76,11 +76,14 @@ const (
 	keyPendingToken = "pending-token-id"
 )
 
+// encode has every key, with no value for what is not known, so that an older
+// value does not stay.
 func (r Record) encode() map[string][]byte {
 	data := map[string][]byte{
 		keyCertificate: r.Certificate, keyPrivate: r.Key, keyCluster: []byte(r.ClusterName), keyAgent: []byte(r.AgentName),
 		keyHub: []byte(r.HubID), keyEndpoints: []byte(strings.Join(r.Endpoints, ",")), keyCAs: r.CAs,
 		keyPending: r.PendingKey, keyEnrollment: []byte(r.EnrollmentID), keyPairing: []byte(r.PairingCode), keyToken: []byte(r.TokenID), keyPendingToken: []byte(r.PendingToken),
+		keyTrustVersion: nil, keyRenewAfter: nil,
 	}
 	if r.TrustVersion != 0 {
 		data[keyTrustVersion] = strconv.AppendUint(nil, r.TrustVersion, 10)
