@@ -20,19 +20,10 @@ import (
 	"fairlead.dev/fairlead/internal/wire"
 )
 
-const (
-	// pageSize is how many works one page of a list asks for.
-	pageSize = 500
-	// pageBytes is how big a page may become before the next ones ask for less.
-	pageBytes = 16 << 20
-	// listTimeout bounds one page.
-	listTimeout = 2 * time.Minute
-)
-
 var (
 	errSilent = errors.New("the watch has gone silent")
 	errOlder  = errors.New("the apiserver is older than what was seen of it")
-	errDoubt  = errors.New("a quorum read found what the index should have had")
+	errDoubt  = errors.New("a quorum read contradicts the index")
 )
 
 // patience is how long a watch may live and be silent.
@@ -51,19 +42,26 @@ func defaultPatience() patience {
 func (x *Index) Run(ctx context.Context) error {
 	var (
 		after   uint64 // where the next watch begins; 0: list first
+		listed  time.Time
 		retry   = newRetry()
 		trouble troubles
 	)
 	for ctx.Err() == nil {
 		began := time.Now()
+		if after == 0 {
+			listed = began
+		}
 		next, err := x.follow(ctx, after)
-		after = next
 		if ctx.Err() != nil {
 			break
 		}
 		if lasted := time.Since(began); err == nil && lasted > time.Second || lasted > time.Minute {
 			retry, trouble = newRetry(), troubles{}
 		}
+		if after != 0 && next == 0 && time.Since(listed) > time.Minute {
+			retry = newRetry() // the apiserver answers, and there is something to learn
+		}
+		after = next
 		if err != nil {
 			trouble.log(x, err)
 		}
@@ -75,7 +73,7 @@ func (x *Index) Run(ctx context.Context) error {
 }
 
 func newRetry() *wait.Backoff {
-	return &wait.Backoff{Duration: 100 * time.Millisecond, Factor: 2, Jitter: 1, Steps: 8, Cap: 15 * time.Second}
+	return &wait.Backoff{Duration: 100 * time.Millisecond, Factor: 2, Jitter: 1, Steps: 5, Cap: time.Second}
 }
 
 // pause waits; false means that ctx has ended.
@@ -136,8 +134,9 @@ func next0(err error, at uint64) uint64 {
 	return at
 }
 
-// stillNewest asks, before a watch is begun anew, whether the apiserver has gone
-// back in time: a watch from the future says nothing at all on some storages.
+// stillNewest asks, before a watch is begun anew, whether the apiserver is the
+// one that was left: a watch from the future says nothing at all on some storages,
+// and a restored hub may have come past where the index was.
 func (x *Index) stillNewest(ctx context.Context) error {
 	now, err := x.QuorumListRV(ctx)
 	if err != nil {
@@ -146,110 +145,36 @@ func (x *Index) stillNewest(ctx context.Context) error {
 	if seen := x.HighWater(); now < seen {
 		return fmt.Errorf("%w: it is at resourceVersion %d, %d was seen", errOlder, now, seen)
 	}
+	last := x.last
+	if last.version == 0 {
+		return nil
+	}
+	s, _, err := x.works.read(ctx, last.cluster, last.name)
+	if err != nil {
+		return err
+	}
+	found := s != nil && s.UID == last.uid
+	switch {
+	case found && (last.gone || s.ResourceVersion < last.version):
+		x.older = true
+		return fmt.Errorf("%w: ManifestWork %s/%s is as it was before", errOlder, last.cluster, last.name)
+	case !found && !last.gone:
+		return fmt.Errorf("%w: ManifestWork %s/%s is not there", errDoubt, last.cluster, last.name)
+	}
 	return nil
 }
 
-// list takes in all works by quorum read, page by page, and returns the
-// resourceVersion of the list.
-func (x *Index) list(ctx context.Context) (uint64, error) {
-	x.lists.Add(1)
-	for limit := int64(pageSize); ; limit *= 4 {
-		if limit > 64*pageSize {
-			limit = 0 // the whole list in one: it cannot expire half way
-		}
-		x.listing++
-		at, err := x.listPages(ctx, limit)
-		if err == nil {
-			x.listed(at)
-			return at, nil
-		}
-		if !expired(err) || limit == 0 {
-			return 0, fmt.Errorf("listing ManifestWorks: %w", err)
-		}
-	}
+// sighted is the newest change that the index has taken in.
+type sighted struct {
+	cluster, name, uid string
+	version            uint64
+	gone               bool
 }
 
-func (x *Index) listed(at uint64) {
-	gone := x.sweep()
-	x.restoring = false
-	x.highWater.Store(at)
-	if !x.Synced() {
-		close(x.synced)
+func (x *Index) sighted(s *wire.Scanned, gone bool) {
+	if s.ResourceVersion >= x.last.version {
+		x.last = sighted{s.Namespace, s.Name, s.UID, s.ResourceVersion, gone}
 	}
-	stats := x.Stats()
-	x.log.Info("index of ManifestWorks is complete", "works", stats.Works, "clusters", stats.Clusters, "specs", stats.Specs, "gone", gone, "resourceVersion", at)
-}
-
-func (x *Index) listPages(ctx context.Context, limit int64) (at uint64, err error) {
-	from := watched
-	for token := ""; ; {
-		raw, err := x.works.page(ctx, limit, token)
-		if err != nil {
-			return 0, err
-		}
-		if token == "" {
-			if from, err = x.begin(ctx, raw); err != nil {
-				return 0, err
-			}
-		}
-		meta, err := wire.ScanList(raw, func(object []byte) error { x.take(object, from); return nil })
-		if err != nil {
-			return 0, err
-		}
-		if meta.Continue == "" {
-			return meta.ResourceVersion, nil
-		}
-		token = meta.Continue
-		limit = nextLimit(limit, len(raw))
-	}
-}
-
-// nextLimit asks for smaller pages where objects are big.
-func nextLimit(limit int64, size int) int64 {
-	if size <= pageBytes || limit == 0 {
-		return limit
-	}
-	return max(10, limit*pageBytes/int64(size))
-}
-
-// begin looks at the first page before anything of it is taken in: a list from
-// before what was seen means a restored hub.
-func (x *Index) begin(ctx context.Context, raw []byte) (origin, error) {
-	meta, err := wire.ScanList(raw, func([]byte) error { return nil })
-	if err != nil {
-		return watched, err
-	}
-	if meta.ResourceVersion == 0 {
-		return watched, fmt.Errorf("the list has no resourceVersion")
-	}
-	if x.restoring {
-		return restored, nil // the list was begun before, and did not end
-	}
-	seen := x.HighWater()
-	if meta.ResourceVersion >= seen {
-		return watched, nil
-	}
-	x.log.Error("the hub's apiserver has gone back in time; it was restored from a backup", "seen", seen, "listed", meta.ResourceVersion)
-	if x.onRestored != nil {
-		if err := x.onRestored(ctx, seen, meta.ResourceVersion); err != nil {
-			return watched, fmt.Errorf("after a restore of the hub: %w", err)
-		}
-	}
-	x.restoring = true
-	return restored, nil
-}
-
-// take scans one object and takes it in. One that is no object is skipped: it
-// must not keep the others out (B18).
-func (x *Index) take(object []byte, from origin) (at uint64) {
-	s, err := wire.Scan(object)
-	if err != nil {
-		x.malformed.Add(1)
-		x.log.Error("a ManifestWork cannot be read and is left out", "error", err)
-		return 0
-	}
-	x.put(s, object, from, 0)
-	return s.ResourceVersion
 }
 
 // watch takes in changes after a resourceVersion until the watch ends, and
@@ -306,14 +231,17 @@ func (x *Index) event(line []byte) (at uint64, bookmark bool, err error) {
 		return 0, false, err
 	}
 	switch kind {
-	case "ADDED", "MODIFIED":
-		return x.take(object, watched), false, nil
-	case "DELETED":
-		s, err := wire.Scan(object)
-		if err != nil {
-			return 0, false, err
+	case "ADDED", "MODIFIED", "DELETED":
+		s := x.scan(object)
+		if s == nil {
+			return 0, false, nil
 		}
-		x.remove(s)
+		if kind == "DELETED" {
+			x.remove(s)
+		} else {
+			x.put(s, object, watched, 0)
+		}
+		x.sighted(s, kind == "DELETED")
 		return s.ResourceVersion, false, nil
 	case "BOOKMARK":
 		meta, err := wire.ScanList(object, func([]byte) error { return nil }) // any object has its metadata there

@@ -53,11 +53,17 @@ type script struct {
 	lists []func(http.ResponseWriter, *http.Request)
 	watch func(http.ResponseWriter, *http.Request)
 	asked []string
+	// object is what every GET of one work is answered with, if set.
+	object *synthetic
 }
 
 func (s *script) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	q := r.URL.Query()
+	if s.object != nil && !strings.HasSuffix(r.URL.Path, "/manifestworks") {
+		_, _ = w.Write(s.object.json())
+		return
+	}
 	s.mu.Lock()
 	watch := s.watch
 	var list func(http.ResponseWriter, *http.Request)
@@ -120,7 +126,7 @@ func followsWith(t *testing.T, s *script, restored func(context.Context, uint64,
 	return x
 }
 
-func synced(t *testing.T, x *Index) {
+func synced(t testing.TB, x *Index) {
 	t.Helper()
 	select {
 	case <-x.HasSynced():
@@ -129,7 +135,7 @@ func synced(t *testing.T, x *Index) {
 	}
 }
 
-func eventually(t *testing.T, why string, what func() bool) {
+func eventually(t testing.TB, why string, what func() bool) {
 	t.Helper()
 	require.Eventually(t, what, 20*time.Second, 5*time.Millisecond, why)
 }
@@ -170,7 +176,8 @@ func TestB28_a_watch_that_goes_silent_is_ended(t *testing.T) {
 		"between two bookmarks": `{"type":"BOOKMARK","object":{"kind":"ManifestWork","metadata":{"resourceVersion":"12"}}}` + "\n",
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := &script{lists: []func(http.ResponseWriter, *http.Request){page(10, "", web(5)), page(12, "", web(5))}}
+			known := web(5)
+			s := &script{object: &known, lists: []func(http.ResponseWriter, *http.Request){page(10, "", web(5)), page(12, "", web(5))}}
 			s.watch = func(w http.ResponseWriter, r *http.Request) {
 				fmt.Fprint(w, said)
 				w.(http.Flusher).Flush() //nolint:errcheck,forcetypeassert // a server's writer can
@@ -258,6 +265,38 @@ func TestT7_restored_hub_is_noticed_before_anything_is_believed(t *testing.T) {
 	mu.Lock()
 	defer mu.Unlock()
 	require.Equal(t, []Mark{{Key: key("new"), Gone: true, LastUID: uidOf(2)}}, m.take())
+}
+
+func TestT7_restored_hub_that_has_come_past_where_the_index_was(t *testing.T) {
+	for name, test := range map[string]struct {
+		last  string // the last event before the watch ends
+		found synthetic
+	}{
+		"a work is older than before": {`{"type":"MODIFIED","object":` + string(web(99).json()) + `}`, web(7)},
+		"a deleted work is back":      {`{"type":"DELETED","object":` + string(web(99).json()) + `}`, web(7)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := &script{object: &test.found, lists: []func(http.ResponseWriter, *http.Request){page(90, "", web(50)), page(120, "", web(7))}}
+			first := make(chan struct{}, 1)
+			first <- struct{}{}
+			s.watch = func(w http.ResponseWriter, r *http.Request) {
+				select {
+				case <-first:
+					fmt.Fprintln(w, test.last)
+				default:
+					hang(w, r)
+				}
+			}
+			calls := make(chan uint64, 10)
+			x := follows(t, s, func(_ context.Context, seen, _ uint64) error { calls <- seen; return nil })
+			require.EqualValues(t, 99, <-calls)
+			eventually(t, "the older state counts", func() bool {
+				w, ok := x.View("c1").Get(key("web"))
+				return ok && w.ResourceVersion == "7" && x.HighWater() == 120
+			})
+			require.Empty(t, calls)
+		})
+	}
 }
 
 func TestQuorumGet_only_the_apiservers_own_word_is_absence(t *testing.T) {

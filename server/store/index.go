@@ -25,8 +25,9 @@ type IndexConfig struct {
 	// Config reads ManifestWorks of all namespaces.
 	Config *rest.Config
 	// OnRestored is called when the apiserver turns out to be older than what
-	// the index has seen, before anything of the older state is taken in: the
-	// hub was restored from a backup (PROTOCOL decision 9). While it returns an
+	// the index has seen, before anything that shows it is taken in: the hub was
+	// restored from a backup (PROTOCOL decision 9). seen is how far the index was,
+	// listed where the list is, which may be further by now. While it returns an
 	// error the index stays as it was. May be nil.
 	OnRestored func(ctx context.Context, seen, listed uint64) error
 	// Log defaults to slog.Default.
@@ -61,10 +62,13 @@ type Index struct {
 	// doubted ends the current watch so that everything is listed anew.
 	doubted atomic.Pointer[context.CancelCauseFunc]
 
-	// Only Run uses these: the number of the current or last full list, and
-	// whether the current one is that of a restored hub.
+	// Only Run uses these: the number of the current or last full list; whether
+	// the hub was found to be restored; whether the current list is the first
+	// since then; and the newest change taken in.
 	listing   uint32
+	older     bool
 	restoring bool
+	last      sighted
 }
 
 // shard is some of the clusters under one lock, which is held for map accesses

@@ -32,7 +32,7 @@ func BenchmarkColdStart(b *testing.B) {
 		for i := range works {
 			raw := bytes.Replace(objects[i%len(objects)], []byte("CCCC"), fmt.Appendf(nil, "%04d", i/(works/clusters)), 1)
 			raw = bytes.Replace(raw, []byte("UUUUUUUU"), fmt.Appendf(nil, "%08x", i), 1)
-			f.take(raw, watched)
+			f.put(f.scan(raw), raw, watched, 0)
 		}
 		b.StopTimer()
 		after := heap()
