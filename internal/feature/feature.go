@@ -20,7 +20,9 @@ import (
 // Gates is one process's set of feature gates. It is a pflag.Value (for
 // --feature-gates=A=true,B=false), and safe to read concurrently once flags
 // are parsed.
-type Gates struct{ gate featuregate.MutableVersionedFeatureGate }
+type Gates struct {
+	gate featuregate.MutableVersionedFeatureGate
+}
 
 // Hub returns the gates that a hub knows, at their defaults.
 func Hub() *Gates {

@@ -13,6 +13,7 @@ import (
 	"crypto/x509"
 	"net"
 	"net/url"
+	"sync"
 	"testing"
 	"time"
 
@@ -109,14 +110,11 @@ func Serve(t testing.TB, keys *PKI, chain interceptor.Config, register func(*grp
 	})))
 	s.GRPC = grpc.NewServer(options...)
 	register(s.GRPC)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_ = s.GRPC.Serve(interceptor.Listen(s.listener, 0, prometheus.NewRegistry()))
-	}()
+	var serving sync.WaitGroup
+	serving.Go(func() { _ = s.GRPC.Serve(interceptor.Listen(s.listener, 0, prometheus.NewRegistry())) })
 	t.Cleanup(func() {
 		s.GRPC.Stop()
-		<-done
+		serving.Wait()
 	})
 	return s
 }
