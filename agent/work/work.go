@@ -169,6 +169,7 @@ func New(cfg Config) (*Controller, error) {
 		return nil, err
 	}
 	spoke := rest.CopyConfig(cfg.REST)
+	spoke.WarningHandlerWithContext = rest.NoWarnings{}
 	spoke.UserAgent = apply.FieldManager + "/fairlead"
 	if spoke.QPS == 0 {
 		spoke.QPS, spoke.Burst = DefaultQPS, DefaultBurst

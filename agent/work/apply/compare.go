@@ -13,110 +13,140 @@ import (
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 )
 
-// Difference returns the path of the first field of want that live does not have with the same value, or "" if there is none.
-// Fields of live that want does not have are ignored. owned is the set of fields that want's manager applied to live, from its
-// managedFields: it tells which lists are merged by key, which are sets, and that all others are one value. Of the metadata only
-// labels, annotations and finalizers are compared.
+// Difference returns the path of the first field of want that live does not have with the same value, or that want's manager
+// does not own any more, or "" if there is none. Fields of live that want does not have are ignored. owned is the set of fields
+// that the manager applied to live, from its managedFields. It tells which lists are merged by key, which are sets, and that
+// all others are one value. What it does not contain somebody else has written since: that matters even where the value is the
+// same now, and where somebody added to a map that is one value. Of the metadata only labels, annotations and finalizers are
+// compared.
 func Difference(want, live *unstructured.Unstructured, owned *fieldpath.Set) string {
+	root := ownership{set: owned}
 	for _, key := range slices.Sorted(maps.Keys(want.Object)) {
+		below := root.child(fieldpath.FieldNameElement(key))
+		path := ""
 		switch key {
 		case "apiVersion", "kind", "status":
-			continue
 		case "metadata":
-			if path := metadataDifference(want, live); path != "" {
-				return path
-			}
+			path = metadataDifference(want, live, below)
 		default:
-			if path := differs(want.Object[key], live.Object[key], child(owned, fieldpath.FieldNameElement(key)), key); path != "" {
-				return path
-			}
+			path = differs(want.Object[key], live.Object[key], below, key)
+		}
+		if path != "" {
+			return path
 		}
 	}
 	return ""
 }
 
-func metadataDifference(want, live *unstructured.Unstructured) string {
-	for _, part := range []struct {
-		name       string
-		want, live map[string]string
-	}{
-		{"metadata.labels", want.GetLabels(), live.GetLabels()},
-		{"metadata.annotations", want.GetAnnotations(), live.GetAnnotations()},
-	} {
-		for key, value := range part.want {
-			if got, ok := part.live[key]; !ok || got != value {
-				return part.name + "." + key
-			}
-		}
-	}
-	for _, finalizer := range want.GetFinalizers() {
-		if !slices.Contains(live.GetFinalizers(), finalizer) {
-			return "metadata.finalizers"
+func metadataDifference(want, live *unstructured.Unstructured, owned ownership) string {
+	wanted, _ := want.Object["metadata"].(map[string]any)
+	is, _ := live.Object["metadata"].(map[string]any)
+	for _, part := range []string{"labels", "annotations", "finalizers"} {
+		if path := differs(wanted[part], is[part], owned.child(fieldpath.FieldNameElement(part)), "metadata."+part); path != "" {
+			return path
 		}
 	}
 	return ""
+}
+
+// ownership is what a manager owns of one value: some of what is below it, all of it as one, or, by default, nothing.
+type ownership struct {
+	set   *fieldpath.Set
+	whole bool
+}
+
+// child returns what is owned of the value at element.
+func (o ownership) child(element fieldpath.PathElement) ownership {
+	if o.whole || o.set == nil {
+		return o
+	}
+	if below, ok := o.set.Children.Get(element); ok {
+		return ownership{set: below}
+	}
+	return ownership{whole: o.set.Members.Has(element)}
+}
+
+// elements lists what is owned of a list that is merged: its keys, or the members of a set.
+func (o ownership) elements() (keys []fieldpath.PathElement, members []any) {
+	if o.whole || o.set == nil {
+		return nil, nil
+	}
+	visit := func(element fieldpath.PathElement) {
+		switch {
+		case element.Key != nil:
+			keys = append(keys, element)
+		case element.Value != nil:
+			members = append(members, (*element.Value).Unstructured())
+		}
+	}
+	o.set.Members.Iterate(visit)
+	o.set.Children.Iterate(visit)
+	return keys, members
 }
 
 // differs compares one value; path is its place, for the answer.
-func differs(want, live any, owned *fieldpath.Set, path string) string {
+func differs(want, live any, owned ownership, path string) string {
 	if want == nil || live == nil && isEmpty(want) {
 		return ""
 	}
 	switch w := want.(type) {
 	case map[string]any:
-		l, ok := live.(map[string]any)
-		if !ok {
-			return path
+		if l, ok := live.(map[string]any); ok {
+			return mapDiffers(w, l, owned, path)
 		}
-		for _, key := range slices.Sorted(maps.Keys(w)) {
-			if at := differs(w[key], l[key], child(owned, fieldpath.FieldNameElement(key)), path+"."+key); at != "" {
-				return at
-			}
-		}
-		return ""
 	case []any:
-		l, ok := live.([]any)
-		if !ok {
-			return path
+		if l, ok := live.([]any); ok {
+			return listDiffers(w, l, owned, path)
 		}
-		return listDiffers(w, l, owned, path)
 	default:
-		if !sameScalar(want, live) {
-			return path
+		if owned.whole && sameScalar(want, live) {
+			return ""
 		}
-		return ""
 	}
+	return path
+}
+
+func mapDiffers(want, live map[string]any, owned ownership, path string) string {
+	if !owned.whole && owned.set == nil && !isEmpty(want) {
+		return path
+	}
+	for _, key := range slices.Sorted(maps.Keys(want)) {
+		if at := differs(want[key], live[key], owned.child(fieldpath.FieldNameElement(key)), path+"."+key); at != "" {
+			return at
+		}
+	}
+	return ""
 }
 
 // listDiffers compares lists as the apiserver merges them: by key, as a set, or as one value.
-func listDiffers(want, live []any, owned *fieldpath.Set, path string) string {
-	keyed, isSet := listType(owned)
-	if isSet {
+func listDiffers(want, live []any, owned ownership, path string) string {
+	keys, members := owned.elements()
+	switch {
+	case len(keys) > 0:
+		return keyedDiffers(want, live, owned, keys, path)
+	case len(members) > 0:
 		for _, w := range want {
-			if !slices.ContainsFunc(live, func(l any) bool { return sameScalar(w, l) }) {
+			same := func(v any) bool { return sameScalar(w, v) }
+			if !slices.ContainsFunc(live, same) || !slices.ContainsFunc(members, same) {
 				return path
 			}
 		}
 		return ""
+	case len(want) != len(live), !owned.whole && len(want) > 0:
+		return path
 	}
-	if len(keyed) == 0 {
-		if len(want) != len(live) {
-			return path
+	for i := range want {
+		if at := differs(want[i], live[i], owned, fmt.Sprintf("%s[%d]", path, i)); at != "" {
+			return at
 		}
-		for i := range want {
-			if at := differs(want[i], live[i], nil, fmt.Sprintf("%s[%d]", path, i)); at != "" {
-				return at
-			}
-		}
-		return ""
 	}
-	return keyedDiffers(want, live, owned, keyed, path)
+	return ""
 }
 
 // keyedDiffers compares lists that are merged by key: each wanted item must be in live, and in the same order.
-func keyedDiffers(want, live []any, owned *fieldpath.Set, keyed []fieldpath.PathElement, path string) string {
+func keyedDiffers(want, live []any, owned ownership, keys []fieldpath.PathElement, path string) string {
 	last := -1
-	elements := assign(want, keyed)
+	elements := assign(want, keys)
 	for i, w := range want {
 		here := fmt.Sprintf("%s[%d]", path, i)
 		if elements[i].Key == nil {
@@ -127,27 +157,11 @@ func keyedDiffers(want, live []any, owned *fieldpath.Set, keyed []fieldpath.Path
 			return here
 		}
 		last = at
-		if found := differs(w, live[at], child(owned, elements[i]), here); found != "" {
+		if found := differs(w, live[at], owned.child(elements[i]), here); found != "" {
 			return found
 		}
 	}
 	return ""
-}
-
-// listType reads from an owned set whether its list is merged by key (and then the elements owned in it) or is a set.
-func listType(owned *fieldpath.Set) (keyed []fieldpath.PathElement, isSet bool) {
-	if owned == nil {
-		return nil, false
-	}
-	visit := func(element fieldpath.PathElement) {
-		if element.Key != nil {
-			keyed = append(keyed, element)
-		}
-		isSet = isSet || element.Value != nil
-	}
-	owned.Members.Iterate(visit)
-	owned.Children.Iterate(visit)
-	return keyed, isSet
 }
 
 // assign finds for each item the owned element that is its own; an item without one gets an element without a key. Items that
@@ -213,18 +227,6 @@ func fits(item any, element fieldpath.PathElement) fit {
 		return exact
 	}
 	return partial
-}
-
-// child returns what is owned below element, or nil.
-func child(owned *fieldpath.Set, element fieldpath.PathElement) *fieldpath.Set {
-	if owned == nil {
-		return nil
-	}
-	below, ok := owned.Children.Get(element)
-	if !ok {
-		return nil
-	}
-	return below
 }
 
 // isEmpty reports whether v says nothing: the apiserver stores no empty maps and lists where it can leave them out.

@@ -45,18 +45,18 @@ func TestDifference(t *testing.T) {
 			reason: "what the manifest does not say is not compared",
 			want:   "spec: {a: 1}", live: "spec: {a: 1, b: 2}\nstatus: {c: 3}", owned: `{"f:spec":{"f:a":{}}}`,
 		},
-		"changed": {reason: "a changed value", want: "spec: {a: {b: x}}", live: "spec: {a: {b: z}}", owned: `{}`, path: "spec.a.b"},
-		"missing": {reason: "a missing value", want: "spec: {a: x}", live: "spec: {}", owned: `{}`, path: "spec.a"},
+		"changed": {reason: "a changed value", want: "spec: {a: {b: x}}", live: "spec: {a: {b: z}}", owned: `{"f:spec":{}}`, path: "spec.a.b"},
+		"missing": {reason: "a missing value", want: "spec: {a: x}", live: "spec: {}", owned: `{"f:spec":{}}`, path: "spec.a"},
 		"other_type": {
-			reason: "a map where a text should be", want: "spec: {a: {b: x}}", live: "spec: {a: x}", owned: `{}`, path: "spec.a",
+			reason: "a map where a text should be", want: "spec: {a: {b: x}}", live: "spec: {a: x}", owned: `{"f:spec":{}}`, path: "spec.a",
 		},
 		"empties": {
 			reason: "the apiserver leaves out what is empty",
-			want:   "spec: {a: {}, b: [], c: null, d: {e: {}}}", live: "spec: {}", owned: `{}`,
+			want:   "spec: {a: {}, b: [], c: null, d: {e: {}}}", live: "spec: {}", owned: `{"f:spec":{}}`,
 		},
-		"null_says_nothing": {reason: "null asks for the default", want: "spec: {a: null}", live: "spec: {a: blue}", owned: `{}`},
-		"numbers":           {reason: "one is one", want: "spec: {a: 1.0, b: 2}", live: "spec: {a: 1, b: 2.0}", owned: `{}`},
-		"text_is_no_number": {reason: "in content that is not typed, a text is a text", want: `spec: {a: "1"}`, live: "spec: {a: 1}", owned: `{}`, path: "spec.a"},
+		"null_says_nothing": {reason: "null asks for the default", want: "spec: {a: null}", live: "spec: {a: blue}", owned: `{"f:spec":{}}`},
+		"numbers":           {reason: "one is one", want: "spec: {a: 1.0, b: 2}", live: "spec: {a: 1, b: 2.0}", owned: `{"f:spec":{}}`},
+		"text_is_no_number": {reason: "in content that is not typed, a text is a text", want: `spec: {a: "1"}`, live: "spec: {a: 1}", owned: `{"f:spec":{}}`, path: "spec.a"},
 		"one_value_list":    {reason: "a list that is one value", want: "spec: {l: [1, 2]}", live: "spec: {l: [1, 2, 3]}", owned: `{"f:spec":{"f:l":{}}}`, path: "spec.l"},
 		"defaults_in_a_one_value_list": {
 			reason: "items may have been completed", want: "spec: {l: [{a: 1}]}", live: "spec: {l: [{a: 1, b: 2}]}", owned: `{"f:spec":{"f:l":{}}}`,
@@ -84,8 +84,22 @@ func TestDifference(t *testing.T) {
 			reason: "a key field that was defaulted fits, but not before an exact one",
 			want:   "spec: {ports: [{port: 1, protocol: UDP}, {port: 1}]}", live: "spec: {ports: [{port: 1, protocol: UDP}, {port: 1, protocol: TCP}]}", owned: ports,
 		},
+		"written_by_somebody": {
+			reason: "a field that somebody else wrote since, if only to set it back", want: "spec: {a: 1, b: 2}", live: "spec: {a: 1, b: 2}",
+			owned: `{"f:spec":{"f:a":{}}}`, path: "spec.b",
+		},
+		"added_to_a_one_value_map": {
+			reason: "who adds to a map that is one value takes it over", want: "spec: {selector: {a: b}, c: d}", live: "spec: {selector: {a: b, x: z}, c: d}",
+			owned: `{"f:spec":{"f:c":{}}}`, path: "spec.selector",
+		},
+		"a_one_value_map": {
+			reason: "owned as it is", want: "spec: {selector: {a: b}, c: d}", live: "spec: {selector: {a: b}, c: d}", owned: `{"f:spec":{"f:c":{},"f:selector":{}}}`,
+		},
+		"set_member_not_owned": {
+			reason: "a member that somebody else put there again", want: "spec: {s: [a, b]}", live: "spec: {s: [a, b]}", owned: `{"f:spec":{"f:s":{"v:\"a\"":{}}}}`, path: "spec.s",
+		},
 		"defaulted_key_changed": {
-			reason: "the field beside the key", want: "spec: {ports: [{port: 1, name: x}]}", live: "spec: {ports: [{port: 1, protocol: TCP, name: y}]}", owned: ports,
+			reason: "the field beside the key", want: "spec: {ports: [{port: 1, name: x}]}", live: "spec: {ports: [{port: 1, protocol: TCP, name: y}]}", owned: strings.Replace(ports, `"f:port":{}`, `"f:port":{},"f:name":{}`, 1),
 			path: "spec.ports[0].name",
 		},
 	}
@@ -99,15 +113,18 @@ func TestDifference(t *testing.T) {
 
 func TestDifferenceInMetadata(t *testing.T) {
 	want := object(t, "{apiVersion: v1, kind: X, metadata: {name: x, labels: {a: b}, annotations: {c: d}, finalizers: [e], ownerReferences: [{uid: u}]}}")
+	fields := owned(t, `{"f:metadata":{"f:labels":{"f:a":{}},"f:annotations":{"f:c":{}},"f:finalizers":{"v:\"e\"":{}}}}`)
 	for text, path := range map[string]string{
 		"labels: {a: b, x: z}, annotations: {c: d}, finalizers: [f, e], uid: other, resourceVersion: '3'": "",
 		"labels: {a: x}, annotations: {c: d}, finalizers: [e]":                                            "metadata.labels.a",
-		"labels: {a: b}, finalizers: [e]":                                                                 "metadata.annotations.c",
+		"labels: {a: b}, finalizers: [e]":                                                                 "metadata.annotations",
 		"labels: {a: b}, annotations: {c: d}":                                                             "metadata.finalizers",
 	} {
 		live := object(t, "{apiVersion: v1, kind: X, metadata: {name: x, "+text+"}}")
-		require.Equal(t, path, Difference(want, live, owned(t, "{}")), text)
+		require.Equal(t, path, Difference(want, live, fields), text)
 	}
+	bare := object(t, "{apiVersion: v1, kind: X, metadata: {name: x}}")
+	require.Empty(t, Difference(bare, bare, owned(t, "{}")))
 }
 
 func TestDropped(t *testing.T) {

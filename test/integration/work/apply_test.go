@@ -48,6 +48,7 @@ func TestWork(t *testing.T) {
 		"MW-07_kind_order":               kindOrder,
 		"MW-08_MW-09_resource_meta":      resourceMeta,
 		"MW-10_crd_and_cr_converge":      crdAndCR,
+		"MW-10_kind_comes_later":         kindComesLater,
 		"MW-11_one_failure":              oneFailure,
 		"MW-20_update_custom_resource":   updateCustomResource,
 		"MW-20_update_removes_fields":    updateRemovesFields,
@@ -170,11 +171,9 @@ func resourceMeta(b *bench) {
 	b.remove(e, "meta")
 }
 
-func crdAndCR(b *bench) {
-	t := b.t
-	e := b.start()
-	group := b.ns + ".example.com"
-	crd := fmt.Sprintf(`
+// gadgetCRD is a kind of a group of its own; gadget is an object of it.
+func gadgetCRD(group string) string {
+	return fmt.Sprintf(`
 apiVersion: apiextensions.k8s.io/v1
 kind: CustomResourceDefinition
 metadata: {name: gadgets.%[1]s}
@@ -184,7 +183,25 @@ spec:
   names: {kind: Gadget, listKind: GadgetList, plural: gadgets, singular: gadget}
   versions:
   - {name: v1, served: true, storage: true, schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}}`, group)
-	gadget := fmt.Sprintf("{apiVersion: %s/v1, kind: Gadget, metadata: {name: g, namespace: NS}, spec: {a: 1}}", group)
+}
+
+func gadget(group string) string {
+	return fmt.Sprintf("{apiVersion: %s/v1, kind: Gadget, metadata: {name: g, namespace: NS}, spec: {a: 1}}", group)
+}
+
+func kindComesLater(b *bench) {
+	e := b.start()
+	group := b.ns + ".example.com"
+	b.deliver(e, b.work("gadget", []string{gadget(group)}))
+	b.create("somebody", gadgetCRD(group))
+	b.waitReport("gadget", settled)
+}
+
+func crdAndCR(b *bench) {
+	t := b.t
+	e := b.start()
+	group := b.ns + ".example.com"
+	crd, gadget := gadgetCRD(group), gadget(group)
 
 	r := b.deliver(e, b.work("gadget", []string{gadget, configMap("beside", "k: v")}))
 	m := manifest(t, r, "g")

@@ -334,18 +334,8 @@ func kindGone(b *bench) {
 	t := b.t
 	e := b.start()
 	group := b.ns + ".example.com"
-	b.create("", fmt.Sprintf(`
-apiVersion: apiextensions.k8s.io/v1
-kind: CustomResourceDefinition
-metadata: {name: gadgets.%[1]s}
-spec:
-  group: %[1]s
-  scope: Namespaced
-  names: {kind: Gadget, listKind: GadgetList, plural: gadgets, singular: gadget}
-  versions:
-  - {name: v1, served: true, storage: true, schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}}`, group))
-	gadget := fmt.Sprintf("{apiVersion: %s/v1, kind: Gadget, metadata: {name: g, namespace: NS}}", group)
-	b.apply(e, b.work("web", []string{gadget, configMap("a", "k: v")}))
+	b.create("", gadgetCRD(group))
+	b.apply(e, b.work("web", []string{gadget(group), configMap("a", "k: v")}))
 	b.delete(crds, "gadgets."+group)
 	b.waitGone(crds, "gadgets."+group)
 	b.remove(e, "web")

@@ -47,7 +47,7 @@ func TestGoroutinesEnd(t *testing.T) {
 func healedByWatching(b *bench) {
 	t := b.t
 	e := b.start(func(c *work.Config) { c.StatusSyncInterval = time.Hour })
-	b.apply(e, b.work("web", []string{configMap("c", "k: v"), webDeployment}))
+	b.apply(e, b.work("web", []string{configMap("c", "k: v"), webDeployment, webService}))
 	for i := range 3 {
 		start := time.Now()
 		b.edit(configMaps, "c", fmt.Sprintf("{data: {k: changed%d, foreign: x}}", i))
@@ -68,6 +68,8 @@ func healedByWatching(b *bench) {
 		}
 		return fmt.Errorf("the inventory has %v", applied.Status.AppliedResources)
 	})
+	b.edit(services, "web", "{spec: {selector: {app: web, broken: yes-it-is}}}")
+	b.waitField(services, "web", nil, "spec", "selector", "broken")
 	b.edit(deployments, "web", `{spec: {template: {spec: {containers: [{name: web, image: other}]}}}}`)
 	b.eventually(func() error {
 		containers := field(b.get(deployments, "web"), "spec", "template", "spec", "containers").([]any)
