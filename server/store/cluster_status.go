@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -52,7 +53,7 @@ func (c *Clusters) ApplyReport(ctx context.Context, scope identity.Scope, report
 	if c.date(managed, &joined) && same {
 		return nil
 	}
-	return c.apply(ctx, scope, sessionManager, map[string]any{
+	return c.apply(ctx, managed, sessionManager, map[string]any{
 		"conditions": []metav1.Condition{joined}, "version": map[string]string{"kubernetes": report.KubernetesVersion},
 		"clusterClaims": claims, "capacity": capacity, "allocatable": allocatable,
 	})
@@ -73,7 +74,7 @@ func (c *Clusters) ApplyCondition(ctx context.Context, scope identity.Scope, con
 		return nil
 	}
 	manager := sessionManager + "-" + strings.ToLower(condition.Type)
-	return c.apply(ctx, scope, manager, map[string]any{"conditions": []metav1.Condition{condition}})
+	return c.apply(ctx, managed, manager, map[string]any{"conditions": []metav1.Condition{condition}})
 }
 
 // scoped is the scope's ManagedCluster, and no other of the same name.
@@ -98,24 +99,59 @@ func (c *Clusters) date(managed *clusterv1.ManagedCluster, condition *metav1.Con
 	return have.Status == condition.Status && have.Reason == condition.Reason && have.Message == condition.Message
 }
 
-// apply applies a part of the status, of exactly the scope's cluster.
-func (c *Clusters) apply(ctx context.Context, scope identity.Scope, manager string, status map[string]any) error {
+// apply applies a part of the status of exactly the ManagedCluster that was
+// looked at: the apiserver ignores a UID here, so its resourceVersion goes along,
+// and is taken anew, with a look at the UID, where the cache was behind.
+func (c *Clusters) apply(ctx context.Context, managed *clusterv1.ManagedCluster, manager string, status map[string]any) error {
+	name, uid, version := managed.Name, managed.UID, managed.ResourceVersion
+	path := []string{"apis", clusterv1.GroupName, clusterv1.GroupVersion.Version, "managedclusters", name}
+	for try := 0; ; try++ {
+		err := c.applyTo(ctx, path, version, manager, status)
+		if err == nil {
+			return nil
+		}
+		if !apierrors.IsConflict(err) || try == tries {
+			return fmt.Errorf("status of cluster %q: %w", name, err)
+		}
+		live, err := c.live(ctx, path)
+		if err != nil {
+			return fmt.Errorf("status of cluster %q: %w", name, err)
+		}
+		if live.UID != uid {
+			return fmt.Errorf("cluster %q with UID %q: %w", name, uid, ErrNoCluster)
+		}
+		version = live.ResourceVersion
+	}
+}
+
+func (c *Clusters) applyTo(ctx context.Context, path []string, version, manager string, status map[string]any) error {
 	body, err := json.Marshal(map[string]any{
 		"apiVersion": clusterv1.GroupVersion.String(), "kind": "ManagedCluster",
-		"metadata": map[string]any{"name": scope.Cluster(), "uid": scope.UID()}, "status": status,
+		"metadata": map[string]any{"name": path[len(path)-1], "resourceVersion": version}, "status": status,
 	})
 	if err != nil {
-		return fmt.Errorf("status of cluster %q: %w", scope.Cluster(), err)
+		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	_, err = do(ctx, c.rest.Patch(types.ApplyPatchType).
-		AbsPath("apis", clusterv1.GroupName, clusterv1.GroupVersion.Version, "managedclusters", scope.Cluster(), "status").
+	_, err = do(ctx, c.rest.Patch(types.ApplyPatchType).AbsPath(append(path[:len(path):len(path)], "status")...).
 		Param("fieldManager", manager).Param("force", "true").Body(body))
+	return err
+}
+
+// live is a quorum read of a ManagedCluster's metadata.
+func (c *Clusters) live(ctx context.Context, path []string) (*metav1.PartialObjectMetadata, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	raw, err := do(ctx, c.rest.Get().AbsPath(path...))
 	if err != nil {
-		return fmt.Errorf("status of cluster %q: %w", scope.Cluster(), err)
+		return nil, err
 	}
-	return nil
+	var o metav1.PartialObjectMetadata
+	if err := json.Unmarshal(raw, &o); err != nil {
+		return nil, err
+	}
+	return &o, nil
 }
 
 // claims are those that the CRD takes, in the order of their names.

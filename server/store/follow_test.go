@@ -253,8 +253,7 @@ func TestT7_restored_hub_is_noticed_before_anything_is_believed(t *testing.T) {
 	close(ready)
 	synced(t, x)
 	var m marks
-	var mu sync.Mutex
-	defer x.Register("c1", func(mark Mark) { mu.Lock(); defer mu.Unlock(); m.mark(mark) })()
+	defer x.Register("c1", m.mark)()
 	close(ended)
 	eventually(t, "the older state is taken in at last", func() bool { return x.HighWater() == 50 })
 	require.Len(t, calls, 2, "asked again after it failed")
@@ -262,8 +261,6 @@ func TestT7_restored_hub_is_noticed_before_anything_is_believed(t *testing.T) {
 	require.ElementsMatch(t, []string{"web", "new", "web", "new"}, known, "nothing had been taken in yet")
 	w, _ := x.View("c1").Get(key("web"))
 	require.Equal(t, "5", w.ResourceVersion, "an older object counts after a restore")
-	mu.Lock()
-	defer mu.Unlock()
 	require.Equal(t, []Mark{{Key: key("new"), Gone: true, LastUID: uidOf(2)}}, m.take())
 }
 

@@ -6,7 +6,6 @@ package store
 import (
 	"bufio"
 	"context"
-	"sync"
 	"testing"
 	"time"
 
@@ -25,16 +24,14 @@ func TestIndex_follows_an_apiserver(t *testing.T) {
 	x := startIndex(t, cfg)
 	reaches(t, x, before)
 
-	var mu sync.Mutex
 	var m marks
-	defer x.Register(u.cluster, func(mark Mark) { mu.Lock(); defer mu.Unlock(); m.mark(mark) })()
-	taken := func() []Mark { mu.Lock(); defer mu.Unlock(); return m.take() }
+	defer x.Register(u.cluster, m.mark)()
 
 	created := u.create("web")
 	w := reaches(t, x, created)
 	require.Equal(t, string(created.GetUID()), w.UID)
 	require.False(t, w.Finalizer)
-	require.Len(t, taken(), 1)
+	m.await(t)
 
 	content, ok, err := x.View(u.cluster).Content(key("web"))
 	require.NoError(t, err)
@@ -44,28 +41,28 @@ func TestIndex_follows_an_apiserver(t *testing.T) {
 
 	w = reaches(t, x, u.patch("web", `{"metadata":{"labels":{"only":"a-label"}}}`))
 	require.EqualValues(t, 1, w.Generation)
-	require.Len(t, taken(), 1, "T13")
+	m.await(t) // T13
 	w = reaches(t, x, u.patch("web", `{"status":`+appliedStatus+`}`, "status"))
-	require.Empty(t, taken())
+	require.Empty(t, m.take())
 	require.False(t, w.Status.IsZero())
 	digest, err := wire.StatusDigest([]byte(appliedStatus))
 	require.NoError(t, err)
 	require.Equal(t, digest, w.Status)
 	w = reaches(t, x, u.patch("web", `{"metadata":{"finalizers":["cluster.open-cluster-management.io/manifest-work-cleanup"]}}`))
 	require.True(t, w.Finalizer)
-	require.Empty(t, taken())
+	require.Empty(t, m.take())
 
 	u.delete("web")
 	reaches(t, x, u.get("web"))
 	w, _ = x.View(u.cluster).Get(key("web"))
 	require.True(t, w.Deleting)
-	require.Len(t, taken(), 1)
+	m.await(t)
 	live, err := x.QuorumGet(t.Context(), u.cluster, "web")
 	require.NoError(t, err)
 	require.True(t, live.Found && live.Deleting)
 	u.patch("web", `{"metadata":{"finalizers":null}}`)
 	eventually(t, "the work is gone", func() bool { _, ok := x.View(u.cluster).Get(key("web")); return !ok })
-	require.Equal(t, []Mark{{Key: key("web"), Gone: true, LastUID: string(created.GetUID())}}, taken())
+	require.Equal(t, Mark{Key: key("web"), Gone: true, LastUID: string(created.GetUID())}, m.await(t))
 	live, err = x.QuorumGet(t.Context(), u.cluster, "web")
 	require.NoError(t, err)
 	require.Equal(t, Live{}, live)

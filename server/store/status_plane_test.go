@@ -433,7 +433,7 @@ func TestFinalizer(t *testing.T) {
 	}
 	t.Run("is added to the others and delivers nothing", func(t *testing.T) {
 		reaches(t, d.index, d.patch("web", `{"metadata":{"finalizers":["example.com/theirs"]}}`))
-		m.take()
+		m.await(t)
 		require.Equal(t, Persisted, ensure().Outcome)
 		require.ElementsMatch(t, []string{"example.com/theirs", identity.ManifestWorkFinalizer}, d.get("web").GetFinalizers())
 		require.Equal(t, 1, d.writes())

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -109,14 +110,37 @@ func (f feed) line(kind string, o synthetic) {
 }
 
 // marks collects what a cluster's subscriber is told.
-type marks struct{ all []Mark }
+type marks struct {
+	mu  sync.Mutex
+	all []Mark
+}
 
-func (m *marks) mark(mark Mark) { m.all = append(m.all, mark) }
+func (m *marks) mark(mark Mark) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.all = append(m.all, mark)
+}
 
+// take returns what was told since the last take.
 func (m *marks) take() []Mark {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	all := m.all
 	m.all = nil
 	return all
+}
+
+// await waits for exactly one mark and takes it.
+func (m *marks) await(t testing.TB) Mark {
+	t.Helper()
+	eventually(t, "a mark", func() bool {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		return len(m.all) > 0
+	})
+	all := m.take()
+	require.Len(t, all, 1)
+	return all[0]
 }
 
 func scopeOf(cluster, uid string) identity.Scope {

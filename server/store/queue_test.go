@@ -1,0 +1,152 @@
+// Copyright The Fairlead Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package store
+
+import (
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func jobOf(cluster, name string) *job {
+	return &job{grant: Grant{scope: scopeOf(cluster, "uid"), number: 1}, key: key(name), uid: "u"}
+}
+
+// served gives out n jobs, finishes each at once, and says whose they were.
+func served(q *queue, now time.Time, n int) (clusters []string) {
+	for range n {
+		j := q.next(1, now)
+		if j == nil {
+			break
+		}
+		clusters = append(clusters, j.grant.Cluster())
+		q.finish(j, now)
+	}
+	return clusters
+}
+
+func TestQueue_clusters_take_turns(t *testing.T) {
+	q, now := newQueue(), time.Unix(1000, 0)
+	for i := range 4 {
+		q.put(jobOf("busy", fmt.Sprint(i)), now)
+	}
+	q.put(jobOf("a", "x"), now)
+	q.put(jobOf("b", "x"), now)
+	require.Equal(t, []string{"busy", "a", "b", "busy", "busy", "busy"}, served(q, now, 10))
+}
+
+func TestQueue_rate_counts_only_while_others_wait(t *testing.T) {
+	q, now := newQueue(), time.Unix(1000, 0)
+	for i := range 30 {
+		q.put(jobOf("busy", fmt.Sprint(i)), now)
+	}
+	require.Len(t, served(q, now, 20), 20, "nobody else waits: no limit")
+	for i := range 4 {
+		q.put(jobOf("other", fmt.Sprint(i)), now)
+	}
+	require.Equal(t, []string{"other", "other", "other", "other", "busy"}, served(q, now, 5), "it has had more than its rate")
+	q.put(jobOf("other", "x"), now)
+	later := now.Add(2 * time.Second)
+	require.ElementsMatch(t, []string{"other", "busy"}, served(q, later, 2), "and has its turn again once others had theirs")
+}
+
+func TestQueue_one_write_of_an_object_at_a_time(t *testing.T) {
+	q, now := newQueue(), time.Unix(1000, 0)
+	q.put(jobOf("c", "web"), now)
+	first := q.next(8, now)
+	require.NotNil(t, first)
+	q.put(jobOf("c", "web"), now)
+	q.put(jobOf("c", "db"), now)
+	second := q.next(8, now)
+	require.Equal(t, "db", second.key.Name)
+	require.Nil(t, q.next(8, now))
+	q.finish(first, now)
+	require.Equal(t, "web", q.next(8, now).key.Name)
+	waiting, writing := q.size()
+	require.Equal(t, []int{0, 2}, []int{waiting, writing})
+}
+
+func TestQueue_finalized_is_never_dropped(t *testing.T) {
+	q, now := newQueue(), time.Unix(1000, 0)
+	final, status := jobOf("c", "web"), jobOf("c", "web")
+	final.final = true
+	q.put(jobOf("c", "web"), now)
+	dropped, verdict := q.put(final, now)
+	require.False(t, dropped.final)
+	require.Equal(t, Superseded, verdict.Outcome)
+	dropped, _ = q.put(status, now)
+	require.Same(t, status, dropped)
+	recreated := jobOf("c", "web")
+	recreated.uid = "another"
+	dropped, _ = q.put(recreated, now)
+	require.Nil(t, dropped, "another object")
+	require.Same(t, final, q.next(1, now))
+}
+
+func TestQueue_limit_and_close(t *testing.T) {
+	q, now := newQueue(), time.Unix(1000, 0)
+	for i := range 10 {
+		q.put(jobOf("c", fmt.Sprint(i)), now)
+	}
+	for range 3 {
+		require.NotNil(t, q.next(3, now))
+	}
+	require.Nil(t, q.next(3, now))
+	require.Equal(t, "c", q.busiest())
+	require.Len(t, q.close(), 7)
+	late := jobOf("c", "late")
+	dropped, verdict := q.put(late, now)
+	require.Same(t, late, dropped)
+	require.Equal(t, Retry, verdict.Outcome)
+}
+
+func TestQueue_forgets_clusters_without_work(t *testing.T) {
+	q, now := newQueue(), time.Unix(1000, 0)
+	for i := range 100 {
+		q.put(jobOf(fmt.Sprint(i), "web"), now)
+	}
+	served(q, now, 100)
+	require.Nil(t, q.next(1, now.Add(2*lineSweep)))
+	require.Empty(t, q.lines)
+}
+
+func TestPace(t *testing.T) {
+	p, now := newPace(), time.Unix(1000, 0)
+	for range 100_000 {
+		p.note(now, time.Millisecond, false)
+	}
+	require.Equal(t, paceMax, p.allowed())
+	require.False(t, p.pressure(now))
+	require.True(t, p.note(now, time.Millisecond, true), "429")
+	require.Equal(t, paceMax/2, p.allowed())
+	require.False(t, p.note(now, 2*time.Second, false), "at most one cut a second")
+	require.True(t, p.note(now.Add(time.Second), 2*time.Second, false), "slow")
+	require.Equal(t, paceMax/4, p.allowed())
+	for i := range 100 {
+		p.note(now.Add(time.Duration(i)*2*time.Second), 0, true)
+	}
+	require.Equal(t, paceMin, p.allowed())
+	require.True(t, p.pressure(now.Add(200*time.Second)))
+	require.False(t, p.pressure(now.Add(300*time.Second)))
+}
+
+func TestStatusWriter_answers_everything_when_it_stops(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &StatusWriter{queue: newQueue(), pace: newPace(), clock: realClock(), index: newFeed(t).Index, fence: &fence{}}
+		results := make(chan Result, 10)
+		answered := func(r Result) { results <- r }
+		g := Grant{scope: scopeOf("c", "uid"), number: 1}
+		w.Put(g, Status{Key: key("web"), UID: "u"}, answered)
+		w.pace.limit = 0
+		stop := runs(t, w.Run)
+		synctest.Wait()
+		stop()
+		require.Equal(t, Retry, (<-results).Outcome)
+		w.Put(g, Status{Key: key("web"), UID: "u"}, answered)
+		require.Equal(t, Retry, (<-results).Outcome)
+	})
+}
