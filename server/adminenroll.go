@@ -42,7 +42,7 @@ func (t adminTokens) Create(ctx context.Context, p admin.TokenPolicy, by string)
 	}
 	endpoints := p.Endpoints
 	if len(endpoints) == 0 {
-		endpoints = t.endpoints()
+		endpoints = t.cfg.publicEndpoints(t.addresses.Agent)
 	}
 	join := pki.JoinString{Endpoints: endpoints, CASHA256: t.authorities.RootSHA256(), Name: p.ClusterName}
 	token, presented, err := service.Tokens().Create(ctx, policy, by)
@@ -57,15 +57,6 @@ func (t adminTokens) Create(ctx context.Context, p admin.TokenPolicy, by string)
 	out := toAdminToken(token)
 	out.Presented, out.JoinString, out.CASHA256 = presented, text, join.CASHA256
 	return out, nil
-}
-
-// endpoints are where agents find this hub: what it was told, else where it
-// listens.
-func (h *house) endpoints() []string {
-	if len(h.cfg.Endpoints) > 0 {
-		return h.cfg.Endpoints
-	}
-	return []string{h.addresses.Agent}
 }
 
 func parseCIDRs(texts []string) ([]netip.Prefix, error) {

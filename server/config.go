@@ -220,22 +220,28 @@ func (c *Config) servingNames() []string {
 	return slices.Compact(names)
 }
 
-// publicEndpoints are the host:port that join strings carry.
-func (c *Config) publicEndpoints() []string {
-	_, listenPort, _ := net.SplitHostPort(c.AgentListen)
+// publicEndpoints are the host:port that join strings carry: what the hub was
+// told, with the listener's port where none was given; else where it listens.
+func (c *Config) publicEndpoints(bound string) []string {
+	host, port, err := net.SplitHostPort(bound)
+	if err != nil {
+		return c.Endpoints
+	}
 	var endpoints []string
 	for _, endpoint := range c.Endpoints {
-		host, port := splitEndpoint(endpoint)
-		endpoints = append(endpoints, net.JoinHostPort(host, cmp.Or(port, listenPort)))
+		name, own := splitEndpoint(endpoint)
+		endpoints = append(endpoints, net.JoinHostPort(name, cmp.Or(own, port)))
 	}
 	if len(endpoints) > 0 {
 		return endpoints
 	}
-	host, _, _ := net.SplitHostPort(c.AgentListen)
-	if host == "" || isUnspecified(host) {
-		host, _ = os.Hostname()
+	if isUnspecified(host) {
+		host, err = os.Hostname()
+		if err != nil {
+			host = "localhost"
+		}
 	}
-	return []string{net.JoinHostPort(cmp.Or(host, "localhost"), listenPort)}
+	return []string{net.JoinHostPort(host, port)}
 }
 
 func splitEndpoint(endpoint string) (host, port string) {

@@ -61,9 +61,10 @@ func TestConfig_names(t *testing.T) {
 	cfg.Endpoints = []string{"hub.example.org", "192.0.2.1:9443"}
 	cfg.AdminListen = "10.0.0.1:8444"
 	require.Subset(t, cfg.servingNames(), []string{"hub.example.org", "192.0.2.1", "localhost", "127.0.0.1", "10.0.0.1"})
-	require.Equal(t, []string{"hub.example.org:8443", "192.0.2.1:9443"}, cfg.publicEndpoints(), "the port of the listener where none is given")
-	cfg.Endpoints, cfg.AgentListen = nil, "10.0.0.2:1234"
-	require.Equal(t, []string{"10.0.0.2:1234"}, cfg.publicEndpoints())
+	require.Equal(t, []string{"hub.example.org:8443", "192.0.2.1:9443"}, cfg.publicEndpoints("[::]:8443"), "the port of the listener where none is given")
+	cfg.Endpoints = nil
+	require.Equal(t, []string{"10.0.0.2:1234"}, cfg.publicEndpoints("10.0.0.2:1234"))
+	require.NotContains(t, cfg.publicEndpoints("[::]:1234")[0], "::", "nobody can dial the unspecified address")
 	cfg.Kubeconfig = "/does/not/exist"
 	_, err := New(cfg)
 	require.ErrorContains(t, err, "--kubeconfig", "a missing kubeconfig is named")

@@ -53,6 +53,10 @@ type house struct {
 // (c8): then agents are better off with another, or with none.
 const apiserverPatience = 15 * time.Second
 
+// tokensKept is how long an expired join token stays, for people to see what
+// became of it.
+const tokensKept = 7 * 24 * time.Hour
+
 // wire makes every room and tells each what it needs of the others.
 func (h *house) wire(ctx context.Context) (err error) {
 	h.sizes.limit = h.cfg.ManifestLimit
@@ -101,6 +105,7 @@ func (h *house) run(ctx, face context.Context, listeners *listeners) error {
 		{"controllers", h.runControllers},
 		{"admission", h.openAdmission},
 		{"apiserver watch", h.watchApiserver},
+		{"join tokens", h.sweepTokens},
 		{"session watchdog", h.service.Run},
 		{"listeners", func(context.Context) error {
 			defer closeKitchen()
@@ -123,6 +128,27 @@ func (h *house) watchApiserver(ctx context.Context) error {
 		case now := <-ticker.C:
 			h.checkApiserver(now)
 			h.liftThrottles(now)
+		}
+	}
+}
+
+// sweepTokens removes join tokens that ended long ago. Every replica does; it
+// does no harm twice.
+func (h *house) sweepTokens(ctx context.Context) error {
+	ticker := time.NewTicker(time.Hour)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+		admission := h.admission.Load()
+		if admission == nil {
+			continue
+		}
+		if err := admission.enroll.Tokens().Sweep(ctx, tokensKept); err != nil {
+			h.log.Warn("join tokens that ended long ago were not removed", "error", err)
 		}
 	}
 }

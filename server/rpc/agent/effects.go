@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"time"
 
+	"k8s.io/apimachinery/pkg/util/validation"
+
 	agentv1 "fairlead.dev/fairlead/gen/fairlead/agent/v1"
 	"fairlead.dev/fairlead/internal/wire"
 	"fairlead.dev/fairlead/internal/wire/reason"
@@ -75,6 +77,10 @@ func (r *runner) note(effect session.Effect) {
 
 func (r *runner) readQuorum(read session.ReadQuorum) {
 	answer := session.QuorumAnswer{Failed: true}
+	if !nameable(read.Key) {
+		r.step(session.QuorumAnswer{Read: read, Found: true}) // nothing is ever said to be gone that was not looked for
+		return
+	}
 	if r.service.quorum.Acquire(r.ctx, 1) == nil {
 		got, err := r.works.Read(r.ctx, read.Key)
 		r.service.quorum.Release(1)
@@ -132,6 +138,10 @@ func (r *runner) persist(e session.PersistStatus) {
 		}
 		r.step(session.StatusDone{Key: e.Key, UID: e.UID, Seq: e.Seq, Code: a.Code, Error: info, RetryAfter: a.RetryAfter})
 	}
+	if !nameable(e.Key) {
+		done(Answer{Code: agentv1.StatusCode_STATUS_CODE_INVALID, Reason: reason.InvalidName, Message: "no object of the hub can have that name"})
+		return
+	}
 	decoded, err := r.service.decode(e)
 	if err != nil {
 		done(Answer{Code: agentv1.StatusCode_STATUS_CODE_INVALID, Reason: reason.Undecodable, Message: err.Error()})
@@ -166,6 +176,11 @@ func (r *runner) undelivered(e session.Undelivered) {
 		"by", label, "reason", e.Error.GetReason(), "message", wire.Truncate(e.Error.GetMessage()))
 	r.works.Delivered(e.Key, e.Revision.UID, orElse(e.Error.GetReason(), label), wire.Truncate(e.Error.GetMessage()))
 }
+
+// nameable tells whether a Kubernetes object can have the key's name. Keys come
+// from agents, and names end up in paths: one with ".." or "/" in it would name
+// another cluster's object (T49).
+func nameable(key wire.Key) bool { return len(validation.IsDNS1123Subdomain(key.Name)) == 0 }
 
 func orElse(text, other string) string {
 	if text == "" {

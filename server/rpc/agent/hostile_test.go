@@ -114,6 +114,9 @@ func TestT49_no_message_selects_a_cluster(t *testing.T) {
 		require.Equal(t, []string{"c1"}, slices.Collect(maps.Keys(h.kitchen.touched)))
 		require.NotEmpty(t, h.kitchen.of("c1").reports, "the messages got through")
 		require.NotEmpty(t, h.kitchen.of("c1").statuses, "the messages got through")
+		for _, s := range h.kitchen.of("c1").statuses {
+			require.NotContains(t, s.Key.Name, "/", "a name that is a path does not get behind the face")
+		}
 	})
 }
 
