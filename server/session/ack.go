@@ -70,6 +70,7 @@ func (c *Core) objectAck(now time.Time, e *entry, o *agentv1.ObjectAck) *StoredO
 	switch o.GetCode() {
 	case agentv1.AckCode_ACK_CODE_STORED:
 		c.concluded(e, orphaned, f)
+		c.replaced(e, f)
 		c.noteStored(e.key, f)
 		c.landed(e)
 		return &StoredObject{Key: e.key, Revision: f.rev, Delete: f.delete, Marked: f.marked, Sent: f.sent}
@@ -100,6 +101,22 @@ func (c *Core) concluded(e *entry, kind verdictKind, f flight) {
 	}
 	if c.dropOrphan(e, f) || kind == held {
 		e.verdict = &verdict{kind: kind, rev: f.rev}
+		if obj, ok := c.src.Get(e.key); ok && e.displacedBy(obj) {
+			e.gone, e.dirty, e.since = "", true, f.marked // the other's delete follows
+		}
+	}
+}
+
+// replaced notes that the agent holds what was sent and nothing older of that
+// name.
+func (c *Core) replaced(e *entry, f flight) {
+	if f.delete {
+		return
+	}
+	e.gone = ""
+	if e.orphan != nil && e.orphan.entry.UID != f.rev.UID {
+		c.cancelOrphan(e)
+		e.gone = f.rev.UID // gone as well, or its mark follows
 	}
 }
 

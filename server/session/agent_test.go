@@ -219,7 +219,7 @@ func (a *agent) remove(key wire.Key, rev wire.Revision, d *agentv1.Delete) agent
 	if h != nil && h.rev.UID != rev.UID {
 		return agentv1.AckCode_ACK_CODE_STORED // as if it were done; nothing is
 	}
-	a.holds[key] = &holding{rev: rev, deleting: true}
+	a.holds[key] = &holding{rev: rev, deleting: true, finalized: h != nil && h.finalized}
 	return agentv1.AckCode_ACK_CODE_STORED
 }
 

@@ -144,8 +144,15 @@ func (c *Core) mark(now time.Time, m Marked) {
 	if c.phase != open {
 		return // Hello compares everything
 	}
+	if c.sync != nil && c.sync.postpone(m) {
+		return
+	}
 	if obj, ok := c.src.Get(m.Key); ok {
-		c.touch(now, c.entryOf(m.Key), obj)
+		e := c.entryOf(m.Key)
+		if m.UID != obj.UID && e.gone == "" {
+			e.gone = m.UID
+		}
+		c.touch(now, e, obj)
 		return
 	}
 	c.vanish(now, m.Key, m.UID)
@@ -163,14 +170,14 @@ func (c *Core) touch(now time.Time, e *entry, obj Object) {
 	if !e.dirty {
 		e.dirty, e.since = true, now
 	}
-	if e.wait != waitNone && e.wait != waitFlight && !obj.Deleting {
-		return // looked at again when the wait is over
-	}
-	if c.lagging() && !obj.Deleting {
+	switch {
+	case obj.Deleting:
+		c.plan(e)
+	case e.wait == waitReread || c.lagging() && e.wait != waitRead && e.wait != waitAnswer:
 		c.askQuorum(e)
-		return
-	}
-	c.plan(e)
+	case e.wait == waitNone || e.wait == waitFlight:
+		c.plan(e)
+	} // else it is looked at again when the wait is over
 }
 
 // plan finds where a dirty entry belongs now.
@@ -196,7 +203,7 @@ func (c *Core) plan(e *entry) {
 	switch {
 	case e.flight.seq != 0 && e.flight.rev.Same(obj.Revision):
 		c.quiet(e)
-	case obj.Deleting && e.gone != "" && e.gone != obj.UID:
+	case obj.Deleting && e.gone != "" && e.gone != obj.UID && !e.displacedBy(obj):
 		c.suspect(c.now, e, wire.Revision{UID: e.gone}, &batch{})
 	case obj.Deleting:
 		c.deletes.keep(e)
@@ -215,7 +222,10 @@ func (c *Core) plan(e *entry) {
 // explained tells whether a verdict still holds, or makes one for an object
 // that cannot be sent. Verdicts that hold no more are dropped.
 func (c *Core) explained(e *entry, obj Object) bool {
-	if v := e.verdict; v != nil {
+	if obj.Deleting && c.finalizing(e.key, obj.UID) != nil {
+		return true // the agent is done with it already
+	}
+	if v := e.verdict; v != nil && !e.displacedBy(obj) {
 		switch {
 		case v.kind == finished && v.rev.UID == obj.UID && obj.Deleting,
 			(v.kind == rejected || v.kind == undeliverable) && v.rev.Same(obj.Revision):
@@ -235,6 +245,12 @@ func (c *Core) explained(e *entry, obj Object) bool {
 	e.verdict = &verdict{kind: undeliverable, rev: obj.Revision, err: info}
 	c.effect(Undelivered{Key: e.key, Revision: obj.Revision, Error: info})
 	return true
+}
+
+// displacedBy tells whether the agent knows of an orphan whose place is taken by
+// an object that is being deleted itself.
+func (e *entry) displacedBy(obj Object) bool {
+	return obj.Deleting && e.knownOrphan("") && e.verdict.rev.UID != obj.UID
 }
 
 // dropVerdict forgets it, but not which object the agent still has.

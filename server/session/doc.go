@@ -8,7 +8,7 @@
 // time) and values go out: messages, pulled one at a time by the one goroutine
 // that owns the stream, and effects, which the caller carries out. Nothing here
 // knows a network, an apiserver, a clock or a goroutine, so that every
-// conversation can be replayed; testdata has some, readable as stories.
+// conversation can be replayed; testdata/stories has some.
 //
 // State is kept per key and only for keys that are on their way. A session that
 // is in sync holds none: the works index (Source) does.

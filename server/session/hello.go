@@ -73,9 +73,8 @@ func (c *Core) beginSync(now time.Time, resume *agentv1.ResumeState) {
 		c.askDigests()
 	case agentv1.SyncMode_SYNC_MODE_FULL:
 		c.sync = c.newExchange(now, true)
-		everything := resume.GetStoreEpoch() == "" || resume.GetDesiredCount() == 0
 		c.askEntries(allBuckets())
-		if everything {
+		if resume.GetDesiredCount() == 0 {
 			c.sendAll(now)
 		}
 	}

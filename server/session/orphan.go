@@ -169,12 +169,13 @@ func (c *Core) answered(now time.Time, in QuorumAnswer) {
 	case in.Failed:
 		c.retry(now, e, waitReread)
 	case e.orphan == nil:
-		c.doubtAnswered(e, in)
+		c.doubtAnswered(now, e, in)
 	case in.Found && !c.displaced(e, in):
-		// The index lags: what it will show is marked then.
+		// The index lags. It is no orphan now; what the index shows when it has
+		// caught up decides.
 		c.cancelOrphan(e)
-		e.gone = ""
-		c.plan(e)
+		c.uncount(e)
+		c.retry(now, e, waitRetry)
 	default:
 		e.wait = waitBatch
 		e.orphan.proven, e.orphan.proof = true, in.ResourceVersion
@@ -187,21 +188,22 @@ func (c *Core) answered(now time.Time, in QuorumAnswer) {
 // displaced tells whether an orphan's place is taken by an object that is being
 // deleted itself: then nothing else will remove the orphan from the agent, and
 // the other UID is the proof that it is gone. The other object's own delete is
-// sent when the agent has room for it (anti-entropy, or the next session).
+// sent after it, and again when the agent has room for it (anti-entropy).
 func (c *Core) displaced(e *entry, in QuorumAnswer) bool {
 	obj, ok := c.src.Get(e.key)
 	return ok && obj.Deleting && in.UID == obj.UID && in.UID != e.orphan.entry.UID
 }
 
 // doubtAnswered sends what the index has, unless the index is the one that is
-// behind: then its mark follows.
-func (c *Core) doubtAnswered(e *entry, in QuorumAnswer) {
+// behind: then nothing is sent before it has caught up.
+func (c *Core) doubtAnswered(now time.Time, e *entry, in QuorumAnswer) {
 	obj, ok := c.src.Get(e.key)
-	if ok && !lags(obj, in) {
+	if !ok || !lags(obj, in) {
 		c.plan(e)
 		return
 	}
-	c.quiet(e)
+	c.uncount(e)
+	c.retry(now, e, waitReread)
 }
 
 // lags tells whether the index is behind what the quorum has.

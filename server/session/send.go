@@ -264,9 +264,6 @@ func (c *Core) abandon(e *entry) {
 // sent moves an entry from dirty to in flight.
 func (c *Core) sent(now time.Time, e *entry, rev wire.Revision, remove bool) {
 	e.flight = flight{seq: c.seq + 1, rev: rev, delete: remove, marked: e.since, sent: now}
-	if !remove {
-		e.gone = ""
-	}
 	e.dirty, e.doubtful, e.wait, e.since, e.finalizer = false, false, waitNone, time.Time{}, ""
 	e.unlink()
 	c.uncount(e)

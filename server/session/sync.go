@@ -37,7 +37,11 @@ type exchange struct {
 	stored     map[wire.Key]wire.Digest
 	orphans    *batch
 	mismatches []wire.Key
-	deadline   time.Time
+	// empty: the agent says that it holds nothing.
+	empty bool
+	// marked is what changed while it is not known what the agent holds of it.
+	marked   map[wire.Key]string
+	deadline time.Time
 }
 
 func (c *Core) newExchange(now time.Time, welcome bool) *exchange {
@@ -83,7 +87,22 @@ func (c *Core) sendAll(now time.Time) {
 	for _, key := range sortedKeys(c.sync.want) {
 		c.differs(now, key)
 	}
-	c.sync.want = nil
+	c.sync.want, c.sync.empty = nil, true
+}
+
+// postpone keeps a mark for later while Welcome's comparison runs and the agent
+// may hold something of that key: then it is best known first what that is.
+func (x *exchange) postpone(m Marked) bool {
+	if !x.welcome || x.empty || x.entries && !x.differ[m.Key.Bucket()] {
+		return false
+	}
+	if x.marked == nil {
+		x.marked = make(map[wire.Key]string)
+	}
+	if x.marked[m.Key] == "" {
+		x.marked[m.Key] = m.UID
+	}
+	return true
 }
 
 // inventory takes one frame of the agent's answer.
@@ -178,6 +197,7 @@ func (c *Core) takeEntries(now time.Time, entries []*agentv1.InventoryEntry) boo
 func (c *Core) compare(now time.Time, theirs wire.Entry) {
 	x := c.sync
 	delete(x.want, theirs.Key)
+	delete(x.marked, theirs.Key) // what is compared now is newer
 	obj, ok := c.src.Get(theirs.Key)
 	if !ok {
 		c.compareOrphan(now, theirs)
@@ -190,9 +210,9 @@ func (c *Core) compare(now time.Time, theirs wire.Entry) {
 		}
 		return
 	}
-	other := obj.Deleting && obj.UID != theirs.UID
-	if e := c.entries[theirs.Key]; other && e != nil && e.knownOrphan(theirs.UID) {
-		return // until the agent has removed it
+	if obj.Deleting && obj.UID != theirs.UID {
+		c.compareDisplaced(now, theirs, obj)
+		return
 	}
 	if c.settled(theirs.Key, obj) {
 		return
@@ -203,11 +223,35 @@ func (c *Core) compare(now time.Time, theirs wire.Entry) {
 	}
 	c.mismatch(theirs.Key)
 	e := c.entryOf(theirs.Key)
-	if other {
+	if theirs.UID != obj.UID {
 		e.gone = theirs.UID
 	}
 	c.count(e)
 	c.doubt(now, e)
+}
+
+// compareDisplaced takes an object that the agent holds and whose place on the
+// hub is taken by one that is being deleted: that one's delete does not remove
+// it, so it is an orphan, if the quorum agrees.
+func (c *Core) compareDisplaced(now time.Time, theirs wire.Entry, obj Object) {
+	e := c.entries[theirs.Key]
+	if c.finalizing(theirs.Key, obj.UID) != nil || e != nil && (e.knownOrphan(theirs.UID) || e.finishedFor(obj.UID) || e.orphan != nil) {
+		return
+	}
+	if !c.settled(theirs.Key, obj) {
+		c.mismatch(theirs.Key)
+	}
+	e = c.entryOf(theirs.Key)
+	e.gone = theirs.UID
+	c.count(e)
+	if e.flight.seq == 0 {
+		c.doubt(now, e)
+		return
+	}
+	// The other's delete was sent; it changes nothing there.
+	c.abandon(e)
+	e.unlink()
+	e.dirty, e.wait = true, waitFlight
 }
 
 // newer tells whether the agent may hold something newer than the index: then
@@ -223,6 +267,9 @@ func newer(theirs wire.Revision, obj Object) bool {
 // acknowledged since the inventory was taken, or a verdict explains it.
 func (c *Core) settled(key wire.Key, obj Object) bool {
 	if digest, ok := c.sync.stored[key]; ok && digest == obj.Digest {
+		return true
+	}
+	if obj.Deleting && c.finalizing(key, obj.UID) != nil {
 		return true
 	}
 	e := c.entries[key]
@@ -243,7 +290,10 @@ func (c *Core) differs(now time.Time, key wire.Key) {
 	if !ok {
 		return // gone meanwhile: its mark says so
 	}
-	known := c.entries[key] != nil // an orphan of that name, which the agent has removed
+	known := c.entries[key] != nil && c.entries[key].displacedBy(obj)
+	if known {
+		c.forget(c.entries[key]) // the agent has removed the orphan: now it has room
+	}
 	if c.settled(key, obj) {
 		return
 	}
@@ -261,14 +311,16 @@ func (c *Core) compareOrphan(now time.Time, theirs wire.Entry) {
 	if theirs.UID == "" || c.finalizing(theirs.Key, theirs.UID) != nil || len(c.sync.orphans.members) >= maxOrphans {
 		return
 	}
-	if e := c.entries[theirs.Key]; e != nil {
+	e := c.entries[theirs.Key]
+	if e != nil {
 		known := e.verdict != nil && e.verdict.kind != undeliverable && e.verdict.rev.UID == theirs.UID
 		if known || e.dirty || e.flight.seq != 0 {
 			return
 		}
+	} else {
+		c.mismatch(theirs.Key)
 	}
-	c.mismatch(theirs.Key)
-	e := c.entryOf(theirs.Key)
+	e = c.entryOf(theirs.Key)
 	e.verdict = nil
 	c.count(e)
 	c.suspect(now, e, theirs.Revision, c.sync.orphans)
@@ -283,6 +335,7 @@ func (c *Core) mismatch(key wire.Key) {
 // endEntries makes dirty what the agent did not name.
 func (c *Core) endEntries(now time.Time) {
 	for _, key := range sortedKeys(c.sync.want) {
+		delete(c.sync.marked, key)
 		c.differs(now, key)
 	}
 	c.endSync(now)
@@ -292,6 +345,9 @@ func (c *Core) endSync(now time.Time) {
 	x := c.sync
 	c.sync, c.lastSync = nil, now
 	x.orphans.open = false
+	for _, key := range sortedKeys(x.marked) {
+		c.mark(now, Marked{Key: key, UID: x.marked[key]})
+	}
 	c.sealBatches()
 	if len(x.mismatches) > 0 {
 		c.effect(CountMismatch{Keys: x.mismatches})

@@ -16,11 +16,11 @@ import (
 	"fairlead.dev/fairlead/server/session"
 )
 
-// TestTranscripts replays the conversations in testdata. Each line of input is
+// TestTranscripts replays the conversations in testdata/stories. Each line of input is
 // one thing that happens; "<-" is what the hub says, "->" what the agent says,
 // "*" what the hub has to do. `go test -rewrite` writes them anew.
 func TestTranscripts(t *testing.T) {
-	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
+	datadriven.Walk(t, "testdata/stories", func(t *testing.T, path string) {
 		w := newWorld()
 		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
 			w.log.Reset()

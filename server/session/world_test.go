@@ -240,8 +240,11 @@ func (w *world) antiEntropy() {
 
 // finalize lets the agent finish every delete that was asked for.
 func (w *world) finalize() {
-	for _, e := range w.agent.entries() {
-		if h := w.agent.holds[e.Key]; h.deleting && !h.finalized {
+	for i, e := range w.agent.entries() {
+		if i%1000 == 999 {
+			w.run()
+		}
+		if h := w.agent.holds[e.Key]; h != nil && h.deleting && !h.finalized {
 			w.tell(w.agent.status(e.Key, "", true))
 		}
 	}
