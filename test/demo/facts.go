@@ -150,12 +150,14 @@ func (d *demo) kill(ctx context.Context) error {
 	if err := d.hub.Ready(ctx); err != nil {
 		return err
 	}
-	if err := d.available(ctx, s); err != nil {
+	if err := d.edit(ctx, "3", "Hello after the crash"); err != nil {
 		return err
 	}
-	if _, err := d.ready(ctx, s, 3, "Hello again"); err != nil {
+	took, err := d.ready(ctx, s, 3, "Hello after the crash")
+	if err != nil {
 		return err
 	}
+	say("an edit made at once after the restart arrived and was reported after %s", took)
 	after, err := d.identities(ctx, s)
 	if err != nil {
 		return err

@@ -137,16 +137,7 @@ func (d *demo) createWork(ctx context.Context) error {
 }
 
 func (d *demo) editWork(ctx context.Context) error {
-	raw, err := os.ReadFile(filepath.Join(manifests, "hello.yaml"))
-	if err != nil {
-		return err
-	}
-	edited := strings.NewReplacer("replicas: 2", "replicas: 3", "Hello from the hub", "Hello again").Replace(string(raw))
-	file := filepath.Join(d.dir, "edited.yaml")
-	if err := os.WriteFile(file, []byte(edited), 0o600); err != nil {
-		return err
-	}
-	if err := d.show(ctx, "create", "work", work, "--clusters", strings.Join(spokeNames, ","), "-f", file); err != nil {
+	if err := d.edit(ctx, "3", "Hello again"); err != nil {
 		return err
 	}
 	for _, s := range d.spokes {
@@ -157,6 +148,20 @@ func (d *demo) editWork(ctx context.Context) error {
 		say("%s: ConfigMap changed, ReadyReplicas=3 reported after %s", s.name, took)
 	}
 	return d.show(ctx, "get", "works")
+}
+
+// edit sends the manifests again with other replicas and another greeting.
+func (d *demo) edit(ctx context.Context, replicas, greeting string) error {
+	raw, err := os.ReadFile(filepath.Join(manifests, "hello.yaml"))
+	if err != nil {
+		return err
+	}
+	edited := strings.NewReplacer("replicas: 2", "replicas: "+replicas, "Hello from the hub", greeting).Replace(string(raw))
+	file := filepath.Join(d.dir, "edited.yaml")
+	if err := os.WriteFile(file, []byte(edited), 0o600); err != nil {
+		return err
+	}
+	return d.show(ctx, "create", "work", work, "--clusters", strings.Join(spokeNames, ","), "-f", file)
 }
 
 func (d *demo) explain(ctx context.Context) error {
