@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -129,6 +130,15 @@ func (a *enrolled) read(t *testing.T) *v1alpha1.ClusterEnrollment {
 	return e
 }
 
+// look makes the hub look at the enrollment.
+func (a *enrolled) look(t *testing.T) {
+	t.Helper()
+	e := a.read(t)
+	before := e.DeepCopy()
+	e.Annotations = map[string]string{"look": time.Now().String()}
+	require.NoError(t, a.h.admin.Patch(t.Context(), e, client.MergeFrom(before)))
+}
+
 func (a *enrolled) await(t *testing.T, state v1alpha1.EnrollmentState, reason string) *v1alpha1.ClusterEnrollment {
 	t.Helper()
 	var got *v1alpha1.ClusterEnrollment
@@ -151,6 +161,7 @@ func (h *hub) join(t *testing.T) *enrolled {
 	h.accept(t, a.cluster.Name, true)
 	a.approve(t)
 	a.await(t, v1alpha1.StateIssued, "")
+	h.awaitAccepted(t, a.cluster.Name)
 	return a
 }
 

@@ -107,19 +107,10 @@ func (r *clusters) deny(ctx context.Context, cluster *clusterv1.ManagedCluster) 
 	return again, errors.Join(problem, err)
 }
 
-// remove follows the deletion of a ManagedCluster: works first, for the agent
-// cleans them up with the access that it has; then the access; then the
-// finalizer. The namespace stays.
+// remove follows the deletion of a ManagedCluster: the access first, of which
+// the part that the clean-up of works needs stays until the last work is gone;
+// then the finalizer. The namespace stays.
 func (r *clusters) remove(ctx context.Context, cluster *clusterv1.ManagedCluster) (time.Duration, error) {
-	if controllerutil.ContainsFinalizer(cluster, identity.ManagedClusterFinalizer) {
-		works, err := r.access.works(ctx, cluster.Name)
-		if err != nil {
-			return 0, err
-		}
-		if works == some {
-			return r.access.recheck(cluster), nil
-		}
-	}
 	again, err := r.access.remove(ctx, cluster.Name)
 	if err != nil || again > 0 {
 		return again, err

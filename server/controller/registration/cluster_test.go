@@ -199,9 +199,11 @@ func workBinding(t *testing.T, h *hub) {
 	require.Equal(t, []string{"cluster.open-cluster-management.io/manifest-work-cleanup"}, get(t, h, c, name, &rbacv1.RoleBinding{}).Finalizers)
 
 	h.accept(t, c, false)
-	h.awaitGone(t, roleBinding(c, "registration"))
-	binding := get(t, h, c, name, &rbacv1.RoleBinding{})
-	require.NotNil(t, binding.DeletionTimestamp, "it is deleted, and stays for the works that are left")
+	binding := &rbacv1.RoleBinding{}
+	eventually(t, func(ct *assert.CollectT) {
+		require.NoError(ct, h.admin.Get(t.Context(), client.ObjectKey{Namespace: c, Name: name}, binding))
+		require.NotNil(ct, binding.DeletionTimestamp, "it is deleted, and stays for the works that are left")
+	})
 	agent := h.agentOf(t, c)
 	require.NoError(t, agent.Get(t.Context(), client.ObjectKeyFromObject(work), work), "the agent can still see them off")
 
@@ -406,7 +408,9 @@ func deletion(t *testing.T, h *hub) {
 	h.settle(t)
 	got := get(t, h, "", cluster.Name, &clusterv1.ManagedCluster{})
 	require.NotNil(t, got.DeletionTimestamp)
-	require.False(t, h.absent(t, roleBinding(cluster.Name, "grpc-server")), "the hub needs its access to see the works off")
+	h.awaitGone(t, made(cluster.Name)[1], made(cluster.Name)[2], roleBinding(cluster.Name, "registration"))
+	require.NoError(t, h.server.Get(t.Context(), client.ObjectKeyFromObject(work), work), "the hub needs its access to see the works off")
+	require.NoError(t, h.agentOf(t, cluster.Name).Get(t.Context(), client.ObjectKeyFromObject(work), work), "and so does an agent of its own")
 
 	h.finish(t, work)
 	h.awaitGone(t, cluster)

@@ -230,6 +230,16 @@ func recreated(t *testing.T, h *hub) {
 	eventually(t, func(c *assert.CollectT) { require.True(c, waiting.read(t).Status.State.Final()) })
 	require.Contains(t, []string{reason.UIDMismatch, reason.UnknownCluster}, waiting.read(t).Status.Reason)
 	require.Empty(t, h.readCSR(t, waiting.name).Status.Certificate)
+
+	// The same where the hub never saw the name without a cluster.
+	late := h.enroll(t, namesake, func(e *v1alpha1.ClusterEnrollment, _ *certificatesv1.CertificateSigningRequest) {
+		e.Spec.ManagedClusterUID = string(waiting.cluster.UID)
+	})
+	late.await(t, v1alpha1.StateDenied, reason.UIDMismatch)
+	late.approve(t)
+	late.look(t)
+	h.settleEnrollments(t)
+	require.Empty(t, h.readCSR(t, late.name).Status.Certificate)
 	require.Zero(t, h.signer.signed(waiting.cluster.Name))
 }
 
@@ -315,10 +325,7 @@ func TestEnrollmentExpires(t *testing.T) {
 	} {
 		h.clock.offset.Store(int64(step.after))
 		for _, a := range []*enrolled{waiting, unused, used} { // the timers run on real time: look now
-			e := a.read(t)
-			before := e.DeepCopy()
-			e.Annotations = map[string]string{"look": step.after.String()}
-			require.NoError(t, h.admin.Patch(t.Context(), e, client.MergeFrom(before)))
+			a.look(t)
 		}
 		waiting.await(t, step.waiting, "")
 		unused.await(t, step.other, "")

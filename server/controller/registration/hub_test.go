@@ -21,6 +21,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -158,7 +159,11 @@ func startHub(ctx context.Context, plane *env.Plane) (*hub, error) {
 		return nil, err
 	}
 	h.signer = &signer{ca: h.ca, clock: h.clock}
-	mgr, err := newManager(cfg, scheme)
+	limited, err := h.limitedIdentity(ctx)
+	if err != nil {
+		return nil, err
+	}
+	mgr, err := newManager(limited, scheme)
 	if err != nil {
 		return nil, err
 	}
@@ -172,6 +177,43 @@ func startHub(ctx context.Context, plane *env.Plane) (*hub, error) {
 	}
 	go func() { _ = mgr.Start(ctx) }() // ends with the process; a failure shows in every test
 	return h, nil
+}
+
+// limitedIdentity is who the controllers run as: it has the rights that they
+// need and no others. It neither escalates nor binds: what it grants it has.
+func (h *hub) limitedIdentity(ctx context.Context) (*rest.Config, error) {
+	const name = "hub-controllers"
+	rule := func(group, resources, verbs string, names ...string) rbacv1.PolicyRule {
+		return rbacv1.PolicyRule{APIGroups: strings.Split(group, ","), Resources: strings.Split(resources, ","), Verbs: strings.Split(verbs, ","), ResourceNames: names}
+	}
+	role := &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: name}, Rules: []rbacv1.PolicyRule{
+		rule("cluster.open-cluster-management.io", "managedclusters", "get,list,watch,update,patch,delete"),
+		rule("cluster.open-cluster-management.io", "managedclusters/status", "update,patch"),
+		rule("fairlead.dev", "clusterenrollments", "get,list,watch"),
+		rule("fairlead.dev", "clusterenrollments/status", "patch"),
+		rule("", "namespaces", "get,list,watch,create,patch"),
+		rule("rbac.authorization.k8s.io", "clusterroles,clusterrolebindings,rolebindings", "get,list,watch,create,update,patch,delete"),
+		rule("certificates.k8s.io", "certificatesigningrequests", "get,list,watch,create"),
+		rule("certificates.k8s.io", "certificatesigningrequests/approval,certificatesigningrequests/status", "update"),
+		rule("certificates.k8s.io", "signers", "approve,sign", identity.SignerName),
+		rule("events.k8s.io,", "events", "create,patch,update"),
+		rule("coordination.k8s.io", "leases", "get,list,watch,create,update,patch"),
+		// Held only in order to be granted to clusters and to the agent-facing account.
+		rule("register.open-cluster-management.io", "managedclusters/clientcertificates", "renew"),
+		rule("work.open-cluster-management.io", "manifestworks", "get,list,watch,update,patch"),
+		rule("work.open-cluster-management.io", "manifestworks/status", "update,patch"),
+		rule("addon.open-cluster-management.io", "managedclusteraddons", "get,list,watch"),
+		rule("addon.open-cluster-management.io", "managedclusteraddons/status", "update,patch"),
+	}}
+	binding := &rbacv1.ClusterRoleBinding{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: name},
+		Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: "User", Name: name}},
+	}
+	if err := errors.Join(h.admin.Create(ctx, role), h.admin.Create(ctx, binding)); err != nil {
+		return nil, err
+	}
+	return h.plane.ConfigFor(name)
 }
 
 func newManager(cfg *rest.Config, scheme *runtime.Scheme) (manager.Manager, error) {

@@ -75,9 +75,13 @@ func renewal(t *testing.T, h *hub) {
 	h.awaitEvent(t, a.cluster.Name, "ManagedClusterCSRAutoApproved")
 }
 
-// untouched asserts that a CSR was neither decided on nor signed.
-func (h *hub) untouched(t *testing.T, name string) {
+// untouched asserts that a CSR was neither decided on nor signed, though the
+// hub has looked at the enrollment while it was there.
+func (a *enrolled) untouched(t *testing.T, name string) {
 	t.Helper()
+	h := a.h
+	h.settleEnrollments(t) // the CSR is in the hub's cache by now
+	a.look(t)
 	h.settleEnrollments(t)
 	csr := h.readCSR(t, name)
 	require.Empty(t, csr.Status.Conditions)
@@ -87,7 +91,7 @@ func (h *hub) untouched(t *testing.T, name string) {
 func renewalLabel(t *testing.T, h *hub) {
 	a := h.join(t)
 	_, name := a.renew(t, func(csr *certificatesv1.CertificateSigningRequest) { csr.Labels[identity.ClusterNameLabel] = "another" })
-	h.untouched(t, name)
+	a.untouched(t, name)
 }
 
 func renewalPrefix(t *testing.T, h *hub) {
@@ -117,7 +121,12 @@ func renewalKey(t *testing.T, h *hub) {
 	key, hash := newKey(t)
 	name := a.cluster.Name + "-" + hash[:12]
 	require.NoError(t, h.server.Create(t.Context(), a.csr(t, name, key, identity.User(a.cluster.Name, "agent"))))
-	h.untouched(t, name)
+	a.untouched(t, name)
+	_, another := newKey(t) // the record names the request, for another key
+	a.patch(t, func(e *v1alpha1.ClusterEnrollment) {
+		e.Status.Next = &v1alpha1.Certificate{KeySHA256: another, CSRName: name}
+	})
+	a.untouched(t, name)
 }
 
 func renewalDenied(t *testing.T, h *hub) {
@@ -142,7 +151,7 @@ func renewalOfDenied(t *testing.T, h *hub) {
 	h.accept(t, a.cluster.Name, false)
 	a.await(t, v1alpha1.StateRevoked, reason.NotAccepted)
 	_, name := a.renew(t)
-	h.untouched(t, name)
+	a.untouched(t, name)
 }
 
 // mallory may create CertificateSigningRequests and nothing else.
@@ -174,7 +183,7 @@ func forged(t *testing.T, h *hub) {
 	name := victim.cluster.Name + "-" + hash[:12]
 	csr := victim.csr(t, name, key, identity.User(victim.cluster.Name, "agent"))
 	eventually(t, func(c *assert.CollectT) { require.NoError(c, mallory.Create(t.Context(), csr.DeepCopy())) })
-	h.untouched(t, name)
+	victim.untouched(t, name)
 	h.decide(t, name, certificatesv1.CertificateApproved, "Careless") // even if a person falls for it
 	h.settleEnrollments(t)
 	require.Empty(t, h.readCSR(t, name).Status.Certificate)
