@@ -86,7 +86,7 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	defer listeners.close()
 	s.log.Info("hub starts", "version", version.Get().Version, "replica", s.cfg.Replica,
-		"agents", listeners.agent.Addr().String(), "admin", listeners.admin.Addr().String(), "http", s.cfg.HTTPListen)
+		"agents", listeners.agent.Addr().String(), "admin", listeners.admin.Addr().String(), "http", listeners.httpAddress())
 
 	// The kitchen's context ends after the face has; either's failure ends both.
 	kitchen, closeKitchen := context.WithCancelCause(context.WithoutCancel(ctx))
@@ -148,11 +148,16 @@ func (s *Server) listen(ctx context.Context) (*listeners, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.addresses = Addresses{Agent: l.agent.Addr().String(), Admin: l.admin.Addr().String()}
-	if l.http != nil {
-		s.addresses.HTTP = l.http.Addr().String()
-	}
+	s.addresses.HTTP = l.httpAddress()
 	close(s.up)
 	return l, nil
+}
+
+func (l *listeners) httpAddress() string {
+	if l.http == nil {
+		return ""
+	}
+	return l.http.Addr().String()
 }
 
 func (l *listeners) close() {

@@ -31,6 +31,7 @@ type rawAgent struct {
 	hub     *running
 	cluster string
 	key     crypto.Signer
+	trust   pki.Trust
 	tls     *pki.Client
 	conn    *grpc.ClientConn
 	api     agentv1.AgentServiceClient
@@ -44,7 +45,8 @@ func newAgent(t *testing.T, hub *running, cluster string) *rawAgent {
 	require.NoError(t, err)
 	key, err := pki.NewKey()
 	require.NoError(t, err)
-	a := &rawAgent{t: t, hub: hub, cluster: cluster, key: key, tls: pki.NewClient(pki.Trust{Roots: roots})}
+	trust := pki.Trust{Roots: roots}
+	a := &rawAgent{t: t, hub: hub, cluster: cluster, key: key, trust: trust, tls: pki.NewClient(trust)}
 	a.dial()
 	return a
 }
