@@ -202,14 +202,20 @@ func limitedRights(b *bench) {
 	b.remove(e, "web")
 }
 
-// missedEvents has watches that never say anything.
+// missedEvents has a watch that fell silent.
 func missedEvents(b *bench) {
 	proxy, behind := b.behind()
-	proxy.Freeze(env.Match{Resources: []string{"configmaps"}})
-	e := b.start(behind, func(c *work.Config) {
-		c.StatusSyncInterval, c.Resync = 200*time.Millisecond, 200*time.Millisecond
-	})
+	e := b.start(behind, func(c *work.Config) { c.StatusSyncInterval, c.Resync = time.Hour, 2*time.Second })
 	b.apply(e, b.work("web", []string{configMap("c", "k: v")}))
+	b.eventually(func() error {
+		proxy.ResetCounts()
+		b.passes(e, "web", 1)
+		if n := proxy.Count(reads()); n > 0 {
+			return fmt.Errorf("%d reads, so the watch is not there yet", n)
+		}
+		return nil
+	})
+	proxy.Freeze(env.Match{Resources: []string{"configmaps"}})
 	b.edit(configMaps, "c", "{data: {k: changed}}")
 	b.waitField(configMaps, "c", "v", "data", "k")
 }
