@@ -40,6 +40,8 @@ type Config struct {
 	// Changed is told every key whose Object changed, also when its delete
 	// becomes due. It must not block. May be nil.
 	Changed func(wire.Key)
+	// HeldChanged is told that Held has changed. It must not block. May be nil.
+	HeldChanged func()
 }
 
 // Store is the durable copy. Its methods are safe for concurrent use. Those
@@ -73,6 +75,9 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	}
 	if cfg.Changed == nil {
 		cfg.Changed = func(wire.Key) {}
+	}
+	if cfg.HeldChanged == nil {
+		cfg.HeldChanged = func() {}
 	}
 	s := &Store{
 		cfg: cfg, codec: c, gates: newGates(), metaTo: make(chan struct{}, 1), wake: make(chan struct{}, 1),

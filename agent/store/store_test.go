@@ -50,6 +50,13 @@ func noise(n int) []byte {
 type changes struct {
 	mu   sync.Mutex
 	keys []wire.Key
+	held int
+}
+
+func (c *changes) noteHeld() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.held++
 }
 
 func (c *changes) note(key wire.Key) {
@@ -70,7 +77,7 @@ func open(t *testing.T, backend Backend, changed *changes) *Store {
 	t.Helper()
 	cfg := Config{Backend: backend, Log: slog.New(slog.DiscardHandler), Clock: clock.RealClock{}}
 	if changed != nil {
-		cfg.Changed = changed.note
+		cfg.Changed, cfg.HeldChanged = changed.note, changed.noteHeld
 	}
 	s, err := Open(t.Context(), cfg)
 	require.NoError(t, err)
@@ -420,7 +427,10 @@ func TestReleasedDeleteIsToldAtOnce(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, DeleteHeld, object.Delete)
 	changed.take()
+	require.Positive(t, changed.held)
+	changed.held = 0
 	require.NoError(t, s.Release(t.Context(), held[0].ID))
+	require.Positive(t, changed.held)
 	require.ElementsMatch(t, []wire.Key{work("a"), work("b")}, changed.take())
 	object, _, err = s.Get(work("a"))
 	require.NoError(t, err)

@@ -161,7 +161,7 @@ func (s *Store) drop(ctx context.Context, key wire.Key, wanted func(hold.Item) b
 	delete(s.book.Older, key)
 	delete(s.bodies, key)
 	s.mu.Unlock()
-	s.cfg.Changed(key)
+	s.tell(key, item.Held(), false)
 	return nil
 }
 
@@ -192,13 +192,22 @@ func (s *Store) save(ctx context.Context, key wire.Key, item hold.Item, body []b
 		return err
 	}
 	s.mu.Lock()
+	old := s.book.Items[key]
 	s.book.Items[key] = item
 	if body != nil {
 		s.bodies[key] = body
 	}
 	s.mu.Unlock()
-	s.cfg.Changed(key)
+	s.tell(key, old.Held(), item.Held())
 	return nil
+}
+
+// tell calls back, with no lock held.
+func (s *Store) tell(key wire.Key, wasHeld, isHeld bool) {
+	s.cfg.Changed(key)
+	if wasHeld || isHeld {
+		s.cfg.HeldChanged()
+	}
 }
 
 func (s *Store) mark() mark {

@@ -60,6 +60,12 @@ func (b *Book) Batches() []Batch {
 	return batches
 }
 
+// Held tells whether something about the item waits for a person.
+func (i Item) Held() bool {
+	_, _, held := groupOf(i)
+	return held
+}
+
 func groupOf(item Item) (g group, since time.Time, held bool) {
 	if d := item.Deletion; d != nil {
 		return group{batch: d.Batch, reason: d.Reason}, d.Since, d.State == Held

@@ -1,0 +1,185 @@
+// Copyright The Fairlead Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"k8s.io/client-go/rest"
+
+	"fairlead.dev/fairlead/agent/store"
+	"fairlead.dev/fairlead/agent/work"
+	"fairlead.dev/fairlead/internal/feature"
+	"fairlead.dev/fairlead/internal/identity"
+	"fairlead.dev/fairlead/internal/pki"
+)
+
+// Where the agent keeps what it received, and its credentials.
+const (
+	StoreAuto    = "auto"    // files with --data-dir, else Secrets
+	StoreSecrets = "secrets" // Secrets in --namespace on the spoke
+	StoreFiles   = "files"   // files in --data-dir
+)
+
+// Controllers that --controllers knows.
+const (
+	ControllerWork    = "work"
+	ControllerCluster = "cluster"
+)
+
+// Config is everything that can be set. Start from Default.
+type Config struct {
+	// Join is a join string: how to find the hub, recognise it, and be let in.
+	Join string
+	// Endpoints, HubCA, ClientCert and ClientKey are the other way: a hub's
+	// host:port and files that somebody else keeps.
+	Endpoints                    []string
+	HubCA, ClientCert, ClientKey string
+	// ClusterName is the name under which the hub knows this spoke.
+	ClusterName string
+
+	// Kubeconfig is that of the spoke; empty is KUBECONFIG, then in-cluster.
+	Kubeconfig string
+	// REST, if set, is used in place of Kubeconfig.
+	REST      *rest.Config
+	Namespace string
+	Store     string
+	DataDir   string
+	// InstallCRDs makes the agent install the CRDs that it needs on the spoke.
+	InstallCRDs bool
+
+	// AgentID marks the AppliedManifestWorks of this agent; empty is the hash of
+	// the hub's id.
+	AgentID            string
+	StatusSyncInterval time.Duration
+	EvictionGrace      time.Duration
+	ClusterPeriod      time.Duration
+	Gates              *feature.Gates
+	Controllers        string
+	QPS                float32
+	Burst              int
+
+	// HTTPListen serves /metrics, /livez and /readyz; empty is none.
+	HTTPListen string
+	Log        *slog.Logger
+}
+
+// Default is the configuration of an agent in a cluster, without a hub.
+func Default() Config {
+	return Config{
+		Namespace: identity.AgentNamespace, Store: StoreAuto, InstallCRDs: true,
+		StatusSyncInterval: work.DefaultStatusSyncInterval, EvictionGrace: store.DefaultGrace, ClusterPeriod: time.Minute,
+		Gates: feature.Agent(), Controllers: "*", QPS: work.DefaultQPS, Burst: work.DefaultBurst,
+		HTTPListen: "127.0.0.1:8081", Log: slog.Default(),
+	}
+}
+
+// ownFiles tells whether the identity comes from files of somebody else.
+func (c *Config) ownFiles() bool { return c.ClientCert != "" || c.ClientKey != "" || c.HubCA != "" }
+
+// storeKind resolves StoreAuto.
+func (c *Config) storeKind() string {
+	switch {
+	case c.Store != StoreAuto:
+		return c.Store
+	case c.DataDir != "":
+		return StoreFiles
+	}
+	return StoreSecrets
+}
+
+// Validate says what is wrong, all of it at once, and what to do about it.
+func (c *Config) Validate() error {
+	errs := []error{c.validateHub(), c.validateStore()}
+	if c.ClusterName != "" {
+		if err := identity.ValidateClusterName(c.ClusterName); err != nil {
+			errs = append(errs, fmt.Errorf("--cluster-name: %w", err))
+		}
+	}
+	if c.AgentID != "" {
+		if err := identity.ValidateAgentName(c.AgentID); err != nil {
+			errs = append(errs, fmt.Errorf("--agent-id: %w", err))
+		}
+	}
+	if _, err := c.controllers(); err != nil {
+		errs = append(errs, err)
+	}
+	for flag, d := range map[string]time.Duration{
+		"status-sync-interval": c.StatusSyncInterval, "appliedmanifestwork-eviction-grace-period": c.EvictionGrace, "cluster-healthcheck-period": c.ClusterPeriod,
+	} {
+		if d <= 0 {
+			errs = append(errs, fmt.Errorf("--%s=%s: want more than 0", flag, d))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (c *Config) validateHub() error {
+	if !c.ownFiles() {
+		if len(c.Endpoints) > 0 {
+			return errors.New("--hub is for agents with their own certificate: give --hub-ca, --client-cert and --client-key too, or --join instead")
+		}
+		return nil
+	}
+	if c.Join != "" {
+		return errors.New("--join and --client-cert exclude each other: a join string makes the agent get a certificate by itself")
+	}
+	missing := slices.DeleteFunc([]string{"hub", "hub-ca", "client-cert", "client-key", "cluster-name"}, func(flag string) bool {
+		return map[string]bool{
+			"hub": len(c.Endpoints) > 0, "hub-ca": c.HubCA != "", "client-cert": c.ClientCert != "", "client-key": c.ClientKey != "", "cluster-name": c.ClusterName != "",
+		}[flag]
+	})
+	if len(missing) > 0 {
+		return fmt.Errorf("an agent with its own certificate needs --%s too", strings.Join(missing, ", --"))
+	}
+	for _, endpoint := range c.Endpoints {
+		if err := pki.ValidateEndpoint(endpoint); err != nil {
+			return fmt.Errorf("--hub: %w", err)
+		}
+	}
+	return nil
+}
+
+func (c *Config) validateStore() error {
+	switch c.Store {
+	case StoreAuto, StoreSecrets:
+		return nil
+	case StoreFiles:
+		if c.DataDir == "" {
+			return errors.New("--store=files needs --data-dir")
+		}
+		return nil
+	}
+	return fmt.Errorf("--store=%q: want %s, %s or %s", c.Store, StoreAuto, StoreSecrets, StoreFiles)
+}
+
+// controllers reads Controllers as Kubernetes does: * for all, name to add,
+// -name to leave out.
+func (c *Config) controllers() (map[string]bool, error) {
+	known := []string{ControllerCluster, ControllerWork}
+	on := map[string]bool{}
+	for part := range strings.SplitSeq(c.Controllers, ",") {
+		part = strings.TrimSpace(part)
+		name := strings.TrimPrefix(part, "-")
+		switch {
+		case part == "":
+		case part == "*":
+			for _, k := range known {
+				if _, said := on[k]; !said {
+					on[k] = true
+				}
+			}
+		case !slices.Contains(known, name):
+			return nil, fmt.Errorf("--controllers=%q: there is no %q; known: %s", c.Controllers, name, strings.Join(known, ", "))
+		default:
+			on[name] = name == part
+		}
+	}
+	return on, nil
+}

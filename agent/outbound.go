@@ -1,0 +1,159 @@
+// Copyright The Fairlead Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	workv1 "open-cluster-management.io/api/work/v1"
+
+	"fairlead.dev/fairlead/agent/link"
+	"fairlead.dev/fairlead/agent/store"
+	"fairlead.dev/fairlead/agent/work"
+	"fairlead.dev/fairlead/internal/wire"
+)
+
+// dropRetry is how long an orphan that was removed, and could not be dropped
+// from the store, waits.
+const dropRetry = 5 * time.Second
+
+// outbound is what the work controller reads from and reports to: the store and
+// the link. It implements work.Source and work.Reporter.
+type outbound struct {
+	store *store.Store
+	log   *slog.Logger
+	link  atomic.Pointer[link.Link] // nil before there is an identity
+
+	mu      sync.Mutex
+	removed map[wire.Key]string // orphans that are gone from the spoke: their UIDs
+	wake    chan struct{}
+}
+
+func newOutbound(s *store.Store, log *slog.Logger) *outbound {
+	return &outbound{store: s, log: log, removed: map[wire.Key]string{}, wake: make(chan struct{}, 1)}
+}
+
+func workKey(name string) wire.Key { return wire.Key{Kind: wire.KindWork, Name: name} }
+
+// Get implements work.Source. What cannot be read is as if it were not there:
+// nothing is done about it.
+func (out *outbound) Get(name string) (work.Desired, bool) {
+	object, ok, err := out.store.Get(workKey(name))
+	if err != nil {
+		out.log.Error("a stored work cannot be read", "work", name, "error", err)
+	}
+	if !ok || err != nil {
+		return work.Desired{}, false
+	}
+	desired := work.Desired{Delete: deleteStates()[object.Delete], HoldPrune: object.HoldPrune}
+	if object.Content == nil {
+		desired.Work = &workv1.ManifestWork{ObjectMeta: metav1.ObjectMeta{Name: name, UID: types.UID(object.UID)}}
+		return desired, true
+	}
+	digest := object.Revision.Digest
+	desired.Digest = digest[:]
+	if desired.Work, err = decodeWork(object.Content); err != nil {
+		out.log.Error("a stored work does not decode", "work", name, "error", err)
+		return work.Desired{}, false
+	}
+	return desired, true
+}
+
+func deleteStates() map[store.Delete]work.DeleteState {
+	return map[store.Delete]work.DeleteState{
+		store.DeleteNone: work.DeleteNone, store.DeleteRequested: work.DeleteRequested,
+		store.DeleteOrphaned: work.DeleteOrphaned, store.DeleteHeld: work.DeleteHeld,
+	}
+}
+
+// Names implements work.Source.
+func (out *outbound) Names() []string {
+	keys := out.store.Keys(wire.KindWork)
+	names := make([]string, 0, len(keys))
+	for _, key := range keys {
+		names = append(names, key.Name)
+	}
+	return names
+}
+
+// Report implements work.Reporter. Without a link nothing is kept: everything is
+// reported again once there is one.
+func (out *outbound) Report(r work.Report) {
+	key := workKey(r.Name)
+	if r.Finalized && out.orphaned(key) {
+		out.drop(key, r.UID)
+		return
+	}
+	l := out.link.Load()
+	if l == nil {
+		return
+	}
+	status := link.Status{Key: key, UID: r.UID, ObservedGeneration: r.ObservedGeneration, Finalized: r.Finalized}
+	status.ObservedDigest, _ = wire.DigestOf(r.Digest) // a delete of what was never held has none
+	if r.Status != nil {
+		raw, err := json.Marshal(r.Status)
+		if err == nil {
+			status.JSON, err = wire.CanonicalStatus(raw)
+		}
+		if err != nil {
+			out.log.Error("a status cannot be encoded", "work", r.Name, "error", err)
+			return
+		}
+	}
+	l.Report(status)
+}
+
+func (out *outbound) orphaned(key wire.Key) bool {
+	object, ok, err := out.store.Get(key)
+	return err == nil && ok && object.Delete == store.DeleteOrphaned
+}
+
+// drop leaves it to run to forget an orphan: that writes, and Report must not
+// block.
+func (out *outbound) drop(key wire.Key, uid string) {
+	out.mu.Lock()
+	out.removed[key] = uid
+	out.mu.Unlock()
+	select {
+	case out.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run drops orphans that are gone from the spoke, until ctx ends.
+func (out *outbound) run(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-out.wake:
+		}
+		for key, uid := range out.take() {
+			if err := out.store.Removed(ctx, key, uid); err != nil {
+				out.log.Warn("a removed work cannot be dropped from the store; trying again", "object", key, "error", err)
+				pause(ctx, dropRetry)
+				out.drop(key, uid)
+				continue
+			}
+			if l := out.link.Load(); l != nil {
+				l.Forget(key, uid)
+			}
+		}
+	}
+}
+
+func (out *outbound) take() map[wire.Key]string {
+	out.mu.Lock()
+	defer out.mu.Unlock()
+	taken := out.removed
+	out.removed = map[wire.Key]string{}
+	return taken
+}
