@@ -163,22 +163,23 @@ func (c *Config) validateStore() error {
 // -name to leave out.
 func (c *Config) controllers() (map[string]bool, error) {
 	known := []string{ControllerCluster, ControllerWork}
-	on := map[string]bool{}
+	on, all := map[string]bool{}, false
 	for part := range strings.SplitSeq(c.Controllers, ",") {
 		part = strings.TrimSpace(part)
 		name := strings.TrimPrefix(part, "-")
 		switch {
 		case part == "":
 		case part == "*":
-			for _, k := range known {
-				if _, said := on[k]; !said {
-					on[k] = true
-				}
-			}
+			all = true
 		case !slices.Contains(known, name):
 			return nil, fmt.Errorf("--controllers=%q: there is no %q; known: %s", c.Controllers, name, strings.Join(known, ", "))
 		default:
 			on[name] = name == part
+		}
+	}
+	for _, name := range known {
+		if _, said := on[name]; !said {
+			on[name] = all
 		}
 	}
 	return on, nil
