@@ -36,7 +36,7 @@ type frame struct {
 func (c *Core) ack(now time.Time, a *agentv1.Ack) {
 	seq := a.GetProcessedSeq()
 	if seq > c.seq || seq < c.processed {
-		c.violation("processed_seq %d: %d was processed before, %d is the last sent", seq, c.processed, c.seq)
+		c.violationf("processed_seq %d: %d was processed before, %d is the last sent", seq, c.processed, c.seq)
 		return
 	}
 	c.processed = seq
@@ -61,8 +61,7 @@ func (c *Core) ack(now time.Time, a *agentv1.Ack) {
 func (c *Core) objectAck(now time.Time, e *entry, o *agentv1.ObjectAck) *StoredObject {
 	f := e.flight
 	if c.transfer != nil && c.transfer.e == e {
-		switch o.GetCode() {
-		case agentv1.AckCode_ACK_CODE_STORED, agentv1.AckCode_ACK_CODE_HELD:
+		if o.GetCode() == agentv1.AckCode_ACK_CODE_STORED || o.GetCode() == agentv1.AckCode_ACK_CODE_HELD {
 			return nil // not all of it is sent
 		}
 		c.abandon(e)
@@ -178,10 +177,8 @@ func (c *Core) adapt(took time.Duration) {
 
 // bounded is an agent's error, cut to what a condition or a log line can take.
 func bounded(e *agentv1.ErrorInfo) *agentv1.ErrorInfo {
-	out := &agentv1.ErrorInfo{Reason: e.GetReason(), Message: wire.Truncate(e.GetMessage())}
-	if len(out.Reason) > maxReason {
-		out.Reason = out.Reason[:maxReason]
-	}
+	why := e.GetReason()
+	out := &agentv1.ErrorInfo{Reason: why[:min(len(why), maxReason)], Message: wire.Truncate(e.GetMessage())}
 	for _, path := range e.GetFieldPaths()[:min(len(e.GetFieldPaths()), maxFieldPaths)] {
 		out.FieldPaths = append(out.FieldPaths, path[:min(len(path), maxFieldPath)])
 	}

@@ -52,7 +52,7 @@ func newAgent() *agent {
 	}
 }
 
-func (a *agent) fault(format string, args ...any) {
+func (a *agent) faultf(format string, args ...any) {
 	a.faults = append(a.faults, fmt.Sprintf(format, args...))
 }
 
@@ -93,7 +93,7 @@ func (a *agent) noteMark(m *agentv1.HighWater) {
 // take looks at one message and returns what the agent says to it.
 func (a *agent) take(m *agentv1.SessionResponse) []*agentv1.SessionRequest {
 	if m.GetSeq() != a.seq+1 {
-		a.fault("seq %d after %d", m.GetSeq(), a.seq)
+		a.faultf("seq %d after %d", m.GetSeq(), a.seq)
 	}
 	a.seq = m.GetSeq()
 	switch m := m.GetMessage().(type) {
@@ -149,7 +149,7 @@ func (a *agent) delta(d *agentv1.Delta) *agentv1.Ack {
 	for _, change := range d.GetChanges() {
 		key := wire.KeyOf(change.GetKey())
 		if seen[key] {
-			a.fault("%s twice in one Delta", key)
+			a.faultf("%s twice in one Delta", key)
 		}
 		seen[key] = true
 		rev, _ := wire.RevisionOf(change.GetRevision())
@@ -180,14 +180,14 @@ func (a *agent) upsert(key wire.Key, rev wire.Revision, u *agentv1.Upsert) agent
 		Index: u.GetPart(), Last: u.GetLastPart(), Bytes: u.GetObjectJson(),
 	})
 	if err != nil {
-		a.fault("part %d of %s: %v", u.GetPart(), key, err)
+		a.faultf("part %d of %s: %v", u.GetPart(), key, err)
 		return agentv1.AckCode_ACK_CODE_RETRY
 	}
 	if !done {
 		return agentv1.AckCode_ACK_CODE_UNSPECIFIED
 	}
 	if err := wire.Verify(rev, whole); err != nil {
-		a.fault("%s: %v", key, err)
+		a.faultf("%s: %v", key, err)
 	}
 	a.upserts++
 	if a.retries[key] > 0 {
@@ -198,7 +198,7 @@ func (a *agent) upsert(key wire.Key, rev wire.Revision, u *agentv1.Upsert) agent
 		return agentv1.AckCode_ACK_CODE_REJECTED
 	}
 	if h := a.holds[key]; h != nil && h.rev.UID == rev.UID && h.deleting {
-		a.fault("%s comes back from its delete", key)
+		a.faultf("%s comes back from its delete", key)
 	}
 	a.holds[key] = &holding{rev: rev}
 	return agentv1.AckCode_ACK_CODE_STORED
@@ -233,7 +233,7 @@ func (a *agent) statusAck(ack *agentv1.StatusAck) {
 		switch r.GetCode() {
 		case agentv1.StatusCode_STATUS_CODE_PERSISTED, agentv1.StatusCode_STATUS_CODE_STALE_UID:
 			delete(a.holds, key)
-		case agentv1.StatusCode_STATUS_CODE_RETRY:
+		default:
 			h.finalized = false
 		}
 	}

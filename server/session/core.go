@@ -120,13 +120,13 @@ func (c *Core) step(now time.Time, in Input) {
 // frame takes any message after Hello; each is a sign of life.
 func (c *Core) frame(now time.Time, req *agentv1.SessionRequest) {
 	if c.phase == before {
-		c.violation("the first message is not Hello")
+		c.violationf("the first message is not Hello")
 		return
 	}
 	c.lastRecv = now
 	switch m := req.GetMessage().(type) {
 	case *agentv1.SessionRequest_Hello:
-		c.violation("a second Hello")
+		c.violationf("a second Hello")
 	case *agentv1.SessionRequest_Ack:
 		c.ack(now, m.Ack)
 	case *agentv1.SessionRequest_Status:
@@ -181,8 +181,8 @@ func (c *Core) effect(e Effect) { c.effects = append(c.effects, e) }
 
 func (c *Core) say(m *agentv1.SessionResponse) { c.control = append(c.control, m) }
 
-// violation closes because the agent broke the protocol.
-func (c *Core) violation(format string, args ...any) {
+// violationf closes because the agent broke the protocol.
+func (c *Core) violationf(format string, args ...any) {
 	c.close(reason.ProtocolError, fmt.Sprintf(format, args...), 0)
 }
 
@@ -193,9 +193,9 @@ func (c *Core) close(why, message string, retryAfter time.Duration) {
 		return
 	}
 	welcomed := c.phase == open
-	effects := append(c.effects, Close{Reason: why, Message: message, RetryAfter: retryAfter})
+	c.effect(Close{Reason: why, Message: message, RetryAfter: retryAfter})
 	*c = Core{
-		cfg: c.cfg, src: c.src, phase: closed, mode: c.mode, seq: c.seq, effects: effects,
+		cfg: c.cfg, src: c.src, phase: closed, mode: c.mode, seq: c.seq, effects: c.effects,
 		lastRecv: c.lastRecv, now: c.now,
 	}
 	if welcomed && why != "" {

@@ -59,6 +59,7 @@ func (c *Core) State(key wire.Key) State {
 			s.Orphaned = true
 		case held:
 			s.Orphaned, s.Held = true, true
+		case finished: // nothing to say
 		}
 	}
 	return s
@@ -80,7 +81,7 @@ type Stats struct {
 // Stats costs one look at each key that is on its way.
 func (c *Core) Stats() Stats {
 	s := Stats{
-		Mode: c.mode, Syncing: c.announce, UnackedObjects: c.unacked.objects, UnackedBytes: uint64(c.unacked.bytes),
+		Mode: c.mode, Syncing: c.announce, UnackedObjects: c.unacked.objects, UnackedBytes: uint64(max(0, c.unacked.bytes)),
 		LastReceived: c.lastRecv, Sent: c.seq, Closed: c.phase == closed,
 	}
 	for _, e := range c.entries {

@@ -27,11 +27,11 @@ const (
 // answers with Welcome. Marks from here on are kept.
 func (c *Core) hello(now time.Time, hello *agentv1.Hello) {
 	if c.phase != before {
-		c.violation("a second Hello")
+		c.violationf("a second Hello")
 		return
 	}
 	if hello == nil {
-		c.violation("the first message is not Hello")
+		c.violationf("the first message is not Hello")
 		return
 	}
 	if hello.GetProtocolMin() > wire.ProtocolVersion || hello.GetProtocolMax() < wire.ProtocolVersion {
@@ -56,7 +56,7 @@ func modeOf(resume *agentv1.ResumeState, summary Summary) agentv1.SyncMode {
 		ok = resume.GetDesiredCount() == 0
 	}
 	switch {
-	case ok && root == summary.Root && uint64(resume.GetDesiredCount()) == uint64(summary.Count):
+	case ok && root == summary.Root && int(resume.GetDesiredCount()) == summary.Count:
 		return agentv1.SyncMode_SYNC_MODE_IN_SYNC
 	case resume.GetStoreEpoch() == "" || resume.GetDesiredCount() < fullBelow:
 		return agentv1.SyncMode_SYNC_MODE_FULL
@@ -67,16 +67,17 @@ func modeOf(resume *agentv1.ResumeState, summary Summary) agentv1.SyncMode {
 // beginSync asks for what Welcome's mode needs. An agent that holds nothing is
 // sent everything without waiting for its (empty) inventory.
 func (c *Core) beginSync(now time.Time, resume *agentv1.ResumeState) {
-	switch c.mode {
-	case agentv1.SyncMode_SYNC_MODE_BUCKETS:
-		c.sync = c.newExchange(now, true)
+	if c.mode == agentv1.SyncMode_SYNC_MODE_IN_SYNC {
+		return
+	}
+	c.sync = c.newExchange(now, true)
+	if c.mode == agentv1.SyncMode_SYNC_MODE_BUCKETS {
 		c.askDigests()
-	case agentv1.SyncMode_SYNC_MODE_FULL:
-		c.sync = c.newExchange(now, true)
-		c.askEntries(allBuckets())
-		if resume.GetDesiredCount() == 0 {
-			c.sendAll(now)
-		}
+		return
+	}
+	c.askEntries(allBuckets())
+	if resume.GetDesiredCount() == 0 {
+		c.sendAll(now)
 	}
 }
 

@@ -11,8 +11,12 @@ import (
 	"fairlead.dev/fairlead/internal/wire"
 )
 
-// maxReads is how many quorum reads one session has under way at a time.
-const maxReads = 8
+const (
+	// maxReads is how many quorum reads one session has under way at a time.
+	maxReads = 8
+	// maxLooks is how often a key is looked at again while the index is behind.
+	maxLooks = 8
+)
 
 // orphan is an object that the agent has and the index has not. Its delete is
 // sent after a quorum read has shown it gone, with the rest of its batch
@@ -37,7 +41,7 @@ type batch struct {
 
 func (o *orphan) change(key wire.Key) *agentv1.ObjectChange {
 	return &agentv1.ObjectChange{
-		Key: key.Proto(), Revision: o.entry.Revision.Proto(),
+		Key: key.Proto(), Revision: o.entry.Proto(),
 		Action: &agentv1.ObjectChange_Delete{Delete: &agentv1.Delete{
 			Reason: agentv1.DeleteReason_DELETE_REASON_ORPHAN, ProofResourceVersion: o.proof,
 			BatchId: o.id, BatchSize: o.size,
@@ -102,10 +106,10 @@ func (c *Core) seal(b *batch) {
 			members = append(members, e.orphan.entry)
 		}
 	}
-	id := wire.BatchID(members)
+	id, size := wire.BatchID(members), uint32(len(members)) //nolint:gosec // at most maxOrphans
 	for _, e := range b.members {
 		if o := e.orphan; o != nil && o.batch == b {
-			o.id, o.size, o.sealed = id, uint32(len(members)), true
+			o.id, o.size, o.sealed = id, size, true
 			e.wait = waitNone
 			c.deletes.push(e)
 		}
@@ -174,8 +178,7 @@ func (c *Core) answered(now time.Time, in QuorumAnswer) {
 		// The index lags. It is no orphan now; what the index shows when it has
 		// caught up decides.
 		c.cancelOrphan(e)
-		c.uncount(e)
-		c.retry(now, e, waitRetry)
+		c.awaitIndex(now, e, waitRetry)
 	default:
 		e.wait = waitBatch
 		e.orphan.proven, e.orphan.proof = true, in.ResourceVersion
@@ -202,8 +205,19 @@ func (c *Core) doubtAnswered(now time.Time, e *entry, in QuorumAnswer) {
 		c.plan(e)
 		return
 	}
+	c.awaitIndex(now, e, waitReread)
+}
+
+// awaitIndex looks at a key again when the index may have caught up. After some
+// minutes that is left to anti-entropy.
+func (c *Core) awaitIndex(now time.Time, e *entry, kind wait) {
+	if e.attempts >= maxLooks {
+		e.gone = ""
+		c.quiet(e)
+		return
+	}
 	c.uncount(e)
-	c.retry(now, e, waitReread)
+	c.retry(now, e, kind)
 }
 
 // lags tells whether the index is behind what the quorum has.

@@ -149,7 +149,7 @@ func (c *Core) addDeletes(now time.Time, d *draft) {
 			continue
 		}
 		d.add(e, &agentv1.ObjectChange{
-			Key: e.key.Proto(), Revision: obj.Revision.Proto(),
+			Key: e.key.Proto(), Revision: obj.Proto(),
 			Action: &agentv1.ObjectChange_Delete{Delete: &agentv1.Delete{
 				Reason: agentv1.DeleteReason_DELETE_REASON_REQUESTED, ProofResourceVersion: obj.ResourceVersion,
 			}},

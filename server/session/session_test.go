@@ -4,7 +4,7 @@
 package session_test
 
 import (
-	"fmt"
+	"strconv"
 	"testing"
 	"time"
 
@@ -190,7 +190,7 @@ func TestInbox_ten_marks_are_one(t *testing.T) {
 	require.True(t, inbox.Put(session.Marked{Key: work("a")}))
 	require.False(t, inbox.Put(session.Marked{Key: work("b"), UID: "old"}))
 	for i := range 10 {
-		require.False(t, inbox.Put(session.Marked{Key: work("a"), UID: fmt.Sprint(i)}))
+		require.False(t, inbox.Put(session.Marked{Key: work("a"), UID: strconv.Itoa(i)}))
 	}
 	require.Equal(t, []session.Marked{{Key: work("a"), UID: "0"}, {Key: work("b"), UID: "old"}}, inbox.Take())
 	require.Nil(t, inbox.Take())

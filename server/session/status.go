@@ -5,6 +5,7 @@ package session
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -194,22 +195,20 @@ func (c *Core) persist(s *statuses, p PersistStatus, item *agentv1.ObjectStatus)
 
 // enqueue puts p behind the one under way and drops what it replaces.
 func (c *Core) enqueue(s *statuses, waiting *pendingStatus, p PersistStatus) {
-	kept := waiting.queue[:0]
-	for _, old := range waiting.queue {
+	waiting.queue = slices.DeleteFunc(waiting.queue, func(old PersistStatus) bool {
 		if old.Finalized && (old.UID != p.UID || !p.Finalized) {
-			kept = append(kept, old)
-			continue
+			return false
 		}
 		s.bytes -= len(old.Encoded)
 		c.result(old.Key, old.Seq, agentv1.StatusCode_STATUS_CODE_SUPERSEDED, nil, 0)
-	}
-	if len(kept) >= maxStatusQueue {
+		return true
+	})
+	if len(waiting.queue) >= maxStatusQueue {
 		s.bytes -= len(p.Encoded)
-		waiting.queue = kept
 		c.result(p.Key, p.Seq, agentv1.StatusCode_STATUS_CODE_RETRY, &agentv1.ErrorInfo{Reason: reason.HubOverloaded}, statusBusy)
 		return
 	}
-	waiting.queue = append(kept, p)
+	waiting.queue = append(waiting.queue, p)
 }
 
 // supersedes tells whether something as new is under way for that object.
@@ -217,15 +216,7 @@ func (w *pendingStatus) supersedes(p PersistStatus) bool {
 	newer := func(o PersistStatus) bool {
 		return o.UID == p.UID && (p.Seq <= o.Seq && (o.Finalized || !p.Finalized) || o.Finalized && !p.Finalized)
 	}
-	if newer(w.running) {
-		return true
-	}
-	for _, o := range w.queue {
-		if newer(o) {
-			return true
-		}
-	}
-	return false
+	return newer(w.running) || slices.ContainsFunc(w.queue, newer)
 }
 
 // statusDone answers the agent, and goes on with the key's next status.
@@ -277,13 +268,9 @@ func (c *Core) finalizing(key wire.Key, uid string) *pendingStatus {
 		return nil
 	}
 	w := c.status.pending[key]
-	if w.running.Finalized && w.running.UID == uid {
+	final := func(p PersistStatus) bool { return p.Finalized && p.UID == uid }
+	if final(w.running) || slices.ContainsFunc(w.queue, final) {
 		return w
-	}
-	for _, p := range w.queue {
-		if p.Finalized && p.UID == uid {
-			return w
-		}
 	}
 	return nil
 }

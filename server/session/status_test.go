@@ -159,7 +159,7 @@ func TestStatus_every_report_is_answered_once(t *testing.T) {
 				seq++
 				item := itemOf(name, uid, seq, "{}")
 				item.Finalized = rapid.IntRange(0, 4).Draw(t, "final") == 0
-				if item.Finalized {
+				if item.GetFinalized() {
 					finalized[seq], over[name+uid] = true, true
 				}
 				last[name+uid] = seq

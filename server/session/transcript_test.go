@@ -21,8 +21,10 @@ import (
 // "*" what the hub has to do. `go test -rewrite` writes them anew.
 func TestTranscripts(t *testing.T) {
 	datadriven.Walk(t, "testdata/stories", func(t *testing.T, path string) {
+		t.Helper()
 		w := newWorld()
 		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
+			t.Helper()
 			w.log.Reset()
 			for _, line := range append([]string{d.Cmd + args(d)}, strings.Split(d.Input, "\n")...) {
 				if line = strings.TrimSpace(line); line != "" {
@@ -30,15 +32,15 @@ func TestTranscripts(t *testing.T) {
 				}
 			}
 			for _, fault := range w.agent.faults {
-				w.say("FAULT: %s", fault)
+				w.sayf("FAULT: %s", fault)
 			}
 			if w.maxFrame > wire.MaxFrame {
-				w.say("FAULT: a frame of %d bytes", w.maxFrame)
+				w.sayf("FAULT: a frame of %d bytes", w.maxFrame)
 			}
 			if w.beats > 0 {
 				n := w.beats
 				w.beats = 0
-				w.say("  <- %d × Heartbeat", n)
+				w.sayf("  <- %d × Heartbeat", n)
 			}
 			if w.log.Len() == 0 {
 				return "(nothing)\n"
@@ -102,10 +104,10 @@ func (w *world) command(t *testing.T, f []string) {
 		w.step(session.End{Reason: f[1]})
 		w.run()
 	case "state":
-		w.say("%s", describeState(w.core.State(work(f[1]))))
+		w.sayf("%s", describeState(w.core.State(work(f[1]))))
 	case "stats":
 		s := w.core.Stats()
-		w.say("dirty %d, unacked %d objects %d bytes, syncing %v", s.Dirty, s.UnackedObjects, s.UnackedBytes, s.Syncing)
+		w.sayf("dirty %d, unacked %d objects %d bytes, syncing %v", s.Dirty, s.UnackedObjects, s.UnackedBytes, s.Syncing)
 	default:
 		t.Fatalf("unknown command %q", f)
 	}

@@ -55,11 +55,11 @@ func newWorld() *world {
 	}
 }
 
-func (w *world) say(format string, args ...any) {
+func (w *world) sayf(format string, args ...any) {
 	if w.beats > 0 {
 		n := w.beats
 		w.beats = 0
-		w.say("  <- %d × Heartbeat", n)
+		w.sayf("  <- %d × Heartbeat", n)
 	}
 	fmt.Fprintf(&w.log, format+"\n", args...)
 }
@@ -88,7 +88,7 @@ func (w *world) step(in session.Input) {
 func (w *world) later(in session.Input) { w.queued = append(w.queued, in) }
 
 func (w *world) do(e session.Effect) {
-	w.say("     * %s", describeEffect(e))
+	w.sayf("     * %s", describeEffect(e))
 	switch e := e.(type) {
 	case session.ReadQuorum:
 		switch {
@@ -151,26 +151,26 @@ func (w *world) marks() {
 // pull moves at most n messages from the core to the agent's inbox; it tells
 // whether there was any.
 func (w *world) pull(n int) bool {
-	any := false
+	pulled := false
 	for range n {
 		m := w.core.Next(w.now)
 		if m == nil {
 			break
 		}
-		any = true
+		pulled = true
 		w.frames++
 		w.maxFrame = max(w.maxFrame, proto.Size(m))
 		if m.GetHeartbeat() != nil {
 			w.beats++
 		} else {
-			w.say("  <- %s", describeResponse(m))
+			w.sayf("  <- %s", describeResponse(m))
 		}
 		w.agent.inbox = append(w.agent.inbox, m)
 	}
 	if at := w.core.Wakeup(); !at.IsZero() && !at.After(w.now) {
 		w.step(session.Tick{})
 	}
-	return any
+	return pulled
 }
 
 // process lets the agent look at what arrived, and brings back what it says.
@@ -191,7 +191,7 @@ func (w *world) process() bool {
 // tell brings one message of the agent to the core.
 func (w *world) tell(req *agentv1.SessionRequest) {
 	if text := describeRequest(req); text != "" {
-		w.say("  -> %s", text)
+		w.sayf("  -> %s", text)
 	}
 	w.step(session.Frame{Message: req})
 }
@@ -210,7 +210,7 @@ func (w *world) run() {
 			return
 		}
 	}
-	panic("the session does not come to rest:\n" + w.log.String())
+	w.agent.faultf("the session does not come to rest")
 }
 
 // wait lets time pass, with a heartbeat of the agent every 20 s.
