@@ -66,7 +66,7 @@ func (h *house) newFace(name string, listener authz.Listener, socket net.Listene
 	}
 	options := append(interceptor.TransportOptions(listener), chain.ServerOptions()...)
 	options = append(options, grpc.Creds(interceptor.NewTransport(interceptor.TransportConfig{
-		TLS: h.authorities.Server().TLSConfig(), Handshakes: 4 * runtime.GOMAXPROCS(0), Registry: h.registry,
+		PKI: h.authorities.Server(), Handshakes: 4 * runtime.GOMAXPROCS(0), Registry: h.registry,
 	})))
 	f := &face{
 		name: name, listener: listener, socket: interceptor.Listen(socket, limit, h.registry),

@@ -61,13 +61,13 @@ func (r *runner) note(effect session.Effect) {
 		}
 	case session.Retried:
 		m.nacks.WithLabelValues("RETRY").Inc()
-		r.log.Debug("the agent could not take an object now", "key", e.Key, "reason", e.Error.GetReason(), "message", e.Error.GetMessage())
+		r.log().Debug("the agent could not take an object now", "key", e.Key, "reason", e.Error.GetReason(), "message", e.Error.GetMessage())
 	case session.CountMismatch:
 		m.mismatches.Inc()
 		shown := e.Keys[:min(len(e.Keys), shownKeys)]
-		r.log.Error("anti-entropy found a difference that nothing explains; it is being mended", "count", len(e.Keys), "keys", shown)
+		r.log().Error("anti-entropy found a difference that nothing explains; it is being mended", "count", len(e.Keys), "keys", shown)
 	case session.UnprovenMark:
-		r.log.Warn("the agent shows a high-water mark that this hub did not make", "mark", e.Mark.ResourceVersion)
+		r.log().Warn("the agent shows a high-water mark that this hub did not make", "mark", e.Mark.ResourceVersion)
 	case session.ReportEvents:
 		m.events.Add(float64(len(e.Events)))
 	case session.Unsupported:
@@ -87,7 +87,7 @@ func (r *runner) readQuorum(read session.ReadQuorum) {
 		if err == nil {
 			answer = got
 		} else if r.ctx.Err() == nil {
-			r.log.Warn("reading a work from the apiserver failed; it is tried again", "key", read.Key, "error", err)
+			r.log().Warn("reading a work from the apiserver failed; it is tried again", "key", read.Key, "error", err)
 		}
 	}
 	answer.Read = read
@@ -101,7 +101,7 @@ func (r *runner) checkRestore(mark wire.HighWater) {
 			r.step(session.RestoreAnswer{Restored: restored})
 			return
 		}
-		r.log.Warn("whether the hub was restored is not known yet; deletes wait", "mark", mark.ResourceVersion, "error", err)
+		r.log().Warn("whether the hub was restored is not known yet; deletes wait", "mark", mark.ResourceVersion, "error", err)
 		select {
 		case <-r.ctx.Done():
 			return
@@ -172,7 +172,7 @@ func (r *runner) undelivered(e session.Undelivered) {
 		label = "REJECTED"
 	}
 	r.service.metrics.nacks.WithLabelValues(label).Inc()
-	r.log.Info("a work does not reach its cluster", "key", e.Key, "generation", e.Revision.Generation,
+	r.log().Info("a work does not reach its cluster", "key", e.Key, "generation", e.Revision.Generation,
 		"by", label, "reason", e.Error.GetReason(), "message", wire.Truncate(e.Error.GetMessage()))
 	r.works.Delivered(e.Key, e.Revision.UID, orElse(e.Error.GetReason(), label), wire.Truncate(e.Error.GetMessage()))
 }

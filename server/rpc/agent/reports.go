@@ -60,7 +60,7 @@ func (r *runner) writeReports() {
 			return
 		}
 		if err := r.writeReport(report); err != nil {
-			r.log.Warn("the cluster's report was not written; it is tried again", "error", err)
+			r.log().Warn("the cluster's report was not written; it is tried again", "error", err)
 			if !r.retryReport(report) {
 				return
 			}

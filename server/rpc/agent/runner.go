@@ -41,7 +41,6 @@ type runner struct {
 	stream  grpc.BidiStreamingServer[agentv1.SessionRequest, agentv1.SessionResponse]
 	ctx     context.Context //nolint:containedctx // the stream's own
 	caller  *authz.Caller
-	log     *slog.Logger
 	started time.Time
 	hold    Hold
 	works   Works
@@ -65,6 +64,11 @@ type runner struct {
 	reports  reports
 }
 
+// log is made when it is needed, which is rarely.
+func (r *runner) log() *slog.Logger {
+	return r.service.cfg.Log.With("cluster", r.cluster, "session", r.id)
+}
+
 type firstFrame struct {
 	frame *agentv1.SessionRequest
 	err   error
@@ -72,7 +76,7 @@ type firstFrame struct {
 
 // run sends until the session ends, and cleans up.
 func (r *runner) run() error {
-	r.log.Info("session started", "epoch", r.hold.Epoch, "agent", r.agentID, "instance", r.instance, "remote", r.caller.Remote)
+	r.log().Info("session started", "epoch", r.hold.Epoch, "agent", r.agentID, "instance", r.instance, "remote", r.caller.Remote)
 	expiry := time.AfterFunc(time.Until(r.caller.NotAfter)+expiryGrace, func() {
 		r.cut(reason.CertificateExpired, "the certificate expired")
 	})
@@ -211,7 +215,7 @@ func (r *runner) finish(cause error) error {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(r.ctx), releaseTimeout) // the stream is over
 		defer cancel()
 		if err := r.hold.Lease.Release(ctx, lastSeen); err != nil {
-			r.log.Warn("the session's Lease was not released; it counts as lost when this replica's ends", "error", err)
+			r.log().Warn("the session's Lease was not released; it counts as lost when this replica's ends", "error", err)
 		}
 	})
 	return r.verdict(closing, cause)
@@ -242,7 +246,7 @@ func (r *runner) verdict(closing session.Close, cause error) error {
 	if cause != nil {
 		attrs = append(attrs, "cause", cause)
 	}
-	r.log.Info("session ended", attrs...)
+	r.log().Info("session ended", attrs...)
 	if closing.Reason == "" {
 		return nil
 	}

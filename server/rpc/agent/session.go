@@ -14,7 +14,6 @@ import (
 	"google.golang.org/grpc/codes"
 
 	agentv1 "fairlead.dev/fairlead/gen/fairlead/agent/v1"
-	"fairlead.dev/fairlead/internal/wire"
 	"fairlead.dev/fairlead/internal/wire/reason"
 	"fairlead.dev/fairlead/server/rpc/authz"
 	"fairlead.dev/fairlead/server/rpc/rpcerr"
@@ -182,6 +181,5 @@ func newRunner(s *Service, stream grpc.BidiStreamingServer[agentv1.SessionReques
 		first: make(chan firstFrame, 1), opened: make(chan struct{}), wake: make(chan struct{}, 1),
 	}
 	r.received.Store(r.started.UnixNano())
-	r.log = s.cfg.Log.With("cluster", wire.Truncate(r.cluster), "session", r.id)
 	return r
 }

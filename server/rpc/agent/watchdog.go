@@ -81,7 +81,7 @@ func (r *runner) recheckSoon() {
 		case codes.PermissionDenied, codes.Unauthenticated:
 			r.end(err.Reason, err.Message, err.RetryAfter)
 		default:
-			r.log.Warn("whether the session may go on could not be checked", "error", err)
+			r.log().Warn("whether the session may go on could not be checked", "error", err)
 		}
 	})
 }

@@ -27,7 +27,8 @@ import (
 	"fairlead.dev/fairlead/server/rpc/rpcerr"
 )
 
-// requestIDHeader carries the hub's name for a call back to the caller.
+// requestIDHeader carries the hub's name for a unary call back to the caller.
+// Streams say who they are by themselves; theirs would be kept for life.
 const requestIDHeader = "x-request-id"
 
 // Verified is what is known about an agent's certificate beyond itself.
@@ -115,7 +116,6 @@ func (c *Chain) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInf
 	if err != nil {
 		return c.end(ctx, call, err)
 	}
-	_ = ss.SetHeader(metadata.Pairs(requestIDHeader, call.id))
 	if longest := call.rule.Longest; longest > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, longest)

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -35,9 +36,9 @@ const (
 
 // TransportConfig is what a listener's TLS needs.
 type TransportConfig struct {
-	// TLS is from pki.Server, so that certificate and client authorities are
-	// hot. Versions and tickets are forced here whatever it says.
-	TLS *tls.Config
+	// PKI says what to serve with; it may change at any time. Versions and tickets
+	// are forced here whatever it says.
+	PKI *pki.Server
 	// Handshakes is how many may be computed at once; 0 means 1.
 	Handshakes int
 	Registry   prometheus.Registerer
@@ -48,18 +49,29 @@ type TransportConfig struct {
 // only. Of the peer they keep what is needed (some 700 bytes) instead of a whole
 // tls.ConnectionState.
 func NewTransport(cfg TransportConfig) credentials.TransportCredentials {
-	t := &transport{places: semaphore.NewWeighted(int64(max(cfg.Handshakes, 1))), refused: refusals(cfg.Registry)}
-	t.config = hardened(cfg.TLS)
-	if current := cfg.TLS.GetConfigForClient; current != nil {
-		t.config.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-			config, err := current(hello)
-			if config != nil {
-				config = hardened(config)
-			}
-			return config, err
-		}
+	return &transport{pki: cfg.PKI, places: semaphore.NewWeighted(int64(max(cfg.Handshakes, 1))), refused: refusals(cfg.Registry)}
+}
+
+// served is a tls.Config made for one state of the PKI. All connections made
+// meanwhile share it: one each would be a KiB that they keep for life.
+type served struct {
+	state  pki.ServerState
+	config *tls.Config
+}
+
+// current is the config to begin a handshake with.
+func (t *transport) current() (*tls.Config, error) {
+	state := t.pki.State()
+	if known := t.served.Load(); known != nil && known.state == state {
+		return known.config, nil
 	}
-	return t
+	config, err := t.pki.TLSConfig().GetConfigForClient(&tls.ClientHelloInfo{})
+	if err != nil {
+		return nil, err
+	}
+	config = hardened(config)
+	t.served.Store(&served{state, config})
+	return config, nil
 }
 
 // peerInfo is what is kept of a connection: grpc's AuthInfo.
@@ -82,7 +94,8 @@ func (*peerInfo) AuthType() string { return "tls" }
 func (p *peerInfo) certified() bool { return p.leaf != nil }
 
 type transport struct {
-	config  *tls.Config
+	pki     *pki.Server
+	served  atomic.Pointer[served]
 	places  *semaphore.Weighted
 	refused *prometheus.CounterVec
 }
@@ -116,11 +129,17 @@ func (t *transport) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInf
 	if !ok {
 		counted = &conn{Conn: raw}
 	}
+	config, err := t.current()
+	if err != nil {
+		_ = counted.Close()
+		t.refused.WithLabelValues("no_certificate").Inc()
+		return nil, nil, err
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), handshakeTimeout) // grpc hands out no context here
 	defer cancel()
 	counted.place = &place{ctx: ctx, places: t.places}
-	secured := tls.Server(counted, t.config)
-	err := secured.HandshakeContext(ctx)
+	secured := tls.Server(counted, config)
+	err = secured.HandshakeContext(ctx)
 	counted.place.release()
 	counted.place = nil
 	if err != nil {

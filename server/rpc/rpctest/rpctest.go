@@ -106,7 +106,7 @@ func Serve(t testing.TB, keys *PKI, chain interceptor.Config, register func(*grp
 	options := interceptor.TransportOptions(chain.Listener)
 	options = append(options, interceptor.New(chain).ServerOptions()...)
 	options = append(options, grpc.Creds(interceptor.NewTransport(interceptor.TransportConfig{
-		TLS: keys.Server.TLSConfig(), Handshakes: 4, Registry: chain.Registry,
+		PKI: keys.Server, Handshakes: 4, Registry: chain.Registry,
 	})))
 	s.GRPC = grpc.NewServer(options...)
 	register(s.GRPC)
