@@ -61,7 +61,7 @@ func (a *Agent) connect(ctx context.Context, vault enroll.Vault, fingerprint str
 // going while it waits for somebody to mend what is wrong.
 func (a *Agent) identify(ctx context.Context, vault enroll.Vault, fingerprint string) (identified, error) {
 	if a.files != nil {
-		return identified{Credentials: a.files, notAfter: a.files.NotAfter, endpoints: a.cfg.Endpoints, agentID: a.agentID("")}, nil
+		return identified{Credentials: a.files, notAfter: a.files.NotAfter, endpoints: a.cfg.Endpoints, agentID: a.agentID(a.files.AgentName())}, nil
 	}
 	enroller, err := enroll.New(a.enrollConfig(vault, fingerprint))
 	if err != nil {

@@ -600,6 +600,7 @@ func TestFiles(t *testing.T) {
 		files, err := NewFiles(cfg)
 		require.NoError(t, err)
 		require.Equal(t, 9*time.Hour, time.Until(files.RenewAt()))
+		require.Equal(t, "agent", files.AgentName())
 		require.Error(t, files.Renew(t.Context(), nil), "somebody else has to replace it")
 		time.Sleep(11 * time.Hour)
 		_, err = files.TLS(endpoint)

@@ -40,7 +40,7 @@ type Files struct {
 }
 
 type leaf struct {
-	serial              string
+	agent, serial       string
 	notBefore, notAfter time.Time
 }
 
@@ -84,7 +84,7 @@ func (f *Files) read() error {
 		return problem(reason.InvalidName, nil, "--client-cert %s is of cluster %q, --cluster-name is %q", f.cert, agent.Cluster, f.cluster)
 	}
 	f.mu.Lock()
-	f.leaf = &leaf{serial: pki.Serial(pair.Leaf), notBefore: pair.Leaf.NotBefore, notAfter: pair.Leaf.NotAfter}
+	f.leaf = &leaf{agent: agent.Name, serial: pki.Serial(pair.Leaf), notBefore: pair.Leaf.NotBefore, notAfter: pair.Leaf.NotAfter}
 	f.mu.Unlock()
 	f.client.SetTrust(pki.Trust{Roots: roots})
 	f.client.SetCertificate(pair)
@@ -103,6 +103,13 @@ func (f *Files) TLS(endpoint string) (*tls.Config, error) {
 		}
 	}
 	return f.client.TLSConfig(host(endpoint)), nil
+}
+
+// AgentName is the agent's own name, as the certificate has it.
+func (f *Files) AgentName() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.leaf.agent
 }
 
 // NotAfter is when the certificate expires.

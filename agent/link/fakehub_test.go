@@ -58,7 +58,7 @@ type hub struct {
 
 	mu     sync.Mutex
 	refuse error
-	last   *tls.ConnectionState
+	deaf   bool // reads nothing after Hello
 }
 
 // peer is the hub's end of one session.
@@ -175,7 +175,7 @@ func (h *hub) setRefuse(err error) {
 // Session implements the service: it hands the stream to the test.
 func (h *hub) Session(stream agentv1.AgentService_SessionServer) error {
 	h.mu.Lock()
-	refuse := h.refuse
+	refuse, deaf := h.refuse, h.deaf
 	h.mu.Unlock()
 	if refuse != nil {
 		return refuse
@@ -188,7 +188,7 @@ func (h *hub) Session(stream agentv1.AgentService_SessionServer) error {
 	h.sessions <- p
 	go func() {
 		defer close(p.in)
-		for {
+		for !deaf {
 			message, err := stream.Recv()
 			if err != nil {
 				return

@@ -19,7 +19,7 @@ func (s *session) receive() error {
 		if err != nil {
 			return err
 		}
-		s.lastFrame.Store(time.Now().UnixNano())
+		s.lastFrame.Store(int64(s.age()))
 		if frame.GetSeq() != last+1 {
 			return ended(reason.ProtocolError, "a frame with sequence number %d followed number %d", frame.GetSeq(), last)
 		}

@@ -52,7 +52,7 @@ func (s *session) send(ctx context.Context) error {
 			}
 			continue
 		}
-		s.sendStarted.Store(time.Now().UnixNano())
+		s.sendStarted.Store(max(1, int64(s.age())))
 		err := s.stream.Send(message)
 		s.sendStarted.Store(0)
 		if errors.Is(err, io.EOF) {

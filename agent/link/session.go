@@ -47,7 +47,8 @@ type session struct {
 	intake *intake
 	queue  *queue
 
-	lastFrame   atomic.Int64 // when something was received, in Unix nanoseconds
+	born        time.Time    // times below count from here: a clock that is set does not matter
+	lastFrame   atomic.Int64 // when something was received, in nanoseconds
 	sendStarted atomic.Int64 // when the running Send began; 0 when none runs
 	throttle    atomic.Int64 // least time between status batches, in nanoseconds
 	goodbye     flag         // the sender is to take leave
@@ -69,9 +70,12 @@ func newSession(s *session) *session {
 		// Nothing of an object that was never held here was ever applied here.
 		l.Report(Status{Key: key, UID: uid, Finalized: true})
 	})
-	s.lastFrame.Store(time.Now().UnixNano())
+	s.born = time.Now()
 	return s
 }
+
+// age is how long the session exists.
+func (s *session) age() time.Duration { return time.Since(s.born) }
 
 // close ends the connection without a word.
 func (s *session) close() {

@@ -241,6 +241,36 @@ func TestBigStatusComesInParts(t *testing.T) {
 	})
 }
 
+func TestT14_hub_that_does_not_read_is_left(t *testing.T) {
+	inBubble(t, func(b *bench) {
+		h := b.hub("hub-0:443")
+		h.deaf = true
+		b.start()
+		p := h.accept()
+		p.welcome()
+		stop := p.heartbeats()
+		began := time.Now()
+		for i := range 40 {
+			b.link.Report(statusOf(fmt.Sprintf("w%d", i), 1, string(bytes.Repeat([]byte("m"), 100_000))))
+		}
+		p.gone()
+		stop()
+		require.GreaterOrEqual(t, time.Since(began), sendStall)
+		require.Less(t, time.Since(began), sendStall+time.Minute)
+		h.setRefuse(nil)
+		h.mu.Lock()
+		h.deaf = false
+		h.mu.Unlock()
+		p = h.accept()
+		p.welcome()
+		for seen := map[string]bool{}; len(seen) < 40; {
+			for _, item := range p.status().GetItems() {
+				seen[item.GetKey().GetName()] = true
+			}
+		}
+	})
+}
+
 func TestManyStatusesFillFrames(t *testing.T) {
 	inBubble(t, func(b *bench) {
 		h := b.hub("hub-0:443")

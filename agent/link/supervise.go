@@ -16,7 +16,6 @@ const (
 	renewTimeout  = time.Minute
 	renewMaxWait  = 5 * time.Minute
 	drainFraction = 0.8 // of the time until close_at; the rest is for dialling
-	never         = 24 * time.Hour
 )
 
 // replacement is a wish for a next session while this one goes on.
@@ -106,7 +105,7 @@ func (l *Link) supervise(ctx, sessionCtx context.Context, s *session) (next *ses
 
 // idle is how long nothing has to be done.
 func (v *supervisor) idle(now time.Time) time.Duration {
-	wait := v.session.silence(now)
+	wait := v.session.silence()
 	if !v.renewing && !v.renewAt.IsZero() {
 		wait = min(wait, v.renewAt.Sub(now))
 	}
@@ -119,7 +118,7 @@ func (v *supervisor) idle(now time.Time) time.Duration {
 // act does what is due.
 func (v *supervisor) act(ctx context.Context) {
 	now := time.Now()
-	v.session.checkAlive(now)
+	v.session.checkAlive()
 	if !v.renewing && !v.renewAt.IsZero() && !now.Before(v.renewAt) {
 		v.startRenewal(ctx)
 	}
@@ -197,23 +196,23 @@ func (v *supervisor) settle(next **session) {
 }
 
 // silence is how long the session may go on without another look at it.
-func (s *session) silence(now time.Time) time.Duration {
-	heard := time.Unix(0, s.lastFrame.Load())
-	wait := heard.Add(s.liveness).Sub(now)
+func (s *session) silence() time.Duration {
+	age := s.age()
+	wait := time.Duration(s.lastFrame.Load()) + s.liveness - age
 	if started := s.sendStarted.Load(); started != 0 {
-		wait = min(wait, time.Unix(0, started).Add(sendStall).Sub(now))
+		wait = min(wait, time.Duration(started)+sendStall-age)
 	}
-	return min(wait, never)
+	return wait
 }
 
 // checkAlive ends a session whose hub is silent, or does not read.
-func (s *session) checkAlive(now time.Time) {
-	heard := time.Unix(0, s.lastFrame.Load())
-	if silent := now.Sub(heard); silent >= s.liveness {
+func (s *session) checkAlive() {
+	age := s.age()
+	if silent := age - time.Duration(s.lastFrame.Load()); silent >= s.liveness {
 		s.end(ended(reason.LivenessLost, "nothing was received for %s", silent.Round(time.Second)))
 	}
 	if started := s.sendStarted.Load(); started != 0 {
-		if stalled := now.Sub(time.Unix(0, started)); stalled >= sendStall {
+		if stalled := age - time.Duration(started); stalled >= sendStall {
 			s.end(ended(reasonSendStalled, "the hub has not read for %s", stalled.Round(time.Second)))
 		}
 	}
