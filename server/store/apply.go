@@ -173,23 +173,8 @@ func (x *Index) forgotten(clusterName, name string, old *record, marked []*subsc
 // sweep takes out what the list that has just ended did not have. The index
 // believes a list; nobody else may take it as a proof (B4).
 func (x *Index) sweep() (gone int) {
-	type victim struct {
-		cluster, name string
-		old           *record
-		marked        []*subscriber[Mark]
-	}
 	for i := range x.shards {
-		s := &x.shards[i]
-		var victims []victim
-		s.mu.Lock()
-		for clusterName, c := range s.clusters {
-			for name, r := range c.works {
-				if r.listed != x.listing {
-					victims = append(victims, victim{clusterName, name, r, s.takeOut(clusterName, name, r)})
-				}
-			}
-		}
-		s.mu.Unlock()
+		victims := x.shards[i].unlisted(x.listing)
 		for _, v := range victims {
 			x.forgotten(v.cluster, v.name, v.old, v.marked)
 		}
@@ -198,12 +183,25 @@ func (x *Index) sweep() (gone int) {
 	return gone
 }
 
-// wrote takes in the apiserver's answer to a write of ours, so that the next
-// reader need not wait for the watch.
-func (x *Index) wrote(raw []byte, session uint64) {
-	if s, err := wire.Scan(raw); err == nil {
-		x.put(s, raw, written, session)
+// victim is a record that was taken out, and whom to tell.
+type victim struct {
+	cluster, name string
+	old           *record
+	marked        []*subscriber[Mark]
+}
+
+// unlisted takes out what a list did not have.
+func (s *shard) unlisted(listing uint32) (victims []victim) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for clusterName, c := range s.clusters {
+		for name, r := range c.works {
+			if r.listed != listing {
+				victims = append(victims, victim{clusterName, name, r, s.takeOut(clusterName, name, r)})
+			}
+		}
 	}
+	return victims
 }
 
 // lookup returns the record of a work.

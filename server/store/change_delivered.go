@@ -8,9 +8,8 @@ import (
 	"slices"
 	"time"
 
-	"k8s.io/utils/clock"
-
 	"fairlead.dev/fairlead/internal/wire"
+	"k8s.io/utils/clock"
 )
 
 // deliveredChange sets the hub's own condition Delivered=False on a work; with

@@ -4,6 +4,8 @@
 package store
 
 import (
+	"slices"
+
 	"fairlead.dev/fairlead/internal/identity"
 	"fairlead.dev/fairlead/internal/wire/reason"
 )
@@ -26,7 +28,7 @@ func (finalized) look(_ *StatusWriter, _ *job, t *target) step {
 }
 
 func (finalized) patch(_ *job, t *target) (string, map[string]any, error) {
-	return "", finalizersPatch(t.others), nil
+	return "", finalizersPatch(t.others()), nil
 }
 
 func (finalized) wrote(*job, *target) bool { return false }
@@ -49,7 +51,7 @@ func (addFinalizer) look(_ *StatusWriter, _ *job, t *target) step {
 }
 
 func (addFinalizer) patch(_ *job, t *target) (string, map[string]any, error) {
-	return "", finalizersPatch(append(t.others[:len(t.others):len(t.others)], identity.ManifestWorkFinalizer)), nil
+	return "", finalizersPatch(append(slices.Clip(t.others()), identity.ManifestWorkFinalizer)), nil
 }
 
 func (addFinalizer) wrote(*job, *target) bool { return false }

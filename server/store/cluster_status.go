@@ -12,14 +12,13 @@ import (
 	"strings"
 	"time"
 
+	"fairlead.dev/fairlead/internal/identity"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	clusterv1 "open-cluster-management.io/api/cluster/v1"
-
-	"fairlead.dev/fairlead/internal/identity"
 )
 
 // maxClaimValue bounds a claim's value, as the CRD does.
@@ -134,7 +133,7 @@ func (c *Clusters) applyTo(ctx context.Context, path []string, version, manager 
 	}
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	_, err = do(ctx, c.rest.Patch(types.ApplyPatchType).AbsPath(append(path[:len(path):len(path)], "status")...).
+	_, err = do(ctx, c.rest.Patch(types.ApplyPatchType).AbsPath(append(slices.Clip(path), "status")...).
 		Param("fieldManager", manager).Param("force", "true").Body(body))
 	return err
 }

@@ -9,6 +9,9 @@ import (
 	"testing"
 	"time"
 
+	"fairlead.dev/fairlead/internal/api/v1alpha1"
+	"fairlead.dev/fairlead/internal/identity"
+	"fairlead.dev/fairlead/test/env"
 	"github.com/stretchr/testify/require"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -17,10 +20,6 @@ import (
 	clusterv1 "open-cluster-management.io/api/cluster/v1"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-
-	"fairlead.dev/fairlead/internal/api/v1alpha1"
-	"fairlead.dev/fairlead/internal/identity"
-	"fairlead.dev/fairlead/test/env"
 )
 
 // registry is Clusters over a running cache, with a person who administers them.
@@ -149,7 +148,7 @@ func TestClusters_reports(t *testing.T) {
 	o := r.stored()
 	require.Equal(t, "v1.37.2", o.Status.Version.Kubernetes)
 	require.Equal(t, []clusterv1.ManagedClusterClaim{{Name: "a", Value: "1"}, {Name: "b", Value: "2"}}, o.Status.ClusterClaims)
-	require.True(t, o.Status.Capacity["memory"].Equal(o.Status.Capacity["memory"]))
+	require.Equal(t, "8Gi", new(o.Status.Capacity["memory"]).String())
 	require.Len(t, o.Status.Capacity, 2)
 	joined := meta.FindStatusCondition(o.Status.Conditions, clusterv1.ManagedClusterConditionJoined)
 	require.Equal(t, "ManagedClusterJoined", joined.Reason)

@@ -13,11 +13,9 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"fairlead.dev/fairlead/internal/wire"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/wait"
-
-	"fairlead.dev/fairlead/internal/wire"
 )
 
 var (
@@ -40,70 +38,16 @@ func defaultPatience() patience {
 // Run keeps the index true until ctx ends: one list, then watches. A missing
 // CRD is waited for. It returns nil; every other trouble is logged and retried.
 func (x *Index) Run(ctx context.Context) error {
-	var (
-		after   uint64 // where the next watch begins; 0: list first
-		listed  time.Time
-		retry   = newRetry()
-		trouble troubles
-	)
-	for ctx.Err() == nil {
+	attempts := newAttempts(x.log)
+	for after := uint64(0); ctx.Err() == nil; { // where the next watch begins; 0: list first
 		began := time.Now()
-		if after == 0 {
-			listed = began
-		}
 		next, err := x.follow(ctx, after)
-		if ctx.Err() != nil {
-			break
-		}
-		if lasted := time.Since(began); err == nil && lasted > time.Second || lasted > time.Minute {
-			retry, trouble = newRetry(), troubles{}
-		}
-		if after != 0 && next == 0 && time.Since(listed) > time.Minute {
-			retry = newRetry() // the apiserver answers, and there is something to learn
+		if ctx.Err() == nil {
+			attempts.pause(ctx, attempt{began: began, err: err, listed: after == 0, lists: next == 0})
 		}
 		after = next
-		if err != nil {
-			trouble.log(x, err)
-		}
-		if !pause(ctx, retry.Step()) {
-			break
-		}
 	}
 	return nil
-}
-
-func newRetry() *wait.Backoff {
-	return &wait.Backoff{Duration: 100 * time.Millisecond, Factor: 2, Jitter: 1, Steps: 5, Cap: time.Second}
-}
-
-// pause waits; false means that ctx has ended.
-func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
-
-// troubles logs what is wrong once, and again every minute while it lasts.
-type troubles struct {
-	last string
-	at   time.Time
-}
-
-func (t *troubles) log(x *Index, err error) {
-	text := err.Error()
-	if apierrors.IsNotFound(err) {
-		text = "the apiserver does not serve ManifestWorks yet; install their CRD (work.open-cluster-management.io/v1)"
-	}
-	if text == t.last && time.Since(t.at) < time.Minute {
-		return
-	}
-	t.last, t.at = text, time.Now()
-	x.log.Warn("index of ManifestWorks waits for the apiserver", "synced", x.Synced(), "error", text)
 }
 
 // follow lists if after is 0, and watches until the watch ends. It returns from
@@ -185,7 +129,7 @@ func (x *Index) watch(ctx context.Context, after uint64) (uint64, error) {
 	defer cancel(nil)
 	x.doubted.Store(&cancel)
 	defer x.doubted.Store(nil)
-	timeout := x.patience.life + rand.N(x.patience.life)
+	timeout := x.patience.life + rand.N(x.patience.life) //nolint:gosec // so that watches do not end together
 	silence := time.AfterFunc(timeout+x.patience.grace, func() { cancel(errSilent) })
 	defer silence.Stop()
 	stream, err := x.works.watch(ctx, after, timeout)

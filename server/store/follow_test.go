@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
 	"k8s.io/client-go/rest"
 )
 
@@ -103,6 +104,26 @@ func fails(code int, reason string) func(http.ResponseWriter, *http.Request) {
 func hang(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
 
 // follows starts an index against a script, and ends it with the test.
+func TestIndex_leaves_nothing_running(t *testing.T) {
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	s := &script{watch: hang, lists: []func(http.ResponseWriter, *http.Request){page(10, "", web(5))}}
+	server := httptest.NewServer(s)
+	x, err := NewIndex(IndexConfig{Config: &rest.Config{Host: server.URL}})
+	require.NoError(t, err)
+	w, err := NewStatusWriter(StatusConfig{Config: &rest.Config{Host: server.URL}, Index: x, Fence: &fence{}})
+	require.NoError(t, err)
+	sessions, err := NewSessions(SessionsConfig{Config: &rest.Config{Host: server.URL}, Replica: "a"})
+	require.NoError(t, err)
+	stopIndex, stopWriter, stopSessions := runs(t, x.Run), runs(t, w.Run), runs(t, sessions.Run)
+	synced(t, x)
+	stopIndex()
+	stopWriter()
+	stopSessions()
+	server.CloseClientConnections()
+	server.Close()
+	http.DefaultTransport.(*http.Transport).CloseIdleConnections()
+}
+
 func follows(t *testing.T, s *script, restored func(context.Context, uint64, uint64) error) *Index {
 	t.Helper()
 	return followsWith(t, s, restored, defaultPatience())
@@ -180,7 +201,7 @@ func TestB28_a_watch_that_goes_silent_is_ended(t *testing.T) {
 			s := &script{object: &known, lists: []func(http.ResponseWriter, *http.Request){page(10, "", web(5)), page(12, "", web(5))}}
 			s.watch = func(w http.ResponseWriter, r *http.Request) {
 				fmt.Fprint(w, said)
-				w.(http.Flusher).Flush() //nolint:errcheck,forcetypeassert // a server's writer can
+				w.(http.Flusher).Flush()
 				hang(w, r)
 			}
 			p := patience{life: time.Hour, grace: time.Hour, silence: 20 * time.Millisecond}

@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"fmt"
 	"runtime"
+	"strconv"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -21,7 +22,7 @@ func BenchmarkColdStart(b *testing.B) {
 	for i := range 2_000 {
 		objects = append(objects, synthetic{
 			cluster: "cluster-CCCC", name: fmt.Sprintf("application-%04d", i%100), uid: "UUUUUUUU-1111-4222-8333-000000000000",
-			version: 1_000_000, generation: 1, app: i % apps, labels: map[string]string{"app": fmt.Sprint(i % apps)},
+			version: 1_000_000, generation: 1, app: i % apps, labels: map[string]string{"app": strconv.Itoa(i % apps)},
 			finalizers: []string{"cluster.open-cluster-management.io/manifest-work-cleanup"}, status: appliedStatus,
 		}.json())
 	}

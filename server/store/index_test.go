@@ -5,13 +5,13 @@ package store
 
 import (
 	"fmt"
+	"strconv"
 	"sync"
 	"testing"
 
-	"github.com/stretchr/testify/require"
-
 	"fairlead.dev/fairlead/internal/identity"
 	"fairlead.dev/fairlead/internal/wire"
+	"github.com/stretchr/testify/require"
 )
 
 func web(version uint64) synthetic {
@@ -93,7 +93,7 @@ func TestIndex_own_writes(t *testing.T) {
 		f.line("ADDED", web(1))
 		mine := web(5)
 		mine.status = appliedStatus
-		f.wrote(mine.json(), 7)
+		f.wrote(mine, 7)
 		w, _ := f.View("c1").Get(key("web"))
 		require.Equal(t, "5", w.ResourceVersion)
 		require.False(t, w.Status.IsZero())
@@ -105,7 +105,7 @@ func TestIndex_own_writes(t *testing.T) {
 		f := newFeed(t)
 		f.line("ADDED", web(1))
 		f.line("DELETED", web(6))
-		f.wrote(web(5).json(), 7)
+		f.wrote(web(5), 7)
 		_, ok := f.View("c1").Get(key("web"))
 		require.False(t, ok)
 		require.Zero(t, f.Stats().Specs, "nothing holds its spec")
@@ -115,7 +115,7 @@ func TestIndex_own_writes(t *testing.T) {
 		second := web(4)
 		second.uid = uidOf(2)
 		f.line("ADDED", second)
-		f.wrote(web(5).json(), 7)
+		f.wrote(web(5), 7)
 		w, _ := f.View("c1").Get(key("web"))
 		require.Equal(t, uidOf(2), w.UID)
 	})
@@ -196,7 +196,7 @@ func TestIndex_holds_nothing_of_what_is_gone(t *testing.T) {
 	f := newFeed(t)
 	cancel := f.Register("c1", func(Mark) {})
 	for i := range 10 {
-		f.line("ADDED", synthetic{cluster: "c1", name: fmt.Sprint(i), uid: uidOf(i), version: uint64(i + 1), generation: 1, app: i % 2})
+		f.line("ADDED", synthetic{cluster: "c1", name: strconv.Itoa(i), uid: uidOf(i), version: uint64(i + 1), generation: 1, app: i % 2})
 	}
 	require.Equal(t, []string{"c1"}, f.Clusters())
 	f.listing++
@@ -216,7 +216,7 @@ func TestB1_who_registers_and_then_reads_misses_nothing(t *testing.T) {
 	var fed sync.WaitGroup
 	fed.Go(func() {
 		for i := range works {
-			f.line("ADDED", synthetic{cluster: "c1", name: fmt.Sprint(i), uid: uidOf(i), version: uint64(i + 1), generation: 1})
+			f.line("ADDED", synthetic{cluster: "c1", name: strconv.Itoa(i), uid: uidOf(i), version: uint64(i + 1), generation: 1})
 		}
 	})
 	var mu sync.Mutex

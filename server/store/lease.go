@@ -10,10 +10,9 @@ import (
 	"strings"
 	"time"
 
+	"fairlead.dev/fairlead/internal/identity"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
-	"fairlead.dev/fairlead/internal/identity"
 )
 
 // Labels and annotations of session and replica Leases.
@@ -190,7 +189,10 @@ func claimed(from *coordinationv1.Lease, scope identity.Scope, claim SessionClai
 	set(&lease.Annotations, AnnotationClusterUID, scope.UID())
 	delete(lease.Annotations, AnnotationKick)
 	delete(lease.Annotations, AnnotationLastSeen)
-	holder, epoch, at := replica+"/"+claim.InstanceID, int32(epochOf(lease)+1), metav1.NewMicroTime(now)
+	holder, epoch, at := replica+"/"+claim.InstanceID, int32(1), metav1.NewMicroTime(now)
+	if before := lease.Spec.LeaseTransitions; before != nil {
+		epoch += *before
+	}
 	lease.Spec.HolderIdentity, lease.Spec.LeaseTransitions = &holder, &epoch
 	lease.Spec.AcquireTime, lease.Spec.RenewTime = &at, &at
 	return lease

@@ -7,11 +7,12 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 
+	"fairlead.dev/fairlead/deploy"
+	"fairlead.dev/fairlead/test/env"
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -21,19 +22,12 @@ import (
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
-
-	"fairlead.dev/fairlead/deploy"
-	"fairlead.dev/fairlead/test/env"
 )
 
 func TestMain(m *testing.M) { env.Main(m, env.Options{Name: "store", CRDs: deploy.HubCRDs()}) }
 
 func worksGVR() schema.GroupVersionResource {
 	return schema.GroupVersionResource{Group: "work.open-cluster-management.io", Version: "v1", Resource: "manifestworks"}
-}
-
-func clustersGVR() schema.GroupVersionResource {
-	return schema.GroupVersionResource{Group: "cluster.open-cluster-management.io", Version: "v1", Resource: "managedclusters"}
 }
 
 // user is a person with kubectl, in one cluster's namespace of their own.
@@ -112,12 +106,12 @@ func (u user) conditionTypes(name string) []string {
 	require.NoError(u.t, err)
 	var all []string
 	for _, c := range conditions {
-		all = append(all, c.(map[string]any)["type"].(string)) //nolint:forcetypeassert // the CRD says so
+		all = append(all, c.(map[string]any)["type"].(string))
 	}
 	return all
 }
 
-// runs runs a task until the test ends.
+// runs keeps a task running until the test ends.
 func runs(t testing.TB, run func(context.Context) error) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -156,17 +150,6 @@ func reaches(t testing.TB, x *Index, o *unstructured.Unstructured) Work {
 func parseRV(text string) (rv uint64) {
 	_, _ = fmt.Sscan(text, &rv)
 	return rv
-}
-
-// calls says what the proxy has passed of a resource, by verb.
-func calls(x *env.Proxy, resource string) map[string]int {
-	counts := map[string]int{}
-	for call, n := range x.Calls() {
-		if call.Resource == resource || strings.HasPrefix(call.Resource, resource+"/") {
-			counts[strings.TrimPrefix(call.Verb+strings.TrimPrefix(call.Resource, resource), "")] += n
-		}
-	}
-	return counts
 }
 
 func mustWorks(t testing.TB, cfg *rest.Config) works {

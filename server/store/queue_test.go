@@ -4,7 +4,7 @@
 package store
 
 import (
-	"fmt"
+	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -32,7 +32,7 @@ func served(q *queue, now time.Time, n int) (clusters []string) {
 func TestQueue_clusters_take_turns(t *testing.T) {
 	q, now := newQueue(), time.Unix(1000, 0)
 	for i := range 4 {
-		q.put(jobOf("busy", fmt.Sprint(i)), now)
+		q.put(jobOf("busy", strconv.Itoa(i)), now)
 	}
 	q.put(jobOf("a", "x"), now)
 	q.put(jobOf("b", "x"), now)
@@ -42,11 +42,11 @@ func TestQueue_clusters_take_turns(t *testing.T) {
 func TestQueue_rate_counts_only_while_others_wait(t *testing.T) {
 	q, now := newQueue(), time.Unix(1000, 0)
 	for i := range 30 {
-		q.put(jobOf("busy", fmt.Sprint(i)), now)
+		q.put(jobOf("busy", strconv.Itoa(i)), now)
 	}
 	require.Len(t, served(q, now, 20), 20, "nobody else waits: no limit")
 	for i := range 4 {
-		q.put(jobOf("other", fmt.Sprint(i)), now)
+		q.put(jobOf("other", strconv.Itoa(i)), now)
 	}
 	require.Equal(t, []string{"other", "other", "other", "other", "busy"}, served(q, now, 5), "it has had more than its rate")
 	q.put(jobOf("other", "x"), now)
@@ -90,7 +90,7 @@ func TestQueue_finalized_is_never_dropped(t *testing.T) {
 func TestQueue_limit_and_close(t *testing.T) {
 	q, now := newQueue(), time.Unix(1000, 0)
 	for i := range 10 {
-		q.put(jobOf("c", fmt.Sprint(i)), now)
+		q.put(jobOf("c", strconv.Itoa(i)), now)
 	}
 	for range 3 {
 		require.NotNil(t, q.next(3, now))
@@ -107,7 +107,7 @@ func TestQueue_limit_and_close(t *testing.T) {
 func TestQueue_forgets_clusters_without_work(t *testing.T) {
 	q, now := newQueue(), time.Unix(1000, 0)
 	for i := range 100 {
-		q.put(jobOf(fmt.Sprint(i), "web"), now)
+		q.put(jobOf(strconv.Itoa(i), "web"), now)
 	}
 	served(q, now, 100)
 	require.Nil(t, q.next(1, now.Add(2*lineSweep)))

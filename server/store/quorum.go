@@ -26,12 +26,12 @@ type Live struct {
 // other, proves absence (PROTOCOL decision 8); an error proves nothing.
 func (x *Index) QuorumGet(ctx context.Context, clusterName, name string) (Live, error) {
 	complete := x.HighWater()
-	_, known := x.lookup(clusterName, name)
+	have, _ := x.lookup(clusterName, name) // at resourceVersion 0 when there is none
 	s, _, err := x.works.read(ctx, clusterName, name)
 	if err != nil || s == nil {
 		return Live{}, err
 	}
-	if !known && s.ResourceVersion <= complete {
+	if s.ResourceVersion <= complete && have.resourceVersion < s.ResourceVersion {
 		x.doubt()
 	}
 	return Live{Found: true, UID: s.UID, Generation: s.Generation, ResourceVersion: s.ResourceVersion, Deleting: s.Deleting}, nil

@@ -21,7 +21,7 @@ type record struct {
 	generation      int64
 	digest, status  wire.Digest
 	spec            *spec
-	split           uint32 // the spec goes here into the envelope
+	split           int // the spec goes here into the envelope
 	deleting        bool
 	finalizer       bool
 	// undelivered: the status seems to have the hub's condition Delivered. The
@@ -38,7 +38,7 @@ type record struct {
 func newRecord(s *wire.Scanned, undelivered bool, held *spec) *record {
 	return &record{
 		resourceVersion: s.ResourceVersion, generation: s.Generation, digest: s.Digest, status: s.Status,
-		spec: held, split: uint32(len(s.Head)), deleting: s.Deleting, finalizer: s.Finalizer, undelivered: undelivered,
+		spec: held, split: len(s.Head), deleting: s.Deleting, finalizer: s.Finalizer, undelivered: undelivered,
 	}
 }
 
@@ -71,8 +71,8 @@ func within(whole, part string) string {
 	return strings.Clone(part)
 }
 
-func (r *record) size() int {
-	size := len(r.envelope)
+func (r *record) size() uint64 {
+	size := uint64(len(r.envelope))
 	if r.spec != nil {
 		size += r.spec.size
 	}
@@ -82,7 +82,7 @@ func (r *record) size() int {
 func (r *record) revision() wire.Revision {
 	return wire.Revision{
 		UID: r.uid, Generation: r.generation, Digest: r.digest,
-		Size: uint64(r.size()), ResourceVersion: formatRV(r.resourceVersion),
+		Size: r.size(), ResourceVersion: formatRV(r.resourceVersion),
 	}
 }
 

@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"fairlead.dev/fairlead/internal/identity"
+	"fairlead.dev/fairlead/internal/wire/reason"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/informers"
@@ -21,9 +23,6 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/utils/clock"
-
-	"fairlead.dev/fairlead/internal/identity"
-	"fairlead.dev/fairlead/internal/wire/reason"
 )
 
 const (

@@ -17,7 +17,7 @@ type spec struct {
 	digest wire.Digest
 	packed []byte
 	zstd   bool
-	size   int
+	size   uint64
 	refs   int
 }
 
@@ -34,7 +34,7 @@ func (s *specs) take(content []byte, packer *codec.Codec) *spec {
 	if known := s.hold(digest, nil); known != nil {
 		return known
 	}
-	fresh := &spec{digest: digest, size: len(content)}
+	fresh := &spec{digest: digest, size: uint64(len(content))}
 	if packed := packer.Compress(content); len(packed) < len(content) {
 		fresh.packed, fresh.zstd = append([]byte(nil), packed...), true
 	} else {
@@ -84,5 +84,5 @@ func (s *spec) content(packer *codec.Codec) ([]byte, error) {
 	if !s.zstd {
 		return s.packed, nil
 	}
-	return packer.Decompress(s.packed, uint64(s.size))
+	return packer.Decompress(s.packed, s.size)
 }

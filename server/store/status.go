@@ -11,11 +11,10 @@ import (
 	"sync"
 	"time"
 
-	"k8s.io/client-go/rest"
-	"k8s.io/utils/clock"
-
 	"fairlead.dev/fairlead/internal/wire"
 	"fairlead.dev/fairlead/internal/wire/reason"
+	"k8s.io/client-go/rest"
+	"k8s.io/utils/clock"
 )
 
 // statusManager is the field manager of everything that is written for agents.
@@ -164,8 +163,10 @@ func (w *StatusWriter) EnsureFinalizer(g Grant, key wire.Key, uid string, done f
 // Delivered=False. What cannot be written now is dropped; it is set again when
 // the delivery fails again.
 func (w *StatusWriter) SetUndelivered(g Grant, key wire.Key, uid, reason, message string) {
-	w.add(&job{grant: g, key: key, uid: uid, class: classDelivered, done: ignore,
-		change: &deliveredChange{reason: reason, message: wire.Truncate(message), clock: w.clock}})
+	w.add(&job{
+		grant: g, key: key, uid: uid, class: classDelivered, done: ignore,
+		change: &deliveredChange{reason: reason, message: wire.Truncate(message), clock: w.clock},
+	})
 }
 
 // ClearUndelivered takes that condition away. Nothing is written where there is

@@ -10,10 +10,9 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/stretchr/testify/require"
-
 	"fairlead.dev/fairlead/internal/identity"
 	"fairlead.dev/fairlead/internal/wire"
+	"github.com/stretchr/testify/require"
 )
 
 // synthetic is a ManifestWork as an apiserver would serve it, made by hand: about
@@ -31,11 +30,13 @@ type synthetic struct {
 
 func (o synthetic) json() []byte {
 	metadata := map[string]any{
-		"name": o.name, "namespace": o.cluster, "uid": o.uid, "resourceVersion": fmt.Sprint(o.version), "generation": o.generation,
+		"name": o.name, "namespace": o.cluster, "uid": o.uid, "resourceVersion": formatRV(o.version), "generation": o.generation,
 		"creationTimestamp": "2026-01-02T03:04:05Z",
 		"managedFields": []any{
-			map[string]any{"manager": "kubectl", "operation": "Update", "apiVersion": "work.open-cluster-management.io/v1", "fieldsType": "FieldsV1",
-				"fieldsV1": map[string]any{"f:metadata": map[string]any{"f:labels": map[string]any{".": map[string]any{}, "f:app": map[string]any{}}}, "f:spec": map[string]any{".": map[string]any{}, "f:workload": map[string]any{}}}},
+			map[string]any{
+				"manager": "kubectl", "operation": "Update", "apiVersion": "work.open-cluster-management.io/v1", "fieldsType": "FieldsV1",
+				"fieldsV1": map[string]any{"f:metadata": map[string]any{"f:labels": map[string]any{".": map[string]any{}, "f:app": map[string]any{}}}, "f:spec": map[string]any{".": map[string]any{}, "f:workload": map[string]any{}}},
+			},
 		},
 	}
 	if o.labels != nil {
@@ -56,7 +57,7 @@ func (o synthetic) json() []byte {
 	}
 	raw, err := json.Marshal(object)
 	if err != nil {
-		panic(err)
+		return []byte(err.Error()) // the test that reads it shows it
 	}
 	return raw
 }
@@ -71,13 +72,21 @@ func manifests(app int) []any {
 	}
 	labels := map[string]string{"app.kubernetes.io/name": name, "app.kubernetes.io/part-of": "shop"}
 	return []any{
-		map[string]any{"apiVersion": "apps/v1", "kind": "Deployment", "metadata": map[string]any{"name": name, "namespace": "shop", "labels": labels},
-			"spec": map[string]any{"replicas": 3, "selector": map[string]any{"matchLabels": labels},
-				"template": map[string]any{"metadata": map[string]any{"labels": labels}, "spec": map[string]any{"containers": []any{container}}}}},
-		map[string]any{"apiVersion": "v1", "kind": "Service", "metadata": map[string]any{"name": name, "namespace": "shop", "labels": labels},
-			"spec": map[string]any{"selector": labels, "ports": []any{map[string]any{"port": 80, "targetPort": "http"}}}},
-		map[string]any{"apiVersion": "v1", "kind": "ConfigMap", "metadata": map[string]any{"name": name, "namespace": "shop"},
-			"data": map[string]string{"config.yaml": strings.Repeat("key: value of some length\n", 30)}},
+		map[string]any{
+			"apiVersion": "apps/v1", "kind": "Deployment", "metadata": map[string]any{"name": name, "namespace": "shop", "labels": labels},
+			"spec": map[string]any{
+				"replicas": 3, "selector": map[string]any{"matchLabels": labels},
+				"template": map[string]any{"metadata": map[string]any{"labels": labels}, "spec": map[string]any{"containers": []any{container}}},
+			},
+		},
+		map[string]any{
+			"apiVersion": "v1", "kind": "Service", "metadata": map[string]any{"name": name, "namespace": "shop", "labels": labels},
+			"spec": map[string]any{"selector": labels, "ports": []any{map[string]any{"port": 80, "targetPort": "http"}}},
+		},
+		map[string]any{
+			"apiVersion": "v1", "kind": "ConfigMap", "metadata": map[string]any{"name": name, "namespace": "shop"},
+			"data": map[string]string{"config.yaml": strings.Repeat("key: value of some length\n", 30)},
+		},
 	}
 }
 
@@ -95,6 +104,7 @@ type feed struct {
 }
 
 func newFeed(t testing.TB) feed {
+	t.Helper()
 	x, err := newIndex()
 	require.NoError(t, err)
 	x.listing = 1
@@ -107,6 +117,14 @@ func (f feed) line(kind string, o synthetic) {
 	at, _, err := f.event([]byte(`{"type":"` + kind + `","object":` + string(o.json()) + `}`))
 	require.NoError(f.t, err)
 	f.highWater.Store(at)
+}
+
+// wrote is the answer to a write of ours.
+func (f feed) wrote(o synthetic, session uint64) {
+	f.t.Helper()
+	s, err := wire.Scan(o.json())
+	require.NoError(f.t, err)
+	f.put(s, o.json(), written, session)
 }
 
 // marks collects what a cluster's subscriber is told.

@@ -9,12 +9,11 @@ import (
 	"fmt"
 	"time"
 
+	"fairlead.dev/fairlead/internal/identity"
+	"fairlead.dev/fairlead/internal/wire/reason"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
-	"fairlead.dev/fairlead/internal/identity"
-	"fairlead.dev/fairlead/internal/wire/reason"
 )
 
 const (
@@ -58,7 +57,7 @@ func (s *Sessions) Take(ctx context.Context, scope identity.Scope, claim Session
 		if !movedOn(err) {
 			return Grant{}, fmt.Errorf("taking the session of cluster %q: %w", scope.Cluster(), err)
 		}
-		if lease, err = s.live(ctx, scope.Cluster()); err != nil {
+		if lease, err = s.live(ctx, scope.Cluster()); err != nil && !errors.Is(err, errNoLease) {
 			return Grant{}, fmt.Errorf("taking the session of cluster %q: %w", scope.Cluster(), err)
 		}
 	}
@@ -172,13 +171,16 @@ func (s *Sessions) store(ctx context.Context, lease *coordinationv1.Lease) (*coo
 	return s.leases.Update(ctx, lease, metav1.UpdateOptions{FieldManager: sessionManager})
 }
 
-// live reads a session Lease by quorum; nil when there is none.
+// errNoLease says that a cluster has no session Lease.
+var errNoLease = errors.New("there is no session Lease")
+
+// live reads a session Lease by quorum.
 func (s *Sessions) live(ctx context.Context, clusterName string) (*coordinationv1.Lease, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	lease, err := s.leases.Get(ctx, identity.SessionLeaseName(clusterName), metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
-		return nil, nil
+		return nil, errNoLease
 	}
 	return lease, err
 }
@@ -226,10 +228,12 @@ func (s *Sessions) Check(ctx context.Context, g Grant) error {
 		return ErrFenced
 	}
 	lease, err := s.live(ctx, g.Cluster())
-	if err != nil {
+	switch {
+	case errors.Is(err, errNoLease):
+		return ErrFenced
+	case err != nil:
 		return fmt.Errorf("checking who owns cluster %q: %w", g.Cluster(), err)
-	}
-	if lease == nil || !g.owns(lease) {
+	case !g.owns(lease):
 		return ErrFenced
 	}
 	return nil
@@ -263,7 +267,7 @@ func (s *Sessions) modify(ctx context.Context, g Grant, change func(*coordinatio
 	for range tries {
 		if lease == nil || versionOf(lease) < g.written {
 			var err error
-			if lease, err = s.live(ctx, g.Cluster()); err != nil {
+			if lease, err = s.live(ctx, g.Cluster()); err != nil && !errors.Is(err, errNoLease) {
 				return err
 			}
 		}

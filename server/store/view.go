@@ -126,7 +126,7 @@ func (x *Index) pack(r *record) (content []byte, zstd bool, err error) {
 	if r.spec.zstd && r.size() >= packFrom {
 		packed := append(x.codec.Compress(head), r.spec.packed...)
 		packed = append(packed, x.codec.Compress(tail)...)
-		if len(packed) < r.size()*9/10 {
+		if uint64(len(packed)) < r.size()*9/10 {
 			return packed, true, nil
 		}
 	}
@@ -152,7 +152,7 @@ func (v View) StatusEntries() []wire.Entry {
 }
 
 func desiredEntry(name string, r *record) (wire.Entry, bool) {
-	return wire.Entry{Key: workKey(name), Revision: wire.Revision{UID: r.uid, Generation: r.generation, Digest: r.digest, Size: uint64(r.size())}}, true
+	return wire.Entry{Key: workKey(name), Revision: wire.Revision{UID: r.uid, Generation: r.generation, Digest: r.digest, Size: r.size()}}, true
 }
 
 func statusEntry(name string, r *record) (wire.Entry, bool) {

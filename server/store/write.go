@@ -9,13 +9,13 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
-
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"fairlead.dev/fairlead/internal/identity"
 	"fairlead.dev/fairlead/internal/wire"
 	"fairlead.dev/fairlead/internal/wire/reason"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 )
 
 const (
@@ -31,9 +31,25 @@ const (
 // or (live) from a quorum read, whose raw bytes are there then.
 type target struct {
 	record
-	live   bool
-	raw    []byte
-	others []string // finalizers that are not ours
+	live bool
+	raw  []byte
+}
+
+// others are the target's finalizers that are not ours.
+func (t *target) others() []string {
+	object := t.raw
+	if object == nil {
+		object = []byte(t.envelope[:t.split] + "null" + t.envelope[t.split:])
+	}
+	var o struct {
+		Metadata struct {
+			Finalizers []string `json:"finalizers"`
+		} `json:"metadata"`
+	}
+	if json.Unmarshal(object, &o) != nil {
+		return nil // cannot be: the bytes were scanned
+	}
+	return slices.DeleteFunc(o.Metadata.Finalizers, func(f string) bool { return f == identity.ManifestWorkFinalizer })
 }
 
 // change is one kind of write.
@@ -117,15 +133,15 @@ func (w *StatusWriter) attempt(ctx context.Context, j *job, t *target) (now *tar
 	if err != nil {
 		return t, false, err
 	}
-	answer, err := liveTarget(raw, j.grant.serial())
+	s, err := wire.Scan(raw)
 	if err != nil {
 		return t, false, err
 	}
-	again = j.change.wrote(j, answer)
-	if subresource != "" || answer.finalizer {
-		w.index.wrote(raw, j.grant.serial()) // unless this ended the object
+	if subresource != "" || s.Finalizer { // else this has ended the object
+		w.index.put(s, raw, written, j.grant.serial())
 	}
-	return answer, again, nil
+	now = liveTarget(s, raw, j.grant.serial())
+	return now, j.change.wrote(j, now), nil
 }
 
 // confirm goes on only if the session owns its cluster for sure: when it has
@@ -165,8 +181,7 @@ func (w *StatusWriter) locate(ctx context.Context, j *job) (*target, error) {
 	if !ok || r.uid != j.uid {
 		return w.read(ctx, j)
 	}
-	envelope := r.envelope[:r.split] + "null" + r.envelope[r.split:]
-	return &target{record: r, others: finalizersOf([]byte(envelope))}, nil
+	return &target{record: r}, nil
 }
 
 // read is a quorum read of the target.
@@ -178,7 +193,7 @@ func (w *StatusWriter) read(ctx context.Context, j *job) (*target, error) {
 	if s == nil || s.UID != j.uid {
 		return nil, errGone
 	}
-	return liveTarget(raw, 0)
+	return liveTarget(s, raw, 0), nil
 }
 
 // reread is read after a conflict: somebody else has written, so who owns the
@@ -195,33 +210,10 @@ func (w *StatusWriter) reread(ctx context.Context, j *job) (*target, error) {
 	return t, nil
 }
 
-func liveTarget(raw []byte, session uint64) (*target, error) {
-	s, err := wire.Scan(raw)
-	if err != nil {
-		return nil, err
-	}
+func liveTarget(s *wire.Scanned, raw []byte, session uint64) *target {
 	r := newRecord(s, seemsUndelivered(raw), nil)
 	r.uid, r.session = s.UID, session
-	return &target{record: *r, live: true, raw: raw, others: finalizersOf(raw)}, nil
-}
-
-// finalizersOf lists the finalizers of an object that are not ours.
-func finalizersOf(object []byte) []string {
-	var o struct {
-		Metadata struct {
-			Finalizers []string `json:"finalizers"`
-		} `json:"metadata"`
-	}
-	if json.Unmarshal(object, &o) != nil {
-		return nil // then the patch fails on its resourceVersion or is right without
-	}
-	var others []string
-	for _, f := range o.Metadata.Finalizers {
-		if f != identity.ManifestWorkFinalizer {
-			others = append(others, f)
-		}
-	}
-	return others
+	return &target{record: *r, live: true, raw: raw}
 }
 
 func fenced() Result {
@@ -238,7 +230,7 @@ func (w *StatusWriter) failed(j *job, err error) Result {
 	case apierrors.IsInvalid(err), apierrors.IsBadRequest(err), apierrors.IsRequestEntityTooLargeError(err):
 		return Result{Outcome: Invalid, Reason: reason.InvalidArgument, Message: wire.Truncate(err.Error())}
 	}
-	r := Result{Outcome: Retry, Reason: reason.HubOverloaded, Message: "the hub's apiserver did not take it", RetryAfter: retryAfter + rand.N(retryAfter)}
+	r := Result{Outcome: Retry, Reason: reason.HubOverloaded, Message: "the hub's apiserver did not take it", RetryAfter: retryAfter + rand.N(retryAfter)} //nolint:gosec // so that agents do not come back together
 	if apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err) || apierrors.IsNotFound(err) {
 		r.Reason, r.RetryAfter = reason.PermissionDenied, retryLong
 		r.Message = "the hub may not write in the namespace of this cluster yet"
