@@ -196,10 +196,6 @@ func (c *Core) plan(e *entry) {
 		c.quiet(e)
 		return
 	}
-	e.size = obj.PackedSize
-	if e.size == 0 {
-		e.size = int(min(obj.Size, wire.MaxObject))
-	}
 	switch {
 	case e.flight.seq != 0 && e.flight.rev.Same(obj.Revision):
 		c.quiet(e)
@@ -212,11 +208,22 @@ func (c *Core) plan(e *entry) {
 		e.wait = waitFlight
 	case !obj.Finalizer && e.finalizer != obj.UID:
 		c.ensureFinalizer(e, obj.UID)
-	case e.size <= smallObject:
-		c.small.keep(e)
 	default:
-		c.large.keep(e)
+		c.queue(e, obj)
 	}
+}
+
+// queue puts an entry with content to send into the list of its size.
+func (c *Core) queue(e *entry, obj Object) {
+	e.size = obj.PackedSize
+	if e.size == 0 {
+		e.size = int(min(obj.Size, wire.MaxObject))
+	}
+	if e.size <= smallObject {
+		c.small.keep(e)
+		return
+	}
+	c.large.keep(e)
 }
 
 // explained tells whether a verdict still holds, or makes one for an object

@@ -22,6 +22,7 @@ func (s *still) Get(wire.Key) (Object, bool) { return Object{Revision: s.rev, Fi
 func (s *still) Content(wire.Key) (Content, bool) {
 	return Content{Revision: s.rev, Bytes: make([]byte, s.rev.Size), Finalizer: true}, true
 }
+
 func (s *still) Entries() []wire.Entry     { return []wire.Entry{{Key: stillKey(), Revision: s.rev}} }
 func (s *still) Summary() Summary          { return Summary{Count: 1, Root: wire.Digest{1}} }
 func (s *still) HighWater() wire.HighWater { return wire.HighWater{ResourceVersion: 7} }
