@@ -2,7 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package deploy embeds what gets installed into clusters: OCM's CRDs, byte for
-// byte as their API module ships them, our own CRD, and the RBAC of the hub.
+// byte as their API module ships them, our own CRD, the RBAC of the hub, and the
+// agent with its RBAC.
 // Files in, bytes out: nothing here talks to a cluster.
 package deploy
 
@@ -14,7 +15,7 @@ import (
 	"strings"
 )
 
-//go:embed crds hub
+//go:embed crds hub agent
 var files embed.FS
 
 // hubCRDs are the kinds that the hub serves. Of the add-on kinds v1alpha1 is
@@ -55,6 +56,15 @@ func SpokeCRDs() [][]byte { return mustRead(spokeCRDs()) }
 // the role for people who run the fleet, and what binds them, one YAML document
 // per object, for the default namespace.
 func HubRBAC() [][]byte { return documents("hub/rbac/grpc-server.yaml", "hub/rbac/people.yaml") }
+
+// AgentManifests returns what the agent needs on its spoke besides CRDs, one YAML
+// document per object: its namespace, ServiceAccount and own rights, and the
+// ClusterRole with the rights that works have by default, which is not bound.
+func AgentManifests() [][]byte { return documents("agent/rbac.yaml", "agent/workloads.yaml") }
+
+// AgentDeployment returns the agent as a Deployment without image and cluster
+// name.
+func AgentDeployment() []byte { return mustRead([]string{"agent/deployment.yaml"})[0] }
 
 // documents returns the YAML documents of files, one by one.
 func documents(names ...string) [][]byte {

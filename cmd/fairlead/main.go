@@ -3,14 +3,16 @@
 
 // Command fairlead is the CLI for people: it registers clusters, sends work to
 // them and says why a thing is not there yet. It is a kubectl plugin too, when
-// it is called kubectl-fairlead.
+// it is called kubectl-fairlead, and completes as one when it is called
+// kubectl_complete-fairlead.
 package main
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
+	"strings"
 	"syscall"
 
 	"fairlead.dev/fairlead/cmd/fairlead/cli"
@@ -20,11 +22,11 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	options := &cli.Options{}
 	options.Streams()
-	err := newRoot(options).ExecuteContext(ctx)
-	interrupted := ctx.Err() != nil
+	root := newRoot(options)
+	name, args := strings.TrimSuffix(filepath.Base(os.Args[0]), ".exe"), os.Args[1:]
+	root.SetArgs(calledAs(root, name, args))
+	err := root.ExecuteContext(ctx)
+	code := cli.Report(os.Stderr, err, ctx.Err() != nil)
 	stop()
-	if err != nil && !interrupted {
-		fmt.Fprintf(os.Stderr, "Error: %v\n", err)
-		os.Exit(1)
-	}
+	os.Exit(code)
 }

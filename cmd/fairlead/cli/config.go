@@ -4,11 +4,13 @@
 package cli
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"sigs.k8s.io/yaml"
 )
@@ -30,7 +32,11 @@ type Context struct {
 	KubeContext string `json:"kubeContext,omitempty"`
 }
 
-func defaultConfigFile() string {
+// HubsFile is the file of hubs.
+func (o *Options) HubsFile() string {
+	if o.ConfigFile != "" {
+		return o.ConfigFile
+	}
 	if file := os.Getenv("FAIRLEAD_CONFIG"); file != "" {
 		return file
 	}
@@ -88,21 +94,36 @@ func (c *Config) Put(context Context) {
 	c.Contexts = append(c.Contexts, context)
 }
 
+// Find gives the context of that name.
+func (c *Config) Find(name string) (Context, bool) {
+	for _, context := range c.Contexts {
+		if context.Name == name {
+			return context, true
+		}
+	}
+	return Context{}, false
+}
+
+// Remove takes a context out; one that was the current one leaves none.
+func (c *Config) Remove(name string) {
+	c.Contexts = slices.DeleteFunc(c.Contexts, func(context Context) bool { return context.Name == name })
+	if c.Current == name {
+		c.Current = ""
+	}
+}
+
 // context is the one that the flags name, or the current one; without any it
 // is empty and the flags have to say everything.
 func (o *Options) context() (Context, error) {
-	config, err := LoadConfig(o.ConfigFile)
+	config, err := LoadConfig(o.HubsFile())
 	if err != nil {
 		return Context{}, err
 	}
-	name := firstSet(o.ContextName, config.Current)
-	for _, c := range config.Contexts {
-		if c.Name == name {
-			return c, nil
-		}
+	if c, ok := config.Find(cmp.Or(o.ContextName, config.Current)); ok {
+		return c, nil
 	}
 	if o.ContextName != "" {
-		return Context{}, fmt.Errorf("%s has no context %q: add it with «fairlead config set-hub %s»", o.ConfigFile, o.ContextName, o.ContextName)
+		return Context{}, fmt.Errorf("%s has no hub %q: add it with «fairlead config set-hub %s --hub-address HOST:PORT»", o.HubsFile(), o.ContextName, o.ContextName)
 	}
 	return Context{}, nil
 }

@@ -4,8 +4,11 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
+	"strings"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
@@ -14,22 +17,56 @@ import (
 	"fairlead.dev/fairlead/internal/wire/reason"
 )
 
-// hints say what to do about a reason that the hub gave; docs/errors.md says
-// more.
-var hints = map[string]string{
-	reason.UnknownCluster:      "«fairlead get clusters» shows the names that the hub knows",
-	reason.NotAccepted:         "«fairlead get enrollments» shows its pairing code; «fairlead accept» accepts it",
-	reason.PairingCodeMismatch: "compare the code with what the agent printed; a foreign one means that someone else used the token",
-	reason.PermissionDenied:    "ask an admin of the hub's Kubernetes for a role that allows it",
-	reason.Unauthenticated:     "is your kubeconfig's token still valid, and of this hub's Kubernetes?",
-	reason.ObjectTooLarge:      "split the manifests into several works",
-	reason.Undecodable:         "check the YAML: each document needs apiVersion, kind and metadata.name",
-	reason.Conflict:            "someone else changed it at the same time: look at it and try again",
-	reason.HubStarting:         "the hub is reading its state: try again in some seconds",
-	reason.HubOverloaded:       "the hub's apiserver is busy: try again in some seconds",
+// Exit codes of the CLI, besides 0.
+const (
+	ExitFailed      = 1
+	ExitUsage       = 2   // the command line is wrong
+	ExitTimeout     = 124 // as timeout(1)
+	ExitInterrupted = 130 // as a shell says of SIGINT
+)
+
+// exit is an error that ends the process with a code of its own.
+type exit struct {
+	code int
+	error
+}
+
+// Unwrap is the error.
+func (e exit) Unwrap() error { return e.error }
+
+// Usage marks an error of the command line.
+func Usage(err error) error {
+	if err == nil {
+		return nil
+	}
+	return exit{ExitUsage, err}
+}
+
+// Usagef makes an error of the command line.
+func Usagef(format string, args ...any) error { return Usage(fmt.Errorf(format, args...)) }
+
+// TimedOut marks an error of a wait that took too long.
+func TimedOut(err error) error { return exit{ExitTimeout, err} }
+
+// Report prints an error and gives the exit code. An interrupt is no error to
+// tell a person who just caused it.
+func Report(w io.Writer, err error, interrupted bool) int {
+	var own exit
+	switch {
+	case err == nil:
+		return 0
+	case interrupted:
+		return ExitInterrupted
+	}
+	fmt.Fprintf(w, "Error: %v\n", err)
+	if errors.As(err, &own) {
+		return own.code
+	}
+	return ExitFailed
 }
 
 // Explain turns an error of the hub into its message, its reason and a hint.
+// Other errors stay as they are.
 func Explain(err error) error {
 	s, ok := status.FromError(err)
 	if err == nil || !ok {
@@ -37,16 +74,36 @@ func Explain(err error) error {
 	}
 	why := Reason(err)
 	switch {
-	case why != "" && hints[why] != "":
-		return fmt.Errorf("%s [%s]\nHint: %s", s.Message(), why, hints[why])
 	case why != "":
-		return fmt.Errorf("%s [%s]", s.Message(), why)
+		return fmt.Errorf("%s [%s]%s", text(s), why, hint(hints()[why]))
+	case s.Code() == codes.Unavailable && strings.Contains(s.Message(), "certificate"):
+		return fmt.Errorf("what answers is not this hub: %s%s", text(s), hint("the CA in --hub-ca-file, or in the file of hubs, must be that of the hub at this address; «fairlead config set-hub» reads it again"))
 	case s.Code() == codes.Unavailable:
-		return fmt.Errorf("the hub does not answer: %s\nHint: check --hub-address, and that the hub runs", s.Message())
-	case s.Code() == codes.DeadlineExceeded:
-		return errors.New("the hub did not answer in time\nHint: --timeout gives it longer")
+		return fmt.Errorf("the hub does not answer: %s%s", text(s), hint("check --hub-address, and that the hub runs"))
+	case s.Code() == codes.DeadlineExceeded, errors.Is(err, context.DeadlineExceeded):
+		return TimedOut(fmt.Errorf("the hub did not answer in time%s", hint("--timeout gives it longer")))
+	case s.Code() == codes.Canceled:
+		return errors.New("interrupted")
 	}
-	return fmt.Errorf("%s: %s", s.Code(), s.Message())
+	return fmt.Errorf("%s: %s", s.Code(), text(s))
+}
+
+// Refuse makes an error that the CLI finds by itself look like the hub's: with a
+// reason and its hint.
+func Refuse(why, format string, args ...any) error {
+	return fmt.Errorf("%s [%s]%s", fmt.Sprintf(format, args...), why, hint(hints()[why]))
+}
+
+// text is the message, with what a command put before it.
+func text(s *status.Status) string {
+	return strings.Replace(s.Message(), fmt.Sprintf("rpc error: code = %s desc = ", s.Code()), "", 1)
+}
+
+func hint(text string) string {
+	if text == "" {
+		return ""
+	}
+	return "\nHint: " + text
 }
 
 // Reason is the machine-readable reason of an error of the hub, or empty.

@@ -8,50 +8,74 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"text/tabwriter"
 	"time"
 
-	"github.com/spf13/pflag"
+	"github.com/spf13/cobra"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"k8s.io/apimachinery/pkg/util/duration"
+	utiljson "k8s.io/apimachinery/pkg/util/json"
+	"k8s.io/client-go/util/jsonpath"
 	"sigs.k8s.io/yaml"
 )
 
-// Output is the form that -o asks for.
-type Output string
-
-// The forms of -o.
+// The forms of -o. A JSON path is jsonpath=TEMPLATE.
 const (
-	Table Output = "table"
-	Wide  Output = "wide"
-	JSON  Output = "json"
-	YAML  Output = "yaml"
-	Name  Output = "name"
+	Table = "table"
+	Wide  = "wide"
+	JSON  = "json"
+	YAML  = "yaml"
+	Name  = "name"
+
+	pathPrefix = "jsonpath="
 )
 
+// Output is the form that -o asks for.
+type Output struct {
+	form string
+	path *jsonpath.JSONPath
+	o    *Options
+}
+
+// Bind adds -o, with the table as default.
+func (f *Output) Bind(o *Options, cmd *cobra.Command) {
+	f.form, f.o = Table, o
+	cmd.Flags().VarP(f, "output", "o", "form of the output; docs/cli.md has the fields of json")
+	forms := cobra.FixedCompletions([]cobra.Completion{Table, Wide, JSON, YAML, Name, pathPrefix}, cobra.ShellCompDirectiveNoFileComp)
+	if err := cmd.RegisterFlagCompletionFunc("output", forms); err != nil {
+		panic(err) // the flag is defined above
+	}
+}
+
 // String is the flag's text.
-func (o *Output) String() string { return string(*o) }
+func (f *Output) String() string { return f.form }
 
 // Type names the flag's values in help.
-func (o *Output) Type() string { return "table|wide|json|yaml|name" }
+func (f *Output) Type() string { return "table|wide|json|yaml|name|jsonpath=…" }
 
 // Set reads the flag.
-func (o *Output) Set(text string) error {
-	for _, known := range []Output{Table, Wide, JSON, YAML, Name} {
-		if text == string(known) {
-			*o = known
-			return nil
+func (f *Output) Set(text string) error {
+	switch text {
+	case Table, Wide:
+	case JSON, YAML, Name:
+		f.o.machine = true
+	default:
+		template, ok := strings.CutPrefix(text, pathPrefix)
+		if !ok {
+			return fmt.Errorf("%q is not one of table, wide, json, yaml, name, jsonpath=TEMPLATE", text)
+		}
+		f.o.machine = true
+		f.path = jsonpath.New("output").AllowMissingKeys(true)
+		if err := f.path.Parse(template); err != nil {
+			return fmt.Errorf("%q is no JSON path as kubectl takes it: %w", template, err)
 		}
 	}
-	return fmt.Errorf("%q is not one of table, wide, json, yaml, name", text)
+	f.form = text
+	return nil
 }
 
-// Bind adds -o with the table as default.
-func (o *Output) Bind(flags *pflag.FlagSet) {
-	*o = Table
-	flags.VarP(o, "output", "o", "form of the output")
-}
+// object tells whether whole objects are asked for, and not rows or names.
+func (f *Output) object() bool { return f.form == JSON || f.form == YAML || f.path != nil }
 
 // Column is one column of a table; Wide ones show with -o wide only.
 type Column[T any] struct {
@@ -60,33 +84,35 @@ type Column[T any] struct {
 	Of   func(T) string
 }
 
-// Printer prints items of one kind in the form that was asked for. With a
-// table it writes the head once, so that a watch can go on printing rows.
-type Printer[T any] struct {
-	Kind    string // for -o name: kind/name
+// Kind is how items of one kind are shown.
+type Kind[T any] struct {
+	Name    string // for -o name: kind/name
+	ID      func(T) string
 	Columns []Column[T]
-	Name    func(T) string
 	Object  func(T) (any, error) // for json and yaml
-
-	form   Output
-	out    io.Writer
-	table  *tabwriter.Writer
-	headed bool
 }
 
-// To sets where and how to print.
-func (p *Printer[T]) To(out io.Writer, form Output) *Printer[T] {
-	p.out, p.form = out, form
-	p.table = tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)
-	return p
+// Printer prints items of one kind in the form that was asked for. Rows that a
+// watch adds later line up with those before.
+type Printer[T any] struct {
+	kind  Kind[T]
+	form  *Output
+	out   io.Writer
+	table table
+	count int // documents printed
+}
+
+// To makes a printer.
+func (k Kind[T]) To(o *Options, form *Output) *Printer[T] {
+	return &Printer[T]{kind: k, form: form, out: o.Out}
 }
 
 // List prints all items. An empty table says so.
 func (p *Printer[T]) List(items []T) error {
-	if p.form == JSON || p.form == YAML {
+	if p.form.object() {
 		objects := make([]any, 0, len(items))
 		for _, item := range items {
-			object, err := p.Object(item)
+			object, err := p.kind.Object(item)
 			if err != nil {
 				return err
 			}
@@ -94,66 +120,79 @@ func (p *Printer[T]) List(items []T) error {
 		}
 		return p.encode(map[string]any{"items": objects})
 	}
-	if len(items) == 0 && p.form != Name {
+	if len(items) == 0 && p.form.form != Name {
 		_, err := fmt.Fprintln(p.out, "none")
 		return err
 	}
-	for _, item := range items {
-		if err := p.row(item); err != nil {
-			return err
-		}
-	}
-	return p.table.Flush()
+	return p.rows(items...)
 }
 
 // One prints one item, in a watch one after the other.
 func (p *Printer[T]) One(item T) error {
-	if p.form == JSON || p.form == YAML {
-		object, err := p.Object(item)
-		if err != nil {
-			return err
-		}
-		return p.encode(object)
+	if !p.form.object() {
+		return p.rows(item)
 	}
-	if err := p.row(item); err != nil {
+	object, err := p.kind.Object(item)
+	if err != nil {
 		return err
 	}
-	return p.table.Flush()
+	return p.encode(object)
 }
 
-func (p *Printer[T]) row(item T) error {
-	if p.form == Name {
-		_, err := fmt.Fprintf(p.out, "%s/%s\n", p.Kind, p.Name(item))
-		return err
+// Removed tells that an item is gone.
+func (p *Printer[T]) Removed(id string) error {
+	if p.form.object() {
+		return p.encode(map[string]any{"removed": p.kind.Name + "/" + id})
 	}
-	var heads, cells []string
-	for _, c := range p.Columns {
-		if c.Wide && p.form != Wide {
-			continue
-		}
-		heads = append(heads, c.Head)
-		cells = append(cells, orDash(c.Of(item)))
-	}
-	if !p.headed {
-		p.headed = true
-		if _, err := fmt.Fprintln(p.table, strings.Join(heads, "\t")); err != nil {
-			return err
-		}
-	}
-	_, err := fmt.Fprintln(p.table, strings.Join(cells, "\t"))
+	_, err := fmt.Fprintf(p.out, "%s/%s removed\n", p.kind.Name, id)
 	return err
 }
 
+func (p *Printer[T]) rows(items ...T) error {
+	if p.form.form == Name {
+		for _, item := range items {
+			if _, err := fmt.Fprintf(p.out, "%s/%s\n", p.kind.Name, p.kind.ID(item)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	var heads []string
+	rows := make([][]string, len(items))
+	for _, c := range p.kind.Columns {
+		if c.Wide && p.form.form != Wide {
+			continue
+		}
+		heads = append(heads, c.Head)
+		for i, item := range items {
+			rows[i] = append(rows[i], orDash(c.Of(item)))
+		}
+	}
+	return p.table.print(p.out, heads, rows)
+}
+
 func (p *Printer[T]) encode(object any) error {
-	if p.form == YAML {
+	p.count++
+	switch {
+	case p.form.path != nil:
+		if err := p.form.path.Execute(p.out, object); err != nil {
+			return fmt.Errorf("-o %s: %w", p.form.form, err)
+		}
+		_, err := fmt.Fprintln(p.out)
+		return err
+	case p.form.form == YAML:
 		raw, err := yaml.Marshal(object)
 		if err != nil {
 			return err
+		}
+		if p.count > 1 {
+			raw = append([]byte("---\n"), raw...)
 		}
 		_, err = p.out.Write(raw)
 		return err
 	}
 	encoder := json.NewEncoder(p.out)
+	encoder.SetEscapeHTML(false)
 	encoder.SetIndent("", "  ")
 	return encoder.Encode(object)
 }
@@ -167,11 +206,15 @@ func Message(m proto.Message) (any, error) {
 	return Raw(string(raw))
 }
 
-// Raw is JSON text as an object for json and yaml.
+// Raw is JSON text as an object for json and yaml, without the bookkeeping of
+// field managers.
 func Raw(text string) (any, error) {
-	var object any
-	if err := json.Unmarshal([]byte(text), &object); err != nil {
+	object := map[string]any{}
+	if err := utiljson.Unmarshal([]byte(text), &object); err != nil { // an int64 stays one
 		return nil, fmt.Errorf("the hub sent what is no JSON: %w", err)
+	}
+	if metadata, ok := object["metadata"].(map[string]any); ok {
+		delete(metadata, "managedFields")
 	}
 	return object, nil
 }
@@ -191,20 +234,21 @@ type Timestamp interface {
 }
 
 // Age is the time since then, as kubectl prints it.
-func Age(now time.Time, then Timestamp) string {
+func (o *Options) Age(then Timestamp) string {
 	if then == nil || !then.IsValid() || then.GetSeconds() == 0 {
 		return ""
 	}
-	return duration.HumanDuration(now.Sub(then.AsTime()))
+	return duration.HumanDuration(o.Now().Sub(then.AsTime()))
 }
 
 // Until is the time until then, "expired" once it has passed.
-func Until(now time.Time, then Timestamp) string {
-	switch {
+func (o *Options) Until(then Timestamp) string {
+	switch now := o.Now(); {
 	case then == nil || !then.IsValid() || then.GetSeconds() == 0:
 		return ""
 	case !then.AsTime().After(now):
 		return "expired"
+	default:
+		return duration.HumanDuration(then.AsTime().Sub(now))
 	}
-	return duration.HumanDuration(then.AsTime().Sub(now))
 }

@@ -1,19 +1,24 @@
 // Copyright The Fairlead Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package cluster has the commands that show clusters.
+// Package cluster has the commands that show clusters and take their acceptance
+// back.
 package cluster
 
 import (
 	"context"
+	"fmt"
 	"strconv"
-	"time"
+	"strings"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/grpc"
 
 	"fairlead.dev/fairlead/cmd/fairlead/cli"
 	adminv1 "fairlead.dev/fairlead/gen/fairlead/admin/v1"
 )
+
+type info = *adminv1.ClusterInfo
 
 // Get is «fairlead get clusters».
 func Get(o *cli.Options) *cobra.Command {
@@ -24,87 +29,129 @@ func Get(o *cli.Options) *cobra.Command {
 		Use:     "clusters [NAME]",
 		Aliases: []string{"cluster", "mcl"},
 		Short:   "Show clusters",
+		Example: "  fairlead get clusters -l region=eu\n  fairlead get cluster eu-1 -o json",
 		Args:    cobra.MaximumNArgs(1),
-		RunE: o.Run(func(ctx context.Context, hub *cli.Hub, args []string) error {
-			print := printer(time.Now()).To(o.Out, form)
+		RunE: o.RunLong(func(ctx context.Context, hub *cli.Hub, args []string) error {
+			print := kind(o).To(o, &form)
 			switch {
+			case watch && len(args) == 1:
+				return cli.Usagef("-w shows all clusters, or those of a label with -l: leave %q out", args[0])
 			case watch:
-				return follow(ctx, hub, selector, print)
-			case len(args) == 1:
-				answer, err := hub.Clusters.GetCluster(ctx, &adminv1.GetClusterRequest{Name: args[0]})
-				if err != nil {
-					return err
-				}
-				return print.One(answer.GetCluster())
+				return clusters(hub, selector).Print(ctx, o, print)
+			}
+			ctx, cancel := o.Call(ctx)
+			defer cancel()
+			if len(args) == 1 {
+				return one(ctx, o, hub, args[0], print)
 			}
 			return list(ctx, o, hub, selector, print)
 		}),
-		ValidArgsFunction: o.Completion(cli.ClusterNames),
+		ValidArgsFunction: o.Complete(cli.ClusterNames),
 	}
-	form.Bind(cmd.Flags())
+	form.Bind(o, cmd)
 	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "go on showing changes")
 	cmd.Flags().StringVarP(&selector, "selector", "l", "", "only clusters with these labels")
 	return cmd
 }
 
-func list(ctx context.Context, o *cli.Options, hub *cli.Hub, selector string, print *cli.Printer[*adminv1.ClusterInfo]) error {
-	var all []*adminv1.ClusterInfo
-	request := &adminv1.ListClustersRequest{LabelSelector: selector}
-	for {
-		answer, err := hub.Clusters.ListClusters(ctx, request)
-		if err != nil {
-			return err
-		}
-		all = append(all, answer.GetClusters()...)
-		if request.PageToken = answer.GetNextPageToken(); request.PageToken == "" {
-			break
-		}
+func clusters(hub *cli.Hub, selector string) cli.Stream[adminv1.WatchClustersResponse, info] {
+	return cli.Stream[adminv1.WatchClustersResponse, info]{
+		Open: func(ctx context.Context) (grpc.ServerStreamingClient[adminv1.WatchClustersResponse], error) {
+			return hub.Clusters.WatchClusters(ctx, &adminv1.WatchClustersRequest{LabelSelector: selector})
+		},
+		Read: func(raw *adminv1.WatchClustersResponse) (e cli.Event[info], _ error) {
+			if c := raw.GetUpsert(); c != nil {
+				e.Upsert = &c
+			}
+			e.Removed, e.Synced, e.Anew = raw.GetRemoved(), raw.GetBookmark().GetInitialSyncComplete(), raw.GetReset_() != nil
+			return e, nil
+		},
+	}
+}
+
+func one(ctx context.Context, o *cli.Options, hub *cli.Hub, name string, print *cli.Printer[info]) error {
+	answer, err := hub.Clusters.GetCluster(ctx, &adminv1.GetClusterRequest{Name: name})
+	if err != nil {
+		return err
+	}
+	c := answer.GetCluster()
+	if err := print.One(c); err != nil {
+		return err
+	}
+	switch {
+	case !c.GetHubAccepted():
+		o.Next("«fairlead get enrollments» shows its pairing code, «fairlead accept %s» accepts it", name)
+	case c.GetAvailable() != "True":
+		o.Next("is its agent running? «fairlead get sessions %s» shows whether it is connected; its last word: %s", name, c.GetMessage())
+	default:
+		o.Next("«fairlead create work NAME --clusters %s -f FILE» sends work, «fairlead get works -c %s» shows it", name, name)
+	}
+	return nil
+}
+
+func list(ctx context.Context, o *cli.Options, hub *cli.Hub, selector string, print *cli.Printer[info]) error {
+	all, err := cli.Pages(func(token string) ([]info, string, error) {
+		answer, err := hub.Clusters.ListClusters(ctx, &adminv1.ListClustersRequest{LabelSelector: selector, PageToken: token})
+		return answer.GetClusters(), answer.GetNextPageToken(), err
+	})
+	if err != nil {
+		return err
 	}
 	if err := print.List(all); err != nil {
 		return err
 	}
-	if len(all) == 0 {
-		o.Next("no clusters yet: «fairlead token create CLUSTER» makes a join string for one")
+	if len(all) == 0 && selector == "" {
+		o.Next("«fairlead token create CLUSTER» makes a join string for the first one")
 		return nil
 	}
 	o.Next("«fairlead create work NAME --clusters CLUSTER -f FILE» sends work, «fairlead get works» shows it")
 	return nil
 }
 
-func follow(ctx context.Context, hub *cli.Hub, selector string, print *cli.Printer[*adminv1.ClusterInfo]) error {
-	stream, err := hub.Clusters.WatchClusters(ctx, &adminv1.WatchClustersRequest{LabelSelector: selector})
-	if err != nil {
-		return err
-	}
-	for {
-		event, err := stream.Recv()
-		if err != nil {
-			return err
-		}
-		if c := event.GetUpsert(); c != nil {
-			if err := print.One(c); err != nil {
-				return err
-			}
-		}
+func kind(o *cli.Options) cli.Kind[info] {
+	return cli.Kind[info]{
+		Name: "cluster",
+		ID:   info.GetName,
+		Columns: []cli.Column[info]{
+			{Head: "CLUSTER", Of: info.GetName},
+			{Head: "ACCEPTED", Of: func(x info) string { return strconv.FormatBool(x.GetHubAccepted()) }},
+			{Head: "JOINED", Of: func(x info) string { return strconv.FormatBool(x.GetJoined()) }},
+			{Head: "AVAILABLE", Of: info.GetAvailable},
+			{Head: "KUBERNETES", Of: info.GetKubernetesVersion},
+			{Head: "CERTIFICATE", Of: func(x info) string { return o.Until(x.GetCertificateExpires()) }},
+			{Head: "AGE", Of: func(x info) string { return o.Age(x.GetCreated()) }},
+			{Head: "LAST SEEN", Wide: true, Of: func(x info) string { return o.Age(x.GetLastSeen()) }},
+			{Head: "MESSAGE", Wide: true, Of: info.GetMessage},
+		},
+		Object: func(x info) (any, error) { return cli.Message(x) },
 	}
 }
 
-func printer(now time.Time) *cli.Printer[*adminv1.ClusterInfo] {
-	type c = *adminv1.ClusterInfo
-	return &cli.Printer[c]{
-		Kind: "cluster",
-		Name: c.GetName,
-		Columns: []cli.Column[c]{
-			{Head: "CLUSTER", Of: c.GetName},
-			{Head: "ACCEPTED", Of: func(x c) string { return strconv.FormatBool(x.GetHubAccepted()) }},
-			{Head: "JOINED", Of: func(x c) string { return strconv.FormatBool(x.GetJoined()) }},
-			{Head: "AVAILABLE", Of: c.GetAvailable},
-			{Head: "KUBERNETES", Of: c.GetKubernetesVersion},
-			{Head: "CERTIFICATE", Of: func(x c) string { return cli.Until(now, x.GetCertificateExpires()) }},
-			{Head: "AGE", Of: func(x c) string { return cli.Age(now, x.GetCreated()) }},
-			{Head: "LAST SEEN", Wide: true, Of: func(x c) string { return cli.Age(now, x.GetLastSeen()) }},
-			{Head: "MESSAGE", Wide: true, Of: c.GetMessage},
-		},
-		Object: func(x c) (any, error) { return cli.Message(x) },
+// Revoke is «fairlead revoke».
+func Revoke(o *cli.Options) *cobra.Command {
+	request := &adminv1.RevokeClusterRequest{}
+	cmd := &cobra.Command{
+		Use:   "revoke CLUSTER",
+		Short: "Take the acceptance of a cluster back and cut its agent off",
+		Long: "Take the acceptance of a cluster back (hubAcceptsClient: false) and end its agent's session on every hub replica.\n" +
+			"Its workloads stay as they are. Setting hubAcceptsClient again lets the same agent come back.",
+		Args: cobra.ExactArgs(1),
+		RunE: o.Run(func(ctx context.Context, hub *cli.Hub, args []string) error {
+			request.Name = args[0]
+			answer, err := hub.Clusters.RevokeCluster(ctx, request)
+			if err != nil {
+				return err
+			}
+			o.Say("cluster %s revoked, sessions ended: %d", args[0], answer.GetSessionsClosed())
+			if silent := answer.GetReplicasSilent(); len(silent) > 0 {
+				return fmt.Errorf("the session goes on on hub replica %s, which did not answer within 5 s: «fairlead get sessions %s» shows when it ends", strings.Join(silent, ", "), args[0])
+			}
+			o.Next("«kubectl delete managedcluster %s» on the hub removes it for good", args[0])
+			return nil
+		}),
+		ValidArgsFunction: o.Complete(cli.ClusterNames),
 	}
+	cmd.Flags().StringVar(&request.Reason, "reason", "", "why, for the audit log")
+	cmd.Flags().StringVar(&request.Uid, "uid", "", "only if the cluster has this UID")
+	return cmd
 }

@@ -5,19 +5,20 @@
 package enrollment
 
 import (
-	"bufio"
 	"context"
-	"errors"
-	"fmt"
-	"os"
-	"strings"
-	"time"
+	"slices"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/grpc"
 
 	"fairlead.dev/fairlead/cmd/fairlead/cli"
 	adminv1 "fairlead.dev/fairlead/gen/fairlead/admin/v1"
 )
+
+type enrollment = *adminv1.Enrollment
+
+// statePending is the state that waits for a person.
+const statePending = "Pending"
 
 // Get is «fairlead get enrollments».
 func Get(o *cli.Options) *cobra.Command {
@@ -25,141 +26,91 @@ func Get(o *cli.Options) *cobra.Command {
 	var watch bool
 	var state string
 	cmd := &cobra.Command{
-		Use:     "enrollments",
+		Use:     "enrollments [CLUSTER]",
 		Aliases: []string{"enrollment", "enr"},
 		Short:   "Show who asked to join, with the pairing code of each key",
-		Args:    cobra.NoArgs,
-		RunE: o.Run(func(ctx context.Context, hub *cli.Hub, _ []string) error {
-			print := printer(time.Now()).To(o.Out, form)
+		Example: "  fairlead get enrollments --state Pending -w",
+		Args:    cobra.MaximumNArgs(1),
+		RunE: o.RunLong(func(ctx context.Context, hub *cli.Hub, args []string) error {
+			print := kind(o).To(o, &form)
+			wanted := func(e enrollment) bool { return len(args) == 0 || e.GetClusterName() == args[0] }
 			if watch {
-				return follow(ctx, hub, state, print)
+				return enrollments(hub, state, wanted).Print(ctx, o, print)
 			}
-			answer, err := hub.Enrollments.ListEnrollments(ctx, &adminv1.ListEnrollmentsRequest{State: state})
+			ctx, cancel := o.Call(ctx)
+			defer cancel()
+			all, err := list(ctx, hub, state)
 			if err != nil {
 				return err
 			}
-			if err := print.List(answer.GetEnrollments()); err != nil {
+			all = slices.DeleteFunc(all, func(e enrollment) bool { return !wanted(e) })
+			if err := print.List(all); err != nil {
 				return err
 			}
-			o.Next("«fairlead accept CLUSTER --pairing-code CODE» with the code that the agent shows")
+			next(o, all)
 			return nil
 		}),
+		ValidArgsFunction: o.Complete(cli.ClusterNames),
 	}
-	form.Bind(cmd.Flags())
+	form.Bind(o, cmd)
 	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "go on showing changes")
-	cmd.Flags().StringVar(&state, "state", "", "only enrollments in this state, such as Pending")
+	cmd.Flags().StringVar(&state, "state", "", "only enrollments in this state")
+	states := cobra.FixedCompletions([]cobra.Completion{statePending, "Accepted", "Issued", "Active", "Denied", "Expired", "Detached", "Revoked"}, cobra.ShellCompDirectiveNoFileComp)
+	if err := cmd.RegisterFlagCompletionFunc("state", states); err != nil {
+		panic(err) // the flag is defined above
+	}
 	return cmd
 }
 
-func follow(ctx context.Context, hub *cli.Hub, state string, print *cli.Printer[*adminv1.Enrollment]) error {
-	stream, err := hub.Enrollments.WatchEnrollments(ctx, &adminv1.WatchEnrollmentsRequest{State: state})
-	if err != nil {
-		return err
-	}
-	for {
-		event, err := stream.Recv()
-		if err != nil {
-			return err
-		}
-		if e := event.GetUpsert(); e != nil {
-			if err := print.One(e); err != nil {
-				return err
-			}
+// next says what the enrollments ask for.
+func next(o *cli.Options, all []enrollment) {
+	for _, e := range all {
+		if e.GetState() == statePending {
+			o.Next("compare the pairing code with what the agent of %s shows, then «fairlead accept %s --pairing-code CODE»", e.GetClusterName(), e.GetClusterName())
+			return
 		}
 	}
+	o.Next("nobody waits; «fairlead token create CLUSTER» makes a join string for another cluster")
 }
 
-func printer(now time.Time) *cli.Printer[*adminv1.Enrollment] {
-	type e = *adminv1.Enrollment
-	return &cli.Printer[e]{
-		Kind: "enrollment",
-		Name: e.GetEnrollmentId,
-		Columns: []cli.Column[e]{
-			{Head: "CLUSTER", Of: e.GetClusterName},
-			{Head: "STATE", Of: e.GetState},
-			{Head: "PAIRING CODE", Of: e.GetPairingCode},
-			{Head: "FROM", Of: e.GetSourceAddress},
-			{Head: "AGE", Of: func(x e) string { return cli.Age(now, x.GetCreated()) }},
-			{Head: "CERTIFICATE", Of: func(x e) string { return cli.Until(now, x.GetCertificateExpires()) }},
-			{Head: "ACCEPTED BY", Wide: true, Of: e.GetAcceptedBy},
-			{Head: "AGENT", Wide: true, Of: e.GetAgentId},
-			{Head: "MESSAGE", Wide: true, Of: e.GetMessage},
+func list(ctx context.Context, hub *cli.Hub, state string) ([]enrollment, error) {
+	return cli.Pages(func(token string) ([]enrollment, string, error) {
+		answer, err := hub.Enrollments.ListEnrollments(ctx, &adminv1.ListEnrollmentsRequest{State: state, PageToken: token})
+		return answer.GetEnrollments(), answer.GetNextPageToken(), err
+	})
+}
+
+func enrollments(hub *cli.Hub, state string, wanted func(enrollment) bool) cli.Stream[adminv1.WatchEnrollmentsResponse, enrollment] {
+	return cli.Stream[adminv1.WatchEnrollmentsResponse, enrollment]{
+		Open: func(ctx context.Context) (grpc.ServerStreamingClient[adminv1.WatchEnrollmentsResponse], error) {
+			return hub.Enrollments.WatchEnrollments(ctx, &adminv1.WatchEnrollmentsRequest{State: state})
 		},
-		Object: func(x e) (any, error) { return cli.Message(x) },
-	}
-}
-
-// Accept is «fairlead accept».
-func Accept(o *cli.Options) *cobra.Command {
-	request := &adminv1.AcceptEnrollmentRequest{}
-	cmd := &cobra.Command{
-		Use:   "accept CLUSTER",
-		Short: "Accept a cluster, repeating the pairing code that its agent shows",
-		Args:  cobra.ExactArgs(1),
-		RunE: o.Run(func(ctx context.Context, hub *cli.Hub, args []string) error {
-			request.ClusterName = args[0]
-			if request.PairingCode == "" {
-				code, err := ask(o, args[0])
-				if err != nil {
-					return err
-				}
-				request.PairingCode = code
+		Read: func(raw *adminv1.WatchEnrollmentsResponse) (e cli.Event[enrollment], _ error) {
+			if x := raw.GetUpsert(); x != nil && wanted(x) {
+				e.Upsert = &x
 			}
-			answer, err := hub.Enrollments.AcceptEnrollment(ctx, request)
-			if err != nil {
-				return err
-			}
-			fmt.Fprintf(o.Out, "cluster %s accepted (enrollment %s is %s)\n", args[0], answer.GetEnrollment().GetEnrollmentId(), answer.GetEnrollment().GetState())
-			o.Next("«fairlead get clusters -w» shows it join; «fairlead create work NAME --clusters %s -f FILE» sends work", args[0])
-			return nil
-		}),
-		ValidArgsFunction: o.Completion(pending),
+			e.Removed, e.Synced, e.Anew = raw.GetRemoved(), raw.GetBookmark().GetInitialSyncComplete(), raw.GetReset_() != nil
+			return e, nil
+		},
 	}
-	cmd.Flags().StringVar(&request.PairingCode, "pairing-code", "", "the code that the agent shows (asked for on a terminal)")
-	cmd.Flags().StringVar(&request.EnrollmentId, "enrollment", "", "the enrollment, where several keys ask for one name")
-	return cmd
 }
 
-func ask(o *cli.Options, cluster string) (string, error) {
-	if info, err := os.Stdin.Stat(); err != nil || info.Mode()&os.ModeCharDevice == 0 {
-		return "", errors.New("no --pairing-code: give the code that the agent of the cluster shows")
+func kind(o *cli.Options) cli.Kind[enrollment] {
+	return cli.Kind[enrollment]{
+		Name: "enrollment",
+		ID:   enrollment.GetEnrollmentId,
+		Columns: []cli.Column[enrollment]{
+			{Head: "CLUSTER", Of: enrollment.GetClusterName},
+			{Head: "STATE", Of: enrollment.GetState},
+			{Head: "PAIRING CODE", Of: enrollment.GetPairingCode},
+			{Head: "FROM", Of: enrollment.GetSourceAddress},
+			{Head: "AGE", Of: func(x enrollment) string { return o.Age(x.GetCreated()) }},
+			{Head: "CERTIFICATE", Of: func(x enrollment) string { return o.Until(x.GetCertificateExpires()) }},
+			{Head: "ENROLLMENT", Wide: true, Of: enrollment.GetEnrollmentId},
+			{Head: "ACCEPTED BY", Wide: true, Of: enrollment.GetAcceptedBy},
+			{Head: "AGENT", Wide: true, Of: enrollment.GetAgentId},
+			{Head: "MESSAGE", Wide: true, Of: enrollment.GetMessage},
+		},
+		Object: func(x enrollment) (any, error) { return cli.Message(x) },
 	}
-	fmt.Fprintf(o.Err, "Pairing code that the agent of %s shows: ", cluster)
-	line, err := bufio.NewReader(os.Stdin).ReadString('\n')
-	if err != nil {
-		return "", fmt.Errorf("reading the pairing code: %w", err)
-	}
-	return strings.TrimSpace(line), nil
-}
-
-// Deny is «fairlead deny».
-func Deny(o *cli.Options) *cobra.Command {
-	request := &adminv1.DenyEnrollmentRequest{}
-	cmd := &cobra.Command{
-		Use:   "deny CLUSTER",
-		Short: "Refuse a cluster that asks to join",
-		Args:  cobra.ExactArgs(1),
-		RunE: o.Run(func(ctx context.Context, hub *cli.Hub, args []string) error {
-			request.ClusterName = args[0]
-			if _, err := hub.Enrollments.DenyEnrollment(ctx, request); err != nil {
-				return err
-			}
-			fmt.Fprintf(o.Out, "cluster %s denied\n", args[0])
-			o.Next("its token may be good for another key still: «fairlead token list»")
-			return nil
-		}),
-		ValidArgsFunction: o.Completion(pending),
-	}
-	cmd.Flags().StringVar(&request.Reason, "reason", "", "why, as the agent is told")
-	cmd.Flags().StringVar(&request.EnrollmentId, "enrollment", "", "the enrollment, where several keys ask for one name")
-	return cmd
-}
-
-func pending(ctx context.Context, hub *cli.Hub) ([]string, error) {
-	answer, err := hub.Enrollments.ListEnrollments(ctx, &adminv1.ListEnrollmentsRequest{State: "Pending"})
-	var names []string
-	for _, e := range answer.GetEnrollments() {
-		names = append(names, e.GetClusterName())
-	}
-	return names, err
 }

@@ -5,8 +5,9 @@
 package hubs
 
 import (
+	"cmp"
 	"fmt"
-	"os"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -15,37 +16,96 @@ import (
 
 // Command is «fairlead config».
 func Command(o *cli.Options) *cobra.Command {
-	cmd := &cobra.Command{Use: "config", Short: "Keep the file of hubs that you use", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
-	cmd.AddCommand(setHub(o), useHub(o))
+	return cli.Group("config", "Keep the file of hubs that you use", list(o), setHub(o), useHub(o), removeHub(o))
+}
+
+func list(o *cli.Options) *cobra.Command {
+	var form cli.Output
+	cmd := &cobra.Command{
+		Use:     "list",
+		Aliases: []string{"get-hubs", "ls"},
+		Short:   "List the hubs that you use",
+		Args:    cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			config, err := cli.LoadConfig(o.HubsFile())
+			if err != nil {
+				return err
+			}
+			if err := kind(config.Current).To(o, &form).List(config.Contexts); err != nil {
+				return err
+			}
+			if len(config.Contexts) == 0 {
+				o.Next("«fairlead config set-hub NAME --hub-address HOST:PORT» saves one")
+				return nil
+			}
+			o.Next("«fairlead config use-hub NAME» changes the current one")
+			return nil
+		},
+	}
+	form.Bind(o, cmd)
 	return cmd
 }
 
+func kind(current string) cli.Kind[cli.Context] {
+	return cli.Kind[cli.Context]{
+		Name: "hub",
+		ID:   func(c cli.Context) string { return c.Name },
+		Columns: []cli.Column[cli.Context]{
+			{Head: "CURRENT", Of: func(c cli.Context) string {
+				if c.Name == current {
+					return "*"
+				}
+				return ""
+			}},
+			{Head: "HUB", Of: func(c cli.Context) string { return c.Name }},
+			{Head: "ADDRESS", Of: func(c cli.Context) string { return c.Address }},
+			{Head: "KUBECONFIG", Of: func(c cli.Context) string { return c.Kubeconfig }},
+			{Head: "CONTEXT", Of: func(c cli.Context) string { return c.KubeContext }},
+		},
+		Object: func(c cli.Context) (any, error) { return c, nil },
+	}
+}
+
 func setHub(o *cli.Options) *cobra.Command {
-	return &cobra.Command{
-		Use:   "set-hub NAME --hub-address HOST:PORT --hub-ca-file FILE [--kubeconfig FILE]",
+	var namespace string
+	cmd := &cobra.Command{
+		Use:   "set-hub NAME --hub-address HOST:PORT",
 		Short: "Add a hub, or change it, and use it from now on",
-		Args:  cobra.ExactArgs(1),
-		RunE: func(_ *cobra.Command, args []string) error {
-			if o.Address == "" || o.CAFile == "" {
-				return fmt.Errorf("hub %q needs --hub-address and --hub-ca-file", args[0])
+		Long: "Add a hub, or change it, and use it from now on. --kubeconfig and --context say who you are there.\n" +
+			"The CA of its admin listener comes from --hub-ca-file, or is read from the hub's Kubernetes as you.",
+		Example: "  fairlead config set-hub eu --hub-address hub.example:8444 --kubeconfig hub.kubeconfig",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if o.Address == "" {
+				return cli.Usagef("hub %q needs --hub-address", args[0])
 			}
-			ca, err := os.ReadFile(o.CAFile)
-			if err != nil {
-				return fmt.Errorf("reading the hub's CA: %w", err)
-			}
-			config, err := cli.LoadConfig(o.ConfigFile)
+			ctx, cancel := o.Call(cmd.Context())
+			defer cancel()
+			ca, err := findCA(ctx, o, namespace)
 			if err != nil {
 				return err
 			}
-			config.Put(cli.Context{Name: args[0], Address: o.Address, CA: string(ca), Kubeconfig: o.Kubeconfig, KubeContext: o.KubeContext})
-			if err := config.Save(o.ConfigFile); err != nil {
+			hub := cli.Context{Name: args[0], Address: o.Address, CA: string(ca), KubeContext: o.KubeContext}
+			if o.Kubeconfig != "" {
+				if hub.Kubeconfig, err = filepath.Abs(o.Kubeconfig); err != nil {
+					return fmt.Errorf("--kubeconfig: %w", err)
+				}
+			}
+			config, err := cli.LoadConfig(o.HubsFile())
+			if err != nil {
 				return err
 			}
-			fmt.Fprintf(o.Out, "hub %s saved in %s\n", args[0], o.ConfigFile)
+			config.Put(hub)
+			if err := config.Save(o.HubsFile()); err != nil {
+				return err
+			}
+			o.Say("hub %s saved in %s", args[0], o.HubsFile())
 			o.Next("«fairlead get clusters» asks it")
 			return nil
 		},
 	}
+	cmd.Flags().StringVar(&namespace, "hub-namespace", defaultNamespace, "namespace of the hub, where its CA is read")
+	return cmd
 }
 
 func useHub(o *cli.Options) *cobra.Command {
@@ -54,23 +114,52 @@ func useHub(o *cli.Options) *cobra.Command {
 		Short: "Use another hub of the file from now on",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			config, err := cli.LoadConfig(o.ConfigFile)
-			if err != nil {
-				return err
-			}
-			for _, c := range config.Contexts {
-				if c.Name != args[0] {
-					continue
-				}
-				config.Current = c.Name
-				if err := config.Save(o.ConfigFile); err != nil {
-					return err
-				}
-				fmt.Fprintf(o.Out, "using hub %s at %s\n", c.Name, c.Address)
+			return change(o, args[0], func(config *cli.Config, hub cli.Context) {
+				config.Current = hub.Name
+				o.Say("using hub %s at %s", hub.Name, hub.Address)
 				o.Next("«fairlead get clusters» asks it")
-				return nil
-			}
-			return fmt.Errorf("%s has no hub %q: add it with «fairlead config set-hub %s»", o.ConfigFile, args[0], args[0])
+			})
 		},
+		ValidArgsFunction: complete(o),
+	}
+}
+
+func removeHub(o *cli.Options) *cobra.Command {
+	return &cobra.Command{
+		Use:   "remove-hub NAME",
+		Short: "Forget a hub",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			return change(o, args[0], func(config *cli.Config, hub cli.Context) {
+				config.Remove(hub.Name)
+				o.Say("hub %s removed from %s", hub.Name, o.HubsFile())
+				o.Next("«fairlead config list» shows what is left; current: %s", cmp.Or(config.Current, "none"))
+			})
+		},
+		ValidArgsFunction: complete(o),
+	}
+}
+
+// change edits a hub of the file.
+func change(o *cli.Options, name string, edit func(*cli.Config, cli.Context)) error {
+	config, err := cli.LoadConfig(o.HubsFile())
+	if err != nil {
+		return err
+	}
+	hub, ok := config.Find(name)
+	if !ok {
+		return fmt.Errorf("%s has no hub %q\nHint: «fairlead config list» shows those it has", o.HubsFile(), name)
+	}
+	edit(&config, hub)
+	return config.Save(o.HubsFile())
+}
+
+func complete(o *cli.Options) cobra.CompletionFunc {
+	return func(_ *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		config, err := cli.LoadConfig(o.HubsFile())
+		if err != nil || len(args) > 0 {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		return cli.NamesOf(config.Contexts, func(c cli.Context) string { return c.Name }), cobra.ShellCompDirectiveNoFileComp
 	}
 }

@@ -6,15 +6,16 @@ package session
 
 import (
 	"context"
-	"fmt"
 	"strconv"
-	"time"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/grpc"
 
 	"fairlead.dev/fairlead/cmd/fairlead/cli"
 	adminv1 "fairlead.dev/fairlead/gen/fairlead/admin/v1"
 )
+
+type session = *adminv1.SessionInfo
 
 // Get is «fairlead get sessions».
 func Get(o *cli.Options) *cobra.Command {
@@ -25,76 +26,81 @@ func Get(o *cli.Options) *cobra.Command {
 		Aliases: []string{"session"},
 		Short:   "Show agents' sessions: where from, how far behind, until when",
 		Args:    cobra.MaximumNArgs(1),
-		RunE: o.Run(func(ctx context.Context, hub *cli.Hub, args []string) error {
-			name := ""
+		RunE: o.RunLong(func(ctx context.Context, hub *cli.Hub, args []string) error {
+			cluster := ""
 			if len(args) == 1 {
-				name = args[0]
+				cluster = args[0]
 			}
-			print := printer(time.Now()).To(o.Out, form)
+			print := kind(o).To(o, &form)
 			if watch {
-				return follow(ctx, hub, name, print)
+				return sessions(hub, cluster).Print(ctx, o, print)
 			}
-			answer, err := hub.Clusters.ListSessions(ctx, &adminv1.ListSessionsRequest{ClusterName: name})
+			ctx, cancel := o.Call(ctx)
+			defer cancel()
+			all, err := cli.Pages(func(token string) ([]session, string, error) {
+				answer, err := hub.Clusters.ListSessions(ctx, &adminv1.ListSessionsRequest{ClusterName: cluster, PageToken: token})
+				return answer.GetSessions(), answer.GetNextPageToken(), err
+			})
 			if err != nil {
 				return err
 			}
-			if err := print.List(answer.GetSessions()); err != nil {
+			if err := print.List(all); err != nil {
 				return err
+			}
+			if len(all) == 0 {
+				o.Next("an agent that runs and reaches the hub has a session; «fairlead get clusters» shows who is accepted")
+				return nil
 			}
 			o.Next("«fairlead kick CLUSTER» ends a session; its agent dials again")
 			return nil
 		}),
-		ValidArgsFunction: o.Completion(cli.ClusterNames),
+		ValidArgsFunction: o.Complete(cli.ClusterNames),
 	}
-	form.Bind(cmd.Flags())
+	form.Bind(o, cmd)
 	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "go on showing changes")
 	return cmd
 }
 
-func follow(ctx context.Context, hub *cli.Hub, name string, print *cli.Printer[*adminv1.SessionInfo]) error {
-	stream, err := hub.Clusters.WatchSessions(ctx, &adminv1.WatchSessionsRequest{ClusterName: name})
-	if err != nil {
-		return err
-	}
-	for {
-		event, err := stream.Recv()
-		if err != nil {
-			return err
-		}
-		if s := event.GetUpsert(); s != nil {
-			if err := print.One(s); err != nil {
-				return err
+func sessions(hub *cli.Hub, cluster string) cli.Stream[adminv1.WatchSessionsResponse, session] {
+	return cli.Stream[adminv1.WatchSessionsResponse, session]{
+		Open: func(ctx context.Context) (grpc.ServerStreamingClient[adminv1.WatchSessionsResponse], error) {
+			return hub.Clusters.WatchSessions(ctx, &adminv1.WatchSessionsRequest{ClusterName: cluster})
+		},
+		Read: func(raw *adminv1.WatchSessionsResponse) (e cli.Event[session], _ error) {
+			if s := raw.GetUpsert(); s != nil {
+				e.Upsert = &s
 			}
-		}
+			e.Removed, e.Synced, e.Anew = raw.GetRemoved(), raw.GetBookmark().GetInitialSyncComplete(), raw.GetReset_() != nil
+			return e, nil
+		},
 	}
 }
 
-func printer(now time.Time) *cli.Printer[*adminv1.SessionInfo] {
-	type s = *adminv1.SessionInfo
-	return &cli.Printer[s]{
-		Kind: "session",
-		Name: s.GetSessionId,
-		Columns: []cli.Column[s]{
-			{Head: "CLUSTER", Of: s.GetClusterName},
-			{Head: "REPLICA", Of: s.GetHubReplica},
-			{Head: "FROM", Of: s.GetRemoteAddress},
-			{Head: "EPOCH", Of: func(x s) string { return strconv.FormatUint(x.GetSessionEpoch(), 10) }},
-			{Head: "BEHIND", Of: func(x s) string { return behind(x) }},
-			{Head: "LAST RECEIVED", Of: func(x s) string { return cli.Age(now, x.GetLastReceived()) }},
-			{Head: "AGE", Of: func(x s) string { return cli.Age(now, x.GetStarted()) }},
-			{Head: "CERTIFICATE", Wide: true, Of: func(x s) string { return cli.Until(now, x.GetCertificateExpires()) }},
-			{Head: "SESSION", Wide: true, Of: s.GetSessionId},
-			{Head: "AGENT", Wide: true, Of: s.GetAgentId},
-			{Head: "UNACKED", Wide: true, Of: func(x s) string { return strconv.FormatUint(x.GetUnackedBytes(), 10) }},
+func kind(o *cli.Options) cli.Kind[session] {
+	return cli.Kind[session]{
+		Name: "session",
+		ID:   session.GetSessionId,
+		Columns: []cli.Column[session]{
+			{Head: "CLUSTER", Of: session.GetClusterName},
+			{Head: "REPLICA", Of: session.GetHubReplica},
+			{Head: "FROM", Of: session.GetRemoteAddress},
+			{Head: "EPOCH", Of: func(x session) string { return strconv.FormatUint(x.GetSessionEpoch(), 10) }},
+			{Head: "BEHIND", Of: behind},
+			{Head: "LAST RECEIVED", Of: func(x session) string { return o.Age(x.GetLastReceived()) }},
+			{Head: "AGE", Of: func(x session) string { return o.Age(x.GetStarted()) }},
+			{Head: "CERTIFICATE", Wide: true, Of: func(x session) string { return o.Until(x.GetCertificateExpires()) }},
+			{Head: "SESSION", Wide: true, Of: session.GetSessionId},
+			{Head: "AGENT", Wide: true, Of: session.GetAgentId},
+			{Head: "UNACKED", Wide: true, Of: func(x session) string { return strconv.FormatUint(x.GetUnackedBytes(), 10) }},
 		},
-		Object: func(x s) (any, error) { return cli.Message(x) },
+		Object: func(x session) (any, error) { return cli.Message(x) },
 	}
 }
 
 // behind is how many objects wait; only the replica that has the session knows.
-func behind(x *adminv1.SessionInfo) string {
+func behind(x session) string {
 	if !x.GetLive() {
-		return "ask " + x.GetHubReplica()
+		return "?"
 	}
 	return strconv.Itoa(int(x.GetDirtyObjects()))
 }
@@ -112,11 +118,11 @@ func Kick(o *cli.Options) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(o.Out, "session %s of %s ended on replica %s\n", answer.GetSessionId(), args[0], answer.GetHubReplica())
-			o.Next("«fairlead get sessions %s -w» shows it come back", args[0])
+			o.Say("session %s of %s ended on replica %s", answer.GetSessionId(), args[0], answer.GetHubReplica())
+			o.Next("«fairlead get sessions %s -w» shows it come back; «fairlead revoke %s» would keep it out", args[0], args[0])
 			return nil
 		}),
-		ValidArgsFunction: o.Completion(cli.ClusterNames),
+		ValidArgsFunction: o.Complete(cli.ClusterNames),
 	}
 	cmd.Flags().StringVar(&request.SessionId, "session", "", "only if it is this session")
 	return cmd

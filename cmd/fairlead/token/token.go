@@ -6,8 +6,8 @@ package token
 
 import (
 	"context"
-	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -17,23 +17,27 @@ import (
 	adminv1 "fairlead.dev/fairlead/gen/fairlead/admin/v1"
 )
 
+type token = *adminv1.JoinToken
+
 // Command is «fairlead token».
 func Command(o *cli.Options) *cobra.Command {
-	cmd := &cobra.Command{Use: "token", Short: "Create, list and revoke join tokens", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
-	cmd.AddCommand(create(o), list(o), revoke(o))
-	return cmd
+	return cli.Group("token", "Create, list and revoke join tokens", create(o), list(o), revoke(o))
 }
 
 func create(o *cli.Options) *cobra.Command {
 	request := &adminv1.CreateJoinTokenRequest{}
 	var ttl time.Duration
 	cmd := &cobra.Command{
-		Use:   "create [CLUSTER]",
+		Use:   "create CLUSTER",
 		Short: "Create a join token and print its join string",
 		Long: "Create a join token for one cluster name, or for a pattern of names, and print the join string:\n" +
 			"one line with the hub's endpoints, its CA's fingerprint and the token. It is shown once.",
-		Args: cobra.MaximumNArgs(1),
+		Example: "  fairlead token create eu-1\n  fairlead token create --pattern 'edge-*' --uses 20 --source-cidr 10.0.0.0/8",
+		Args:    cobra.MaximumNArgs(1),
 		RunE: o.Run(func(ctx context.Context, hub *cli.Hub, args []string) error {
+			if (len(args) == 1) == (request.GetNamePattern() != "") {
+				return cli.Usagef("say which cluster may join: either its NAME, or a --pattern of names")
+			}
 			if len(args) == 1 {
 				request.ClusterName = args[0]
 			}
@@ -44,9 +48,13 @@ func create(o *cli.Options) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			fmt.Fprintln(o.Out, answer.GetJoinString())
-			fmt.Fprintf(o.Err, "Token %s expires %s.\n", answer.GetTokenId(), answer.GetExpires().AsTime().Local().Format(time.RFC1123))
-			o.Next("on the spoke: fairlead join %s --spoke-kubeconfig FILE", answer.GetJoinString())
+			o.Say("%s", answer.GetJoinString())
+			o.Note("Token %s expires in %s. The join string is shown this once.", answer.GetTokenId(), o.Until(answer.GetExpires()))
+			name := ""
+			if request.GetNamePattern() != "" {
+				name = " --name NAME"
+			}
+			o.Next("where you reach the spoke: fairlead join %s%s --spoke-kubeconfig FILE", answer.GetJoinString(), name)
 			return nil
 		}),
 	}
@@ -56,6 +64,7 @@ func create(o *cli.Options) *cobra.Command {
 	flags.Uint32Var(&request.MaxUses, "uses", 0, "how many clusters may join with it (default 1)")
 	flags.StringSliceVar(&request.SourceCidrs, "source-cidr", nil, "networks from which it may be used (default: any)")
 	flags.BoolVar(&request.AutoAccept, "auto-accept", false, "accept its clusters without a pairing code (needs a permission of its own)")
+	flags.BoolVar(&request.ReEnroll, "re-enroll", false, "let a cluster back in that had a certificate before, with a new key (needs a permission of its own)")
 	flags.StringSliceVar(&request.Endpoints, "endpoint", nil, "host:port of the hub as the spoke sees it (default: the hub's own)")
 	return cmd
 }
@@ -67,34 +76,43 @@ func list(o *cli.Options) *cobra.Command {
 		Short: "List join tokens, without their secrets",
 		Args:  cobra.NoArgs,
 		RunE: o.Run(func(ctx context.Context, hub *cli.Hub, _ []string) error {
-			answer, err := hub.Enrollments.ListJoinTokens(ctx, &adminv1.ListJoinTokensRequest{})
+			all, err := tokens(ctx, hub)
 			if err != nil {
 				return err
 			}
-			if err := printer(time.Now()).To(o.Out, form).List(answer.GetTokens()); err != nil {
+			if err := kind(o).To(o, &form).List(all); err != nil {
 				return err
 			}
 			o.Next("«fairlead token create CLUSTER» makes one, «fairlead token revoke ID» ends one")
 			return nil
 		}),
 	}
-	form.Bind(cmd.Flags())
+	form.Bind(o, cmd)
 	return cmd
 }
 
-func printer(now time.Time) *cli.Printer[*adminv1.JoinToken] {
-	return &cli.Printer[*adminv1.JoinToken]{
-		Kind: "token",
-		Name: (*adminv1.JoinToken).GetTokenId,
-		Columns: []cli.Column[*adminv1.JoinToken]{
-			{Head: "TOKEN", Of: (*adminv1.JoinToken).GetTokenId},
-			{Head: "CLUSTER", Of: func(t *adminv1.JoinToken) string { return t.GetClusterName() + t.GetNamePattern() }},
-			{Head: "USES LEFT", Of: func(t *adminv1.JoinToken) string { return strconv.Itoa(int(t.GetUsesLeft())) }},
-			{Head: "EXPIRES IN", Of: func(t *adminv1.JoinToken) string { return cli.Until(now, t.GetExpires()) }},
-			{Head: "AUTO ACCEPT", Of: func(t *adminv1.JoinToken) string { return strconv.FormatBool(t.GetAutoAccept()) }},
-			{Head: "CREATED BY", Wide: true, Of: (*adminv1.JoinToken).GetCreatedBy},
+func tokens(ctx context.Context, hub *cli.Hub) ([]token, error) {
+	return cli.Pages(func(page string) ([]token, string, error) {
+		answer, err := hub.Enrollments.ListJoinTokens(ctx, &adminv1.ListJoinTokensRequest{PageToken: page})
+		return answer.GetTokens(), answer.GetNextPageToken(), err
+	})
+}
+
+func kind(o *cli.Options) cli.Kind[token] {
+	return cli.Kind[token]{
+		Name: "token",
+		ID:   token.GetTokenId,
+		Columns: []cli.Column[token]{
+			{Head: "TOKEN", Of: token.GetTokenId},
+			{Head: "CLUSTER", Of: func(t token) string { return t.GetClusterName() + t.GetNamePattern() }},
+			{Head: "USES LEFT", Of: func(t token) string { return strconv.Itoa(int(t.GetUsesLeft())) }},
+			{Head: "EXPIRES IN", Of: func(t token) string { return o.Until(t.GetExpires()) }},
+			{Head: "AUTO ACCEPT", Of: func(t token) string { return strconv.FormatBool(t.GetAutoAccept()) }},
+			{Head: "RE-ENROLL", Wide: true, Of: func(t token) string { return strconv.FormatBool(t.GetReEnroll()) }},
+			{Head: "FROM", Wide: true, Of: func(t token) string { return strings.Join(t.GetSourceCidrs(), ",") }},
+			{Head: "CREATED BY", Wide: true, Of: token.GetCreatedBy},
 		},
-		Object: func(t *adminv1.JoinToken) (any, error) { return cli.Message(t) },
+		Object: func(t token) (any, error) { return cli.Message(t) },
 	}
 }
 
@@ -107,17 +125,13 @@ func revoke(o *cli.Options) *cobra.Command {
 			if _, err := hub.Enrollments.RevokeJoinToken(ctx, &adminv1.RevokeJoinTokenRequest{TokenId: args[0]}); err != nil {
 				return err
 			}
-			fmt.Fprintf(o.Out, "token %s revoked\n", args[0])
+			o.Say("token %s revoked", args[0])
 			o.Next("clusters that joined with it stay; «fairlead get enrollments» lists them")
 			return nil
 		}),
-		ValidArgsFunction: o.Completion(func(ctx context.Context, hub *cli.Hub) ([]string, error) {
-			answer, err := hub.Enrollments.ListJoinTokens(ctx, &adminv1.ListJoinTokensRequest{})
-			var ids []string
-			for _, t := range answer.GetTokens() {
-				ids = append(ids, t.GetTokenId())
-			}
-			return ids, err
+		ValidArgsFunction: o.Complete(func(ctx context.Context, hub *cli.Hub, _ []string) ([]string, error) {
+			all, err := tokens(ctx, hub)
+			return cli.NamesOf(all, token.GetTokenId), err
 		}),
 	}
 }

@@ -6,7 +6,6 @@ package work
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -17,21 +16,31 @@ import (
 	adminv1 "fairlead.dev/fairlead/gen/fairlead/admin/v1"
 )
 
+// creation is what «fairlead create work» is told.
+type creation struct {
+	clusters places
+	files    []string
+	dryRun   bool
+	wait     bool
+}
+
 // Create is «fairlead create work».
 func Create(o *cli.Options) *cobra.Command {
-	var clusters, files []string
-	var dryRun bool
+	var c creation
 	cmd := &cobra.Command{
-		Use:   "work NAME --clusters CLUSTER[,CLUSTER] -f FILE|FOLDER",
-		Short: "Send plain Kubernetes manifests to clusters, as one work each",
+		Use:     "work NAME --clusters CLUSTER[,CLUSTER] -f FILE|FOLDER|-",
+		Aliases: []string{"works"},
+		Short:   "Send plain Kubernetes manifests to clusters, as one work each",
 		Long: "Send plain Kubernetes manifests (YAML or JSON, several documents per file, folders read whole) to clusters.\n" +
-			"Workloads of well-known kinds report their replicas back. Repeating it with changed files changes the work.",
-		Args: cobra.ExactArgs(1),
-		RunE: o.Run(func(ctx context.Context, hub *cli.Hub, args []string) error {
-			if len(clusters) == 0 || len(files) == 0 {
-				return errors.New("say where and what: --clusters and -f are needed")
+			"Deployments, DaemonSets, Jobs and Pods report back how ready they are. Repeating it with changed files changes the work:\n" +
+			"what is no longer in the files is removed from the clusters.",
+		Example: "  fairlead create work web --clusters eu-1,eu-2 -f manifests/\n  kustomize build . | fairlead create work web -c eu-1 -f -",
+		Args:    cobra.ExactArgs(1),
+		RunE: o.RunLong(func(ctx context.Context, hub *cli.Hub, args []string) error {
+			if len(c.clusters) == 0 || len(c.files) == 0 {
+				return cli.Usagef("say where and what: --clusters and -f are needed")
 			}
-			manifests, err := readManifests(files)
+			manifests, err := source{stdin: o.In}.read(c.files)
 			if err != nil {
 				return err
 			}
@@ -39,33 +48,49 @@ func Create(o *cli.Options) *cobra.Command {
 			if err != nil {
 				return fmt.Errorf("encoding the work: %w", err)
 			}
-			for _, cluster := range clusters {
-				answer, err := hub.Works.ApplyWork(ctx, &adminv1.ApplyWorkRequest{ClusterName: cluster, Name: args[0], WorkJson: string(raw), DryRun: dryRun})
-				if err != nil {
-					return fmt.Errorf("cluster %s: %w", cluster, cli.Explain(err))
-				}
-				fmt.Fprintf(o.Out, "work %s/%s applied: generation %d, %d manifests, %d of %d bytes%s\n",
-					cluster, args[0], answer.GetGeneration(), len(manifests), answer.GetSize(), answer.GetLimit(), note(dryRun))
-			}
-			o.Next("«fairlead get works %s -w» shows it arrive", args[0])
-			return nil
+			return c.run(ctx, o, hub, args[0], string(raw))
 		}),
 	}
 	flags := cmd.Flags()
-	flags.StringSliceVar(&clusters, "clusters", nil, "clusters to send it to")
-	flags.StringSliceVarP(&files, "filename", "f", nil, "file or folder of manifests, - for standard input")
-	flags.BoolVar(&dryRun, "dry-run", false, "only check it, sizes included")
-	if err := cmd.RegisterFlagCompletionFunc("clusters", o.Completion(cli.ClusterNames)); err != nil {
-		panic(err) // the flag is defined above: only a mistake in this function gets here
-	}
+	c.clusters.bind(o, cmd, "clusters to send it to")
+	flags.StringSliceVarP(&c.files, "filename", "f", nil, "file or folder of manifests, - for standard input")
+	flags.BoolVar(&c.dryRun, "dry-run", false, "only check it, sizes included")
+	bindWait(o, flags, &c.wait, "wait until it is applied and available")
 	return cmd
 }
 
-func note(dryRun bool) string {
-	if dryRun {
-		return " (dry run: nothing was written)"
+func (c *creation) run(ctx context.Context, o *cli.Options, hub *cli.Hub, name, raw string) error {
+	if err := c.clusters.each(func(cluster string) error { return c.apply(ctx, o, hub, ref{cluster, name}, raw) }); err != nil {
+		return err
 	}
-	return ""
+	switch {
+	case c.dryRun:
+		o.Next("without --dry-run it is sent")
+		return nil
+	case c.wait:
+		if err := waitFor(ctx, o, hub, c.clusters, name); err != nil {
+			return err
+		}
+		o.Next("«fairlead get works %s» shows it; the same command with changed files changes it", name)
+		return nil
+	}
+	o.Next("«fairlead get works %s -w» shows it arrive", name)
+	return nil
+}
+
+func (c *creation) apply(ctx context.Context, o *cli.Options, hub *cli.Hub, work ref, raw string) error {
+	ctx, cancel := o.Call(ctx)
+	defer cancel()
+	answer, err := hub.Works.ApplyWork(ctx, &adminv1.ApplyWorkRequest{ClusterName: work.cluster, Name: work.name, WorkJson: raw, DryRun: c.dryRun})
+	if err != nil {
+		return err
+	}
+	how := "applied"
+	if c.dryRun {
+		how = "would be applied (dry run)"
+	}
+	o.Say("work %s %s: generation %d, %d of %d bytes", work, how, answer.GetGeneration(), answer.GetSize(), answer.GetLimit())
+	return nil
 }
 
 // newWork wraps manifests, with feedback rules for the kinds that have
@@ -79,7 +104,7 @@ func newWork(name string, manifests []manifest) *workv1.ManifestWork {
 		entry := workv1.Manifest{}
 		entry.Raw = m.json
 		work.Spec.Workload.Manifests = append(work.Spec.Workload.Manifests, entry)
-		resource, ok := wellKnown[m.group+"/"+m.kind]
+		resource, ok := wellKnown()[m.group+"/"+m.kind]
 		if !ok {
 			continue
 		}
@@ -92,9 +117,11 @@ func newWork(name string, manifests []manifest) *workv1.ManifestWork {
 }
 
 // wellKnown are the kinds with well-known feedback, and their resources.
-var wellKnown = map[string]string{
-	"apps/Deployment": "deployments",
-	"apps/DaemonSet":  "daemonsets",
-	"batch/Job":       "jobs",
-	"/Pod":            "pods",
+func wellKnown() map[string]string {
+	return map[string]string{
+		"apps/Deployment": "deployments",
+		"apps/DaemonSet":  "daemonsets",
+		"batch/Job":       "jobs",
+		"/Pod":            "pods",
+	}
 }

@@ -13,8 +13,9 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/timestamppb"
 	"k8s.io/apimachinery/pkg/api/meta"
-	"k8s.io/apimachinery/pkg/util/duration"
 	workv1 "open-cluster-management.io/api/work/v1"
 
 	"fairlead.dev/fairlead/cmd/fairlead/cli"
@@ -25,84 +26,148 @@ import (
 func Get(o *cli.Options) *cobra.Command {
 	var form cli.Output
 	var watch bool
-	request := &adminv1.ListWorksRequest{}
+	var selector string
+	var where ref
 	cmd := &cobra.Command{
-		Use:     "works [NAME]",
+		Use:     "works [NAME | CLUSTER/NAME]",
 		Aliases: []string{"work"},
 		Short:   "Show works and how far they are",
+		Example: "  fairlead get works -w\n  fairlead get works -c eu-1 -o wide\n  fairlead get work eu-1/web -o yaml",
 		Args:    cobra.MaximumNArgs(1),
-		RunE: o.Run(func(ctx context.Context, hub *cli.Hub, args []string) error {
-			name := ""
-			if len(args) == 1 {
-				name = args[0]
+		RunE: o.RunLong(func(ctx context.Context, hub *cli.Hub, args []string) error {
+			if err := where.take(args); err != nil {
+				return err
 			}
-			print := printer(time.Now()).To(o.Out, form)
+			print := kind(o).To(o, &form)
 			if watch {
-				return follow(ctx, hub, &adminv1.WatchWorksRequest{ClusterName: request.GetClusterName(), LabelSelector: request.GetLabelSelector(), Name: name}, print)
+				return works(hub, where, selector).Print(ctx, o, print)
 			}
-			works, err := list(ctx, hub, request, name)
+			ctx, cancel := o.Call(ctx)
+			defer cancel()
+			if where.cluster != "" && where.name != "" {
+				return one(ctx, o, hub, where, print)
+			}
+			all, err := list(ctx, hub, where, selector)
 			if err != nil {
 				return err
 			}
-			if err := print.List(works); err != nil {
+			if len(all) == 0 && where.name != "" {
+				return fmt.Errorf("no cluster has a work %q\nHint: «fairlead get works» lists them", where.name)
+			}
+			if err := print.List(all); err != nil {
 				return err
 			}
-			o.Next("«fairlead explain work NAME --cluster CLUSTER» says where one stands, and why")
+			next(o, all)
 			return nil
 		}),
-		ValidArgsFunction: o.Completion(names),
+		ValidArgsFunction: o.Complete(names),
 	}
-	form.Bind(cmd.Flags())
+	form.Bind(o, cmd)
 	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "go on showing changes")
-	cmd.Flags().StringVarP(&request.ClusterName, "cluster", "c", "", "only works of this cluster")
-	cmd.Flags().StringVarP(&request.LabelSelector, "selector", "l", "", "only works with these labels")
+	where.bind(o, cmd)
+	cmd.Flags().StringVarP(&selector, "selector", "l", "", "only works with these labels")
 	return cmd
 }
 
-func list(ctx context.Context, hub *cli.Hub, request *adminv1.ListWorksRequest, name string) ([]*shown, error) {
-	var all []*shown
-	for {
-		answer, err := hub.Works.ListWorks(ctx, request)
-		if err != nil {
-			return nil, err
-		}
-		for _, message := range answer.GetWorks() {
-			if name != "" && message.GetRef().GetName() != name {
-				continue
-			}
-			work, err := decode(message)
-			if err != nil {
-				return nil, err
-			}
-			all = append(all, work)
-		}
-		if request.PageToken = answer.GetNextPageToken(); request.PageToken == "" {
-			return all, nil
-		}
-	}
+// ref names works: of one cluster or of all, by name or all.
+type ref struct{ cluster, name string }
+
+// bind adds -c.
+func (r *ref) bind(o *cli.Options, cmd *cobra.Command) {
+	cmd.Flags().StringVarP(&r.cluster, "cluster", "c", "", "only of this cluster")
+	o.CompleteFlag(cmd, "cluster", cli.ClusterNames)
 }
 
-func follow(ctx context.Context, hub *cli.Hub, request *adminv1.WatchWorksRequest, print *cli.Printer[*shown]) error {
-	stream, err := hub.Works.WatchWorks(ctx, request)
+// take reads NAME or CLUSTER/NAME.
+func (r *ref) take(args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	cluster, name, both := strings.Cut(args[0], "/")
+	if !both {
+		r.name = args[0]
+		return nil
+	}
+	if r.cluster != "" && r.cluster != cluster {
+		return cli.Usagef("%q is of cluster %q, and --cluster says %q", args[0], cluster, r.cluster)
+	}
+	r.cluster, r.name = cluster, name
+	return nil
+}
+
+func (r ref) String() string { return r.cluster + "/" + r.name }
+
+// next names the first work that is not there yet.
+func next(o *cli.Options, all []*shown) {
+	if len(all) == 0 {
+		o.Next("«fairlead create work NAME --clusters CLUSTER -f FILE» sends the first one")
+		return
+	}
+	for _, w := range all {
+		if !w.done(workv1.WorkApplied) || !w.done(workv1.WorkAvailable) {
+			o.Next("«fairlead explain work %s/%s» says where it stands, and why", w.Namespace, w.Name)
+			return
+		}
+	}
+	o.Next("«fairlead get works -w» shows what changes; «fairlead explain work CLUSTER/NAME» follows one on its way")
+}
+
+func one(ctx context.Context, o *cli.Options, hub *cli.Hub, where ref, print *cli.Printer[*shown]) error {
+	answer, err := hub.Works.GetWork(ctx, &adminv1.GetWorkRequest{ClusterName: where.cluster, Name: where.name})
 	if err != nil {
 		return err
 	}
-	for {
-		event, err := stream.Recv()
+	work, err := decode(answer.GetWorkJson())
+	if err != nil {
+		return err
+	}
+	if err := print.One(work); err != nil {
+		return err
+	}
+	next(o, []*shown{work})
+	return nil
+}
+
+func list(ctx context.Context, hub *cli.Hub, where ref, selector string) ([]*shown, error) {
+	return cli.Pages(func(token string) ([]*shown, string, error) {
+		answer, err := hub.Works.ListWorks(ctx, &adminv1.ListWorksRequest{ClusterName: where.cluster, LabelSelector: selector, PageToken: token})
 		if err != nil {
-			return err
+			return nil, "", err
 		}
-		message := event.GetUpsert()
-		if message == nil {
-			continue
+		var page []*shown
+		for _, message := range answer.GetWorks() {
+			if where.name != "" && message.GetRef().GetName() != where.name {
+				continue
+			}
+			work, err := decode(message.GetWorkJson())
+			if err != nil {
+				return nil, "", err
+			}
+			page = append(page, work)
 		}
-		work, err := decode(message)
-		if err != nil {
-			return err
-		}
-		if err := print.One(work); err != nil {
-			return err
-		}
+		return page, answer.GetNextPageToken(), nil
+	})
+}
+
+func works(hub *cli.Hub, where ref, selector string) cli.Stream[adminv1.WatchWorksResponse, *shown] {
+	return cli.Stream[adminv1.WatchWorksResponse, *shown]{
+		Open: func(ctx context.Context) (grpc.ServerStreamingClient[adminv1.WatchWorksResponse], error) {
+			return hub.Works.WatchWorks(ctx, &adminv1.WatchWorksRequest{ClusterName: where.cluster, Name: where.name, LabelSelector: selector})
+		},
+		Read: func(raw *adminv1.WatchWorksResponse) (e cli.Event[*shown], err error) {
+			e.Synced, e.Anew = raw.GetBookmark().GetInitialSyncComplete(), raw.GetReset_() != nil
+			if gone := raw.GetRemoved(); gone != nil {
+				e.Removed = ref{gone.GetClusterName(), gone.GetName()}.String()
+			}
+			if message := raw.GetUpsert(); message != nil {
+				work, err := decode(message.GetWorkJson())
+				if err != nil {
+					return e, err
+				}
+				e.Upsert = &work
+			}
+			return e, nil
+		},
 	}
 }
 
@@ -112,15 +177,21 @@ type shown struct {
 	text string
 }
 
-func decode(message *adminv1.Work) (*shown, error) {
-	out := &shown{text: message.GetWorkJson()}
+func decode(text string) (*shown, error) {
+	out := &shown{text: text}
 	if err := json.Unmarshal([]byte(out.text), &out.ManifestWork); err != nil {
-		return nil, fmt.Errorf("work %s of cluster %s: %w", message.GetRef().GetName(), message.GetRef().GetClusterName(), err)
+		return nil, fmt.Errorf("a work that the hub sent: %w", err)
 	}
 	return out, nil
 }
 
-func printer(now time.Time) *cli.Printer[*shown] {
+// done tells whether a condition is true of the generation that the hub has.
+func (w *shown) done(condition string) bool {
+	c := meta.FindStatusCondition(w.Status.Conditions, condition)
+	return c != nil && c.ObservedGeneration == w.Generation && c.Status == "True"
+}
+
+func kind(o *cli.Options) cli.Kind[*shown] {
 	condition := func(kind string) func(*shown) string {
 		return func(w *shown) string {
 			c := meta.FindStatusCondition(w.Status.Conditions, kind)
@@ -133,82 +204,32 @@ func printer(now time.Time) *cli.Printer[*shown] {
 			return string(c.Status)
 		}
 	}
-	return &cli.Printer[*shown]{
-		Kind: "work",
-		Name: func(w *shown) string { return w.Namespace + "/" + w.Name },
+	age := func(at time.Time) string {
+		if at.IsZero() {
+			return ""
+		}
+		return o.Age(timestamppb.New(at))
+	}
+	return cli.Kind[*shown]{
+		Name: "work",
+		ID:   func(w *shown) string { return ref{w.Namespace, w.Name}.String() },
 		Columns: []cli.Column[*shown]{
 			{Head: "CLUSTER", Of: func(w *shown) string { return w.Namespace }},
 			{Head: "NAME", Of: func(w *shown) string { return w.Name }},
 			{Head: "APPLIED", Of: condition(workv1.WorkApplied)},
 			{Head: "AVAILABLE", Of: condition(workv1.WorkAvailable)},
 			{Head: "FEEDBACK", Of: feedback},
-			{Head: "AGE", Of: func(w *shown) string { return duration.HumanDuration(now.Sub(w.CreationTimestamp.Time)) }},
+			{Head: "AGE", Of: func(w *shown) string { return age(w.CreationTimestamp.Time) }},
 			{Head: "GENERATION", Wide: true, Of: func(w *shown) string { return strconv.FormatInt(w.Generation, 10) }},
 			{Head: "MANIFESTS", Wide: true, Of: func(w *shown) string { return strconv.Itoa(len(w.Spec.Workload.Manifests)) }},
-			{Head: "STATE", Wide: true, Of: deleting},
+			{Head: "MESSAGE", Wide: true, Of: (*shown).message},
 		},
 		Object: func(w *shown) (any, error) { return cli.Raw(w.text) },
 	}
 }
 
-func deleting(w *shown) string {
-	if w.DeletionTimestamp != nil {
-		return "Deleting"
-	}
-	return ""
-}
-
-// feedback shows ready of wanted for workloads, else each value reported.
-func feedback(w *shown) string {
-	var out []string
-	for _, m := range w.Status.ResourceStatus.Manifests {
-		values := map[string]string{}
-		var order []string
-		for _, v := range m.StatusFeedbacks.Values {
-			values[v.Name] = valueText(v.Value)
-			order = append(order, v.Name)
-		}
-		if ready, wanted := values["ReadyReplicas"], values["Replicas"]; wanted != "" {
-			out = append(out, fmt.Sprintf("%s=%s/%s", m.ResourceMeta.Name, zero(ready), wanted))
-			continue
-		}
-		for _, name := range order {
-			out = append(out, fmt.Sprintf("%s.%s=%s", m.ResourceMeta.Name, name, values[name]))
-		}
-	}
-	return strings.Join(out, ",")
-}
-
-func zero(text string) string {
-	if text == "" {
-		return "0"
-	}
-	return text
-}
-
-func valueText(v workv1.FieldValue) string {
-	switch {
-	case v.Integer != nil:
-		return strconv.FormatInt(*v.Integer, 10)
-	case v.String != nil:
-		return *v.String
-	case v.Boolean != nil:
-		return strconv.FormatBool(*v.Boolean)
-	case v.JsonRaw != nil:
-		return *v.JsonRaw
-	}
-	return ""
-}
-
-func names(ctx context.Context, hub *cli.Hub) ([]string, error) {
-	works, err := list(ctx, hub, &adminv1.ListWorksRequest{}, "")
-	seen := map[string]bool{}
-	var out []string
-	for _, w := range works {
-		if !seen[w.Name] {
-			seen[w.Name] = true
-			out = append(out, w.Name)
-		}
-	}
-	return out, err
+// names lists works as CLUSTER/NAME, or by name of the cluster that is typed.
+func names(ctx context.Context, hub *cli.Hub, _ []string) ([]string, error) {
+	all, err := list(ctx, hub, ref{}, "")
+	return cli.NamesOf(all, func(w *shown) string { return ref{w.Namespace, w.Name}.String() }), err
 }

@@ -1,0 +1,45 @@
+// Copyright The Fairlead Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"fmt"
+	"time"
+)
+
+// Progress shows what a wait is waiting for: one line that is redrawn on a
+// terminal, a new line for each change elsewhere. It is for one goroutine.
+type Progress struct {
+	o     *Options
+	began time.Time
+	last  string
+	drawn bool
+}
+
+// Progress begins a wait.
+func (o *Options) Progress() *Progress { return &Progress{o: o, began: o.Now()} }
+
+// Say shows where the wait stands. The same words again only move the clock.
+func (p *Progress) Say(format string, args ...any) {
+	text := oneLine(fmt.Sprintf(format, args...))
+	switch {
+	case p.o.Terminal:
+		fmt.Fprintf(p.o.Err, "\r\x1b[K%s (%s)", text, p.o.Now().Sub(p.began).Round(time.Second))
+		p.drawn = true
+	case text != p.last:
+		p.o.Note("%s", text)
+	}
+	p.last = text
+}
+
+// Last is what was said last.
+func (p *Progress) Last() string { return p.last }
+
+// Break ends the line on a terminal, so that something else can be printed.
+func (p *Progress) Break() {
+	if p.drawn {
+		fmt.Fprint(p.o.Err, "\r\x1b[K")
+		p.drawn = false
+	}
+}
