@@ -39,8 +39,11 @@ const bootRetry = 2 * time.Second
 func (s *Server) boot(ctx context.Context) (*house, error) {
 	for {
 		h, err := s.tryBoot(ctx)
-		if err == nil || !unreachable(err) {
-			return h, err
+		if err == nil {
+			return h, h.wire()
+		}
+		if !unreachable(err) {
+			return nil, err
 		}
 		s.log.Warn("waiting for the apiserver", "error", err)
 		select {
@@ -73,7 +76,7 @@ func (s *Server) tryBoot(ctx context.Context) (*house, error) {
 	if h.cache, err = h.newCache(); err != nil {
 		return nil, err
 	}
-	return h, h.wire(ctx)
+	return h, h.watchEpoch(ctx)
 }
 
 // install makes namespace, identity for agents, RBAC and, if told to, CRDs.

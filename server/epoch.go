@@ -86,7 +86,7 @@ func (h *house) enterEpoch(epoch string) {
 }
 
 // watchEpoch follows the epoch, which another replica, or an admin after a
-// restore, may change.
+// restore, may change. Nothing is heard before the cache runs.
 func (h *house) watchEpoch(ctx context.Context) error {
 	informer, err := h.cache.GetInformer(ctx, &corev1.ConfigMap{}, cache.BlockUntilSynced(false))
 	if err != nil {

@@ -57,8 +57,9 @@ const apiserverPatience = 15 * time.Second
 // became of it.
 const tokensKept = 7 * 24 * time.Hour
 
-// wire makes every room and tells each what it needs of the others.
-func (h *house) wire(ctx context.Context) (err error) {
+// wire makes every room and tells each what it needs of the others. It asks
+// nobody anything.
+func (h *house) wire() (err error) {
 	h.sizes.limit = h.cfg.ManifestLimit
 	h.shareHub(h.hub.Epoch)
 	if h.index, err = store.NewIndex(store.IndexConfig{Config: h.rest, OnRestored: h.onRestored, Log: h.log}); err != nil {
@@ -89,7 +90,7 @@ func (h *house) wire(ctx context.Context) (err error) {
 		h.service.Sessions().End(lost.Cluster, lost.SessionID, lost.Reason, lost.Message)
 	})
 	h.checks()
-	return h.watchEpoch(ctx)
+	return h.registry.Register(newFigures(h))
 }
 
 // run keeps the house until the face has closed. ctx is the kitchen's.

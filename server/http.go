@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"fairlead.dev/fairlead/internal/obs"
@@ -26,7 +25,7 @@ func (s *Server) httpTask(listener net.Listener) task {
 	mux.Handle("GET /livez", live)
 	mux.Handle("GET /healthz", live)
 	mux.Handle("GET /readyz", &s.ready)
-	mux.Handle("GET /metrics", obs.MetricsHandler(s.log, prometheus.Gatherer(s.registry), ctrlmetrics.Registry))
+	mux.Handle("GET /metrics", obs.MetricsHandler(s.log, s.registry, ctrlmetrics.Registry))
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10}
 	return task{"http listener", func(ctx context.Context) error {
 		stop := context.AfterFunc(ctx, func() { _ = server.Close() })

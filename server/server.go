@@ -19,6 +19,7 @@ import (
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/klog/v2"
@@ -60,8 +61,17 @@ func New(cfg Config) (*Server, error) {
 		cfg.Replica = newReplica()
 	}
 	return &Server{
-		cfg: cfg, rest: config, log: cfg.Log, registry: obs.NewRegistry(obs.HubPrefix), up: make(chan struct{}),
+		cfg: cfg, rest: config, log: cfg.Log, registry: newRegistry(), up: make(chan struct{}),
 	}, nil
+}
+
+// newRegistry leaves process and runtime to controller-runtime's registry, a
+// global that is served with ours and has them too.
+func newRegistry() *prometheus.Registry {
+	registry := obs.NewRegistry(obs.HubPrefix)
+	registry.Unregister(collectors.NewGoCollector())
+	registry.Unregister(collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return registry
 }
 
 // Addresses waits until the listeners are bound, and returns to what.

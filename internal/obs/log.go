@@ -8,6 +8,7 @@
 package obs
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"log/slog"
@@ -58,8 +59,38 @@ func NewLogger(w io.Writer, format string, verbosity int) (*slog.Logger, error) 
 }
 
 // RouteKubernetes sends what client-go and its relatives log (klog, a global of
-// theirs) to log. Only a main package calls it, once, before anything starts.
-func RouteKubernetes(log *slog.Logger) { klog.SetSlogLogger(log.With("logger", "kubernetes")) }
+// theirs) to log; what they call information is a step in between to us. Only a
+// main package calls it, once, before anything starts.
+func RouteKubernetes(log *slog.Logger) {
+	klog.SetSlogLogger(slog.New(quieter{log.Handler()}).With("logger", "kubernetes"))
+}
+
+// quieter makes everything below a warning a debug line.
+type quieter struct{ slog.Handler }
+
+// Enabled implements slog.Handler.
+func (q quieter) Enabled(ctx context.Context, level slog.Level) bool {
+	return q.Handler.Enabled(ctx, quiet(level))
+}
+
+// Handle implements slog.Handler.
+func (q quieter) Handle(ctx context.Context, record slog.Record) error {
+	record.Level = quiet(record.Level)
+	return q.Handler.Handle(ctx, record)
+}
+
+// WithAttrs implements slog.Handler.
+func (q quieter) WithAttrs(attrs []slog.Attr) slog.Handler { return quieter{q.Handler.WithAttrs(attrs)} }
+
+// WithGroup implements slog.Handler.
+func (q quieter) WithGroup(name string) slog.Handler { return quieter{q.Handler.WithGroup(name)} }
+
+func quiet(level slog.Level) slog.Level {
+	if level < slog.LevelWarn {
+		return min(level, slog.LevelDebug)
+	}
+	return level
+}
 
 // redact hides attributes that are secrets by name. It is the second line of
 // defence: nobody is meant to log a secret.

@@ -46,6 +46,18 @@ func TestLogger(t *testing.T) {
 	require.ErrorContains(t, err, `log format "xml": want one of text, json`)
 }
 
+func TestRouteKubernetes(t *testing.T) {
+	var out bytes.Buffer
+	log, err := NewLogger(&out, FormatText, 0)
+	require.NoError(t, err)
+	libraries := slog.New(quieter{log.Handler()}).With("logger", "kubernetes").WithGroup("g")
+	libraries.Info("starting event source")
+	libraries.Warn("watch ended")
+	require.NotContains(t, out.String(), "event source", "their information is no change of ours")
+	require.Contains(t, out.String(), "watch ended")
+	require.Contains(t, out.String(), "logger=kubernetes")
+}
+
 func TestHealth(t *testing.T) {
 	var health Health
 	get := func(path string) (int, string) {

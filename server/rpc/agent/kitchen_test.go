@@ -18,12 +18,14 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 
 	agentv1 "fairlead.dev/fairlead/gen/fairlead/agent/v1"
 	"fairlead.dev/fairlead/internal/identity"
 	"fairlead.dev/fairlead/internal/wire"
 	"fairlead.dev/fairlead/server/rpc/authz"
 	"fairlead.dev/fairlead/server/rpc/interceptor"
+	"fairlead.dev/fairlead/server/rpc/rpcerr"
 	"fairlead.dev/fairlead/server/rpc/rpctest"
 	"fairlead.dev/fairlead/server/session"
 )
@@ -118,10 +120,20 @@ func (k *kitchen) touch(cluster string) *clusterFake {
 func (k *kitchen) Ready() error { return k.ready }
 
 func (k *kitchen) Check(_ context.Context, caller *authz.Caller) error {
-	if k.check == nil {
+	k.mu.Lock()
+	check := k.check
+	k.mu.Unlock()
+	if check == nil {
 		return nil
 	}
-	return k.check(caller.Scope.Cluster())
+	return check(caller.Scope.Cluster())
+}
+
+// refuse makes every later check fail with that reason.
+func (k *kitchen) refuse(why string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.check = func(string) error { return rpcerr.New(codes.PermissionDenied, why, "refused") }
 }
 
 func (k *kitchen) Heartbeat(string) time.Duration { return 20 * time.Second }
@@ -228,9 +240,12 @@ func (h *holdFake) Delivered(_ wire.Key, _, reason, _ string) {
 	h.with(func(c *clusterFake) { c.marks = append(c.marks, reason) })
 }
 
-func (h *holdFake) Cluster(_ context.Context, report Report) error {
-	h.with(func(c *clusterFake) { c.reports = append(c.reports, report) })
-	return h.k.reportErr
+func (h *holdFake) Cluster(_ context.Context, report Report) (err error) {
+	h.with(func(c *clusterFake) {
+		c.reports = append(c.reports, report)
+		err = h.k.reportErr
+	})
+	return err
 }
 
 func (h *holdFake) DeletesHeld(_ context.Context, held Held) error {

@@ -213,11 +213,11 @@ func TestSession_ends(t *testing.T) {
 			h.service.Sessions().EndAll(reason.HubRestored, "restored", 0)
 		}, reason.HubRestored, codes.Unavailable, 0},
 		"revoked": {"T45: told by a change", func(h *hubFake) {
-			h.kitchen.check = func(string) error { return rpcerr.New(codes.PermissionDenied, reason.Revoked, "revoked") }
+			h.kitchen.refuse(reason.Revoked)
 			h.service.Sessions().Recheck("c1")
 		}, reason.Revoked, codes.PermissionDenied, 0},
 		"revoked unheard": {"T45: found by the minute's check", func(h *hubFake) {
-			h.kitchen.check = func(string) error { return rpcerr.New(codes.PermissionDenied, reason.NotAccepted, "no") }
+			h.kitchen.refuse(reason.NotAccepted)
 		}, reason.NotAccepted, codes.PermissionDenied, time.Minute + 3*watchdogInterval},
 		"drained": {"the replica goes away", func(h *hubFake) { h.service.Sessions().Drain(h.t.Context(), time.Minute) }, reason.Draining, codes.Unavailable, drainLinger + 100*time.Millisecond},
 		"fenced":  {"the Lease is another's", func(h *hubFake) { h.service.Sessions().End("c1", "", reason.Fenced, "lost") }, reason.Fenced, codes.Aborted, 0},
@@ -349,7 +349,7 @@ func TestSession_report(t *testing.T) {
 		a := h.connect("c1")
 		_, known := h.service.Sessions().Held("c1")
 		require.False(t, known)
-		h.kitchen.reportErr = errors.New("apiserver away")
+		h.kitchen.see("c1", func(*clusterFake) { h.kitchen.reportErr = errors.New("apiserver away") })
 		report := &agentv1.ClusterReport{
 			KubernetesVersion: "v1.37.2", ApiserverHealthy: true, Claims: map[string]string{"region": "north"},
 			Held: []*agentv1.HeldBatch{{BatchId: "b1", Entries: make([]*agentv1.InventoryEntry, 3)}},

@@ -28,6 +28,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	clusterv1 "open-cluster-management.io/api/cluster/v1"
 	workv1 "open-cluster-management.io/api/work/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -238,4 +239,64 @@ func sized(t *testing.T, raw []byte, size int) []byte {
 		return padded
 	}
 	return pad(size - len(pad(0)))
+}
+
+// A hub that starts before its apiserver waits for it, says so, and serves once
+// it is there.
+func TestHub_starts_before_its_apiserver(t *testing.T) {
+	proxy := env.StartProxy(t, env.Shared(t).RESTConfig())
+	remove := proxy.Inject(env.Fault{Match: env.Match{}, Status: http.StatusServiceUnavailable})
+	hub := startHub(t, proxy.RESTConfig(), nil)
+	until(t, "probes to be answered", func() error {
+		if code, text := hub.get("/livez"); code != http.StatusOK {
+			return errors.New(text)
+		}
+		return nil
+	})
+	code, text := hub.get("/readyz")
+	require.Equal(t, http.StatusServiceUnavailable, code)
+	require.Contains(t, text, "apiserver")
+	remove()
+	hub.ready()
+	_, metrics := hub.get("/metrics")
+	for _, name := range []string{
+		"fairlead_hub_sessions 0", "fairlead_hub_index_works", `fairlead_hub_enrollments{state="Active"}`,
+		"fairlead_hub_certificate_expiry_seconds", "go_goroutines", "controller_runtime_",
+	} {
+		require.True(t, strings.Contains(metrics, "\n"+name), name)
+	}
+	require.Equal(t, 1, strings.Count(metrics, "\ngo_goroutines "), "nothing twice")
+}
+
+// T62: the certificate of a cluster that was deleted is no use for one of the
+// same name that was made afterwards.
+func TestT62_recreated_cluster(t *testing.T) {
+	hub := startHub(t, env.Shared(t).RESTConfig(), nil).ready()
+	agent := newAgent(t, hub, "phoenix")
+	agent.join(hub.token("phoenix", true), false)
+	agent.session(&agentv1.Hello{}).cancel()
+	old := &clusterv1.ManagedCluster{}
+	key := client.ObjectKey{Name: "phoenix"}
+	require.NoError(t, hub.kube.Get(t.Context(), key, old))
+	require.NoError(t, hub.kube.Delete(t.Context(), old))
+	until(t, "the old one to be gone", func() error {
+		_ = hub.kube.Patch(t.Context(), old, client.RawPatch("application/merge-patch+json", []byte(`{"metadata":{"finalizers":null}}`)))
+		if err := hub.kube.Get(t.Context(), key, old); !isNotFound(err) {
+			return errors.New("it is still there")
+		}
+		return nil
+	})
+	require.NoError(t, hub.kube.Create(t.Context(), &clusterv1.ManagedCluster{
+		ObjectMeta: metav1.ObjectMeta{Name: "phoenix"}, Spec: clusterv1.ManagedClusterSpec{HubAcceptsClient: true},
+	}))
+	until(t, "the hub to know the new one", func() error {
+		_, err := agent.trySession(&agentv1.Hello{})
+		if status.Code(err) != codes.PermissionDenied {
+			return errors.New("not refused: " + status.Convert(err).Message())
+		}
+		if why := rpcerr.ReasonOf(err); why != reason.UIDMismatch {
+			return errors.New(why)
+		}
+		return nil
+	})
 }
