@@ -107,9 +107,6 @@ func differs(want, live any, owned ownership, path string) string {
 }
 
 func mapDiffers(want, live map[string]any, owned ownership, path string) string {
-	if !owned.whole && owned.set == nil && !isEmpty(want) {
-		return path
-	}
 	for _, key := range slices.Sorted(maps.Keys(want)) {
 		if at := differs(want[key], live[key], owned.child(fieldpath.FieldNameElement(key)), path+"."+key); at != "" {
 			return at

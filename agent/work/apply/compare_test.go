@@ -90,7 +90,7 @@ func TestDifference(t *testing.T) {
 		},
 		"added_to_a_one_value_map": {
 			reason: "who adds to a map that is one value takes it over", want: "spec: {selector: {a: b}, c: d}", live: "spec: {selector: {a: b, x: z}, c: d}",
-			owned: `{"f:spec":{"f:c":{}}}`, path: "spec.selector",
+			owned: `{"f:spec":{"f:c":{}}}`, path: "spec.selector.a",
 		},
 		"a_one_value_map": {
 			reason: "owned as it is", want: "spec: {selector: {a: b}, c: d}", live: "spec: {selector: {a: b}, c: d}", owned: `{"f:spec":{"f:c":{},"f:selector":{}}}`,

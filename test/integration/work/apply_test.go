@@ -374,9 +374,13 @@ func adoptsUpdates(b *bench) {
 	// An agent of OCM wrote this by creates and updates, under the same name.
 	b.create("work-agent", webDeployment)
 	b.create("work-agent", configMap("c", "one: a, two: b"))
-	b.apply(e, b.work("web", []string{webDeployment, configMap("c", "one: a")}))
+	slim := strings.Replace(webDeployment, `, {name: B, value: "2"}`, "", 1)
+	b.apply(e, b.work("web", []string{slim, configMap("c", "one: a")}))
 	require.Equal(t, map[string]any{"one": "a"}, field(b.get(configMaps, "c"), "data"))
-	require.Len(t, b.get(deployments, "web").GetOwnerReferences(), 1)
+	got := b.get(deployments, "web")
+	require.Len(t, got.GetOwnerReferences(), 1)
+	container, _ := field(got, "spec", "template", "spec", "containers").([]any)[0].(map[string]any)
+	require.Equal(t, []any{map[string]any{"name": "A", "value": "1"}}, container["env"])
 }
 
 func sameResourceTwice(b *bench) {

@@ -137,15 +137,8 @@ func manyObjects(b *bench) {
 	}
 	require.LessOrEqual(t, proxy.Count(env.Match{Verbs: []string{"watch", "watchlist"}, Resources: []string{"configmaps"}}), 3)
 
-	b.eventually(func() error { // also those that came to a watch that was running are not read again
-		proxy.ResetCounts()
-		b.passes(e, "web", 1)
-		b.passes(e, "few", 1)
-		if n := proxy.Count(reads()); n > 0 {
-			return fmt.Errorf("%d reads", n)
-		}
-		return nil
-	})
+	b.untilNothingIsRead(e, proxy, "web")
+	b.untilNothingIsRead(e, proxy, "few") // also what came to a watch that was running
 }
 
 // as grants rights in the bench's namespace and on inventories to a user of its own, and makes the executor that user.
@@ -170,10 +163,13 @@ func forbiddenNamespace(b *bench) {
 	for i := range 10 {
 		names = append(names, fmt.Sprintf("c%d", i))
 	}
-	e := b.start(b.as("{apiGroups: [''], resources: [configmaps], verbs: [get, create, patch, delete]}, "+
-		"{apiGroups: [''], resources: [configmaps], resourceNames: ["+strings.Join(names, ", ")+"], verbs: [list, watch]}"),
-		func(c *work.Config) { c.StatusSyncInterval = time.Hour })
+	user := work.Config{}
+	b.as("{apiGroups: [''], resources: [configmaps], verbs: [get, create, patch, delete]}, " +
+		"{apiGroups: [''], resources: [configmaps], resourceNames: [" + strings.Join(names, ", ") + "], verbs: [list, watch]}")(&user)
+	proxy := env.StartProxy(b.t, user.REST)
+	e := b.start(func(c *work.Config) { c.REST, c.StatusSyncInterval = proxy.RESTConfig(), time.Hour })
 	b.apply(e, b.work("web", many(10)))
+	b.untilNothingIsRead(e, proxy, "web")
 	b.edit(configMaps, "c7", "{data: {k: changed}}")
 	b.waitField(configMaps, "c7", "v", "data", "k")
 }
@@ -207,14 +203,7 @@ func missedEvents(b *bench) {
 	proxy, behind := b.behind()
 	e := b.start(behind, func(c *work.Config) { c.StatusSyncInterval, c.Resync = time.Hour, 2*time.Second })
 	b.apply(e, b.work("web", []string{configMap("c", "k: v")}))
-	b.eventually(func() error {
-		proxy.ResetCounts()
-		b.passes(e, "web", 1)
-		if n := proxy.Count(reads()); n > 0 {
-			return fmt.Errorf("%d reads, so the watch is not there yet", n)
-		}
-		return nil
-	})
+	b.untilNothingIsRead(e, proxy, "web")
 	proxy.Freeze(env.Match{Resources: []string{"configmaps"}})
 	b.edit(configMaps, "c", "{data: {k: changed}}")
 	b.waitField(configMaps, "c", "v", "data", "k")

@@ -42,6 +42,19 @@ func (b *bench) passes(e *executor, name string, n int) {
 	}
 }
 
+// untilNothingIsRead makes passes over a work until one reads nothing: the watches have shown what the passes left.
+func (b *bench) untilNothingIsRead(e *executor, proxy *env.Proxy, name string) {
+	b.t.Helper()
+	b.eventually(func() error {
+		proxy.ResetCounts()
+		b.passes(e, name, 1)
+		if n := proxy.Count(reads()); n > 0 {
+			return fmt.Errorf("%d reads in a pass over %s", n, name)
+		}
+		return nil
+	})
+}
+
 func TestQuiet(t *testing.T) {
 	t.Run("MW-25_no_write_without_change", func(t *testing.T) { noWriteWithoutChange(newBench(t)) })
 	t.Run("MW-25_no_read_without_change", func(t *testing.T) { noReadWithoutChange(newBench(t)) })
@@ -81,14 +94,7 @@ func noReadWithoutChange(b *bench) {
 	proxy, behind := b.behind()
 	e := b.start(behind)
 	b.apply(e, b.work("zoo", zoo()))
-	b.eventually(func() error { // until the watches have shown what the passes left
-		proxy.ResetCounts()
-		b.passes(e, "zoo", 1)
-		if n := proxy.Count(reads()); n > 0 {
-			return fmt.Errorf("%d reads", n)
-		}
-		return nil
-	})
+	b.untilNothingIsRead(e, proxy, "zoo")
 	b.edit(configMaps, "plain", "{metadata: {labels: {theirs: x}}}")
 	b.eventually(func() error {
 		if n := proxy.Count(reads()); n != 1 {
