@@ -1,0 +1,90 @@
+// Copyright The Fairlead Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"time"
+)
+
+// publish prints the table, and writes it where -write says.
+func (b *bench) publish() error {
+	rows := b.rows()
+	failed := 0
+	for _, r := range rows {
+		if r.verdict == mark(false) {
+			failed++
+		}
+	}
+	fmt.Printf("\n%d agents, %v, %s\n\n", b.cfg.agents, b.report.took.Round(time.Second), machine())
+	if err := printText(os.Stdout, rows); err != nil {
+		return err
+	}
+	fmt.Printf("\n%d goals missed\n", failed)
+	if b.cfg.details {
+		printCounts(os.Stdout, b.details())
+	}
+	if b.cfg.write == "" {
+		return nil
+	}
+	var text bytes.Buffer
+	fmt.Fprintf(&text, preface, time.Now().UTC().Format("2006-01-02"), b.cfg.agents, machine(), versions(), b.cfg.agents, b.cfg.write, b.report.took.Round(time.Second))
+	if err := printMarkdown(&text, rows); err != nil {
+		return err
+	}
+	return os.WriteFile(b.cfg.write, text.Bytes(), 0o600)
+}
+
+const preface = `# What the hub costs
+
+Written by the program in this folder; goals are those of the project's performance notes.
+CPU per operation and memory are the numbers to keep. All parts share one machine, so what the
+wall clock says (rates, latencies) is noisy. "bare" is a grpc-go server with one bidi stream per
+agent over mTLS, tuned like the hub and measured in the same run by the same program.
+
+- date: %s
+- agents: %d (agent/link, each with its own certificate and connection, stores in memory)
+- machine: %s
+- versions: %s
+- command: go run ./test/scale -agents %d -write %s (took %v)
+
+How it is measured: the hub is server.Server as «hub serve» runs it, in its own process, behind it
+etcd and a kube-apiserver without audit log. Clusters are accepted by the hub's own controllers;
+enrollments are written and certificates signed directly with the hub's CA, which leaves the hub
+where the real exchange would. The hub is then restarted, so that its memory has nothing of that
+in it. Works are 3 KiB, all different, and are created with the finalizer that ApplyWork and the
+webhook put on them. CPU is user + system of a process; memory is RSS after a garbage collection
+that returns what is free, with all agents minus without any.
+
+`
+
+// machine says what this ran on.
+func machine() string {
+	model := runtime.GOARCH
+	if text, err := os.ReadFile("/proc/cpuinfo"); err == nil {
+		if _, after, ok := strings.Cut(string(text), "model name"); ok {
+			line, _, _ := strings.Cut(after, "\n")
+			model = strings.TrimSpace(strings.TrimLeft(line, "\t :"))
+		}
+	}
+	return fmt.Sprintf("%d CPUs, %s, %s/%s", runtime.NumCPU(), model, runtime.GOOS, runtime.GOARCH)
+}
+
+// versions are those that the figures depend on.
+func versions() string {
+	parts := []string{runtime.Version()}
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, m := range info.Deps {
+			if m.Path == "google.golang.org/grpc" || m.Path == "k8s.io/client-go" {
+				parts = append(parts, m.Path[strings.LastIndexByte(m.Path, '/')+1:]+" "+m.Version)
+			}
+		}
+	}
+	return strings.Join(parts, ", ")
+}
