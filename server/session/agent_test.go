@@ -42,13 +42,14 @@ type agent struct {
 	synced   int
 	upserts  int // whole ones received
 	goodbye  string
+	finished map[string]bool // UIDs whose delete was carried out and reported
 	faults   []string
 }
 
 func newAgent() *agent {
 	return &agent{
 		holds: map[wire.Key]*holding{}, storeEpoch: "store-1", hubEpoch: hubEpoch,
-		rejects: map[wire.Key]bool{}, retries: map[wire.Key]int{},
+		rejects: map[wire.Key]bool{}, retries: map[wire.Key]int{}, finished: map[string]bool{},
 	}
 }
 
@@ -200,6 +201,9 @@ func (a *agent) upsert(key wire.Key, rev wire.Revision, u *agentv1.Upsert) agent
 	if h := a.holds[key]; h != nil && h.rev.UID == rev.UID && h.deleting {
 		a.faultf("%s comes back from its delete", key)
 	}
+	if a.finished[rev.UID] {
+		a.faultf("%s %s is resurrected", key, rev.UID)
+	}
 	a.holds[key] = &holding{rev: rev}
 	return agentv1.AckCode_ACK_CODE_STORED
 }
@@ -233,6 +237,7 @@ func (a *agent) statusAck(ack *agentv1.StatusAck) {
 		switch r.GetCode() {
 		case agentv1.StatusCode_STATUS_CODE_PERSISTED, agentv1.StatusCode_STATUS_CODE_STALE_UID:
 			delete(a.holds, key)
+			a.finished[h.rev.UID] = true
 		default:
 			h.finalized = false
 		}

@@ -4,6 +4,8 @@
 package session
 
 import (
+	"bytes"
+	"fmt"
 	"runtime"
 	"testing"
 	"time"
@@ -75,6 +77,75 @@ func TestCore_in_sync_it_is_smaller_than_1_KiB_also_after_traffic(t *testing.T) 
 	require.Zero(t, c.unacked)
 	require.True(t, c.deletes.empty() && c.small.empty() && c.large.empty())
 	runtime.KeepAlive(cores)
+}
+
+func TestCore_what_an_agent_invents_is_bounded(t *testing.T) {
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	src := &none{}
+	c := New(Config{Hub: &Hub{}}, src)
+	c.Step(now, Hello{Message: &agentv1.Hello{ProtocolMin: 1, ProtocolMax: 1, Resume: &agentv1.ResumeState{StoreEpoch: "s", DesiredCount: 1}}})
+	var sent uint64
+	invented := 0
+	for range 5 {
+		reads := c.Step(now, inventoryOfInventions(&invented, 15_000))
+		for len(reads) > 0 {
+			var more []Effect
+			for _, e := range reads {
+				if read, ok := e.(ReadQuorum); ok {
+					more = append(more, c.Step(now, QuorumAnswer{Read: read})...)
+				}
+			}
+			reads = more
+		}
+		require.LessOrEqual(t, c.Stats().Dirty, maxOrphans)
+		for m := c.Next(now); m != nil; m = c.Next(now) {
+			sent = m.GetSeq()
+			ack := &agentv1.Ack{ProcessedSeq: sent}
+			for _, change := range m.GetDelta().GetChanges() {
+				ack.Objects = append(ack.Objects, &agentv1.ObjectAck{Key: change.GetKey(), Revision: change.GetRevision(), Code: agentv1.AckCode_ACK_CODE_HELD})
+			}
+			c.Step(now, Frame{Message: &agentv1.SessionRequest{Message: &agentv1.SessionRequest_Ack{Ack: ack}}})
+		}
+		now = now.Add(5 * time.Minute)
+		c.Step(now, Frame{Message: &agentv1.SessionRequest{Message: &agentv1.SessionRequest_Heartbeat{
+			Heartbeat: &agentv1.Heartbeat{Resume: &agentv1.ResumeState{StoreEpoch: "s", DesiredCount: 1}},
+		}}})
+		require.NotNil(t, c.sync)
+		c.Step(now, Frame{Message: &agentv1.SessionRequest{Message: &agentv1.SessionRequest_Inventory{Inventory: everyBucketDiffers()}}})
+		c.Next(now)
+	}
+	require.Greater(t, invented, 2*maxSuspects)
+	require.LessOrEqual(t, len(c.entries), maxSuspects)
+}
+
+// none is a source without works.
+type none struct{}
+
+func (*none) Get(wire.Key) (Object, bool)      { return Object{}, false }
+func (*none) Content(wire.Key) (Content, bool) { return Content{}, false }
+func (*none) Entries() []wire.Entry            { return nil }
+func (*none) Summary() Summary                 { return Summary{} }
+func (*none) HighWater() wire.HighWater        { return wire.HighWater{} }
+
+func everyBucketDiffers() *agentv1.InventoryReply {
+	reply := &agentv1.InventoryReply{Last: true}
+	for i := range uint32(wire.Buckets) {
+		reply.Buckets = append(reply.Buckets, &agentv1.Bucket{Index: i, Digest: bytes.Repeat([]byte{1}, 32)})
+	}
+	return reply
+}
+
+// inventoryOfInventions names n more objects that never were.
+func inventoryOfInventions(invented *int, n int) Frame {
+	bucket := &agentv1.Bucket{}
+	for range n {
+		*invented++
+		key := wire.Key{Kind: wire.KindWork, Name: fmt.Sprintf("invented-%d", *invented)}
+		bucket.Entries = append(bucket.Entries, wire.EntryProto(wire.Entry{Key: key, Revision: wire.Revision{UID: "u"}}))
+	}
+	return Frame{Message: &agentv1.SessionRequest{Message: &agentv1.SessionRequest_Inventory{
+		Inventory: &agentv1.InventoryReply{Buckets: []*agentv1.Bucket{bucket}, Last: true},
+	}}}
 }
 
 func heap() int {

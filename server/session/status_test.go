@@ -199,6 +199,15 @@ func lastsOf(stored map[string][]uint64, last map[string]uint64) map[string]uint
 	return out
 }
 
+// requireNoReads: the going of the object was no surprise.
+func requireNoReads(t *testing.T, w *world) {
+	t.Helper()
+	for _, e := range w.effects {
+		_, asked := e.(session.ReadQuorum)
+		require.False(t, asked)
+	}
+}
+
 func TestStatus_the_last_word_on_a_delete_ends_everything_about_it(t *testing.T) {
 	w := connected("web")
 	w.hub.remove("web")
@@ -217,10 +226,20 @@ func TestStatus_the_last_word_on_a_delete_ends_everything_about_it(t *testing.T)
 	w.run()
 	require.Empty(t, w.agent.holds)
 	require.Equal(t, session.State{}, w.core.State(work("web")))
-	for _, e := range w.effects {
-		_, asked := e.(session.ReadQuorum)
-		require.False(t, asked, "its going is no surprise")
-	}
+	requireNoReads(t, w)
+
+	// The index sees it go before the store's answer is known.
+	w = connected("web")
+	w.hub.remove("web")
+	w.run()
+	w.slowStore = true
+	w.finalize()
+	w.hub.purge("web")
+	w.run()
+	requireNoReads(t, w)
+	w.step(session.StatusDone{Key: work("web"), UID: "uid-1", Seq: 1, Code: agentv1.StatusCode_STATUS_CODE_PERSISTED})
+	w.run()
+	require.Equal(t, session.State{}, w.core.State(work("web")))
 
 	// It stays for another's finalizer: not asked for again.
 	w = connected("web")

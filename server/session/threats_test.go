@@ -6,6 +6,7 @@ package session_test
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"slices"
 	"testing"
 	"time"
@@ -65,6 +66,29 @@ func TestT03_ten_thousand_edits_are_one_send_each(t *testing.T) {
 	w.agent.paused = false
 	w.run()
 	require.LessOrEqual(t, w.agent.upserts-before, 100)
+	requireSame(t, w)
+}
+
+func TestT09_a_replica_that_lags_resurrects_nothing(t *testing.T) {
+	w := connected("web", "db")
+	index, mark := maps.Clone(w.hub.index), w.hub.indexRV
+	w.hub.remove("web")
+	w.run()
+	w.finalize()
+	require.Len(t, w.agent.holds, 1)
+
+	// Another replica, which has seen nothing of that yet: web is alive there.
+	w.hub.index, w.hub.indexRV, w.hub.lagging = index, mark, true
+	w.connect()
+	w.wait(30 * time.Second)
+	require.Len(t, w.agent.holds, 1)
+	w.hub.marks = append(w.hub.marks, session.Marked{Key: work("web")}) // its index has moved, but not far enough
+	w.wait(30 * time.Second)
+	require.Empty(t, w.agent.faults)
+
+	w.hub.catchUp()
+	w.wait(2 * time.Minute)
+	require.Empty(t, w.agent.faults)
 	requireSame(t, w)
 }
 
