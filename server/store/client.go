@@ -10,9 +10,11 @@ import (
 	"io"
 	"math"
 	"strconv"
+	"strings"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/validate/content"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -23,6 +25,9 @@ import (
 )
 
 const worksResource = "manifestworks"
+
+// errName says that a name cannot be that of an object.
+var errName = errors.New("not the name of an object")
 
 // requestTimeout bounds one request that is not a list or a watch.
 const requestTimeout = 10 * time.Second
@@ -63,9 +68,13 @@ func do(ctx context.Context, r *rest.Request) ([]byte, error) {
 }
 
 func (w works) get(ctx context.Context, namespace, name string) ([]byte, error) {
+	segments, err := workPath(namespace, name)
+	if err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	return do(ctx, w.rest.Get().AbsPath(workPath(namespace, name)...))
+	return do(ctx, w.rest.Get().AbsPath(segments...))
 }
 
 // page lists up to limit works of all namespaces (all of them when limit is 0).
@@ -73,7 +82,11 @@ func (w works) get(ctx context.Context, namespace, name string) ([]byte, error) 
 func (w works) page(ctx context.Context, limit int64, token string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, listTimeout)
 	defer cancel()
-	r := w.rest.Get().AbsPath(workPath("", "")...)
+	segments, err := workPath("", "")
+	if err != nil {
+		return nil, err
+	}
+	r := w.rest.Get().AbsPath(segments...)
 	if limit > 0 {
 		r = r.Param("limit", strconv.FormatInt(limit, 10))
 	}
@@ -86,7 +99,11 @@ func (w works) page(ctx context.Context, limit int64, token string) ([]byte, err
 // watch streams changes of all works after a resourceVersion, one JSON object
 // a line, until the apiserver ends it after timeout.
 func (w works) watch(ctx context.Context, after uint64, timeout time.Duration) (io.ReadCloser, error) {
-	return w.rest.Get().AbsPath(workPath("", "")...).MaxRetries(0).
+	segments, err := workPath("", "")
+	if err != nil {
+		return nil, err
+	}
+	return w.rest.Get().AbsPath(segments...).MaxRetries(0).
 		Param("watch", "true").Param("allowWatchBookmarks", "true").
 		Param("resourceVersion", strconv.FormatUint(after, 10)).
 		Param("timeoutSeconds", strconv.Itoa(int(math.Ceil(timeout.Seconds())))).
@@ -95,25 +112,48 @@ func (w works) watch(ctx context.Context, after uint64, timeout time.Duration) (
 
 // patch merges body into a work, or into a subresource of it.
 func (w works) patch(ctx context.Context, namespace, name, subresource string, body []byte) ([]byte, error) {
+	var below []string
+	if subresource != "" {
+		below = []string{subresource}
+	}
+	segments, err := workPath(namespace, name, below...)
+	if err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	path := workPath(namespace, name)
-	if subresource != "" {
-		path = append(path, subresource)
-	}
-	return do(ctx, w.rest.Patch(types.MergePatchType).AbsPath(path...).Param("fieldManager", statusManager).Body(body))
+	return do(ctx, w.rest.Patch(types.MergePatchType).AbsPath(segments...).Param("fieldManager", statusManager).Body(body))
 }
 
-func workPath(namespace, name string) []string {
-	path := []string{"apis", workv1.GroupName, workv1.GroupVersion.Version}
+// workPath is the path of a work, or of all works. A name that could lead
+// anywhere else is an error: names come from agents (T49).
+func workPath(namespace, name string, below ...string) ([]string, error) {
+	segments := []string{"apis", workv1.GroupName, workv1.GroupVersion.Version}
 	if namespace != "" {
-		path = append(path, "namespaces", namespace)
+		segments = append(segments, "namespaces", namespace)
 	}
-	path = append(path, worksResource)
+	segments = append(segments, worksResource)
 	if name != "" {
-		path = append(path, name)
+		segments = append(segments, name)
 	}
-	return path
+	segments = append(segments, below...)
+	for _, segment := range segments {
+		if err := checkSegment(segment); err != nil {
+			return nil, err
+		}
+	}
+	return segments, nil
+}
+
+// checkSegment says why a text cannot be one segment of a path.
+func checkSegment(segment string) error {
+	if segment == "" {
+		return errors.New("a name is empty")
+	}
+	if why := content.IsPathSegmentName(segment); len(why) > 0 {
+		return fmt.Errorf("%w: %.64q: %s", errName, segment, strings.Join(why, ", "))
+	}
+	return nil
 }
 
 // absent tells whether err is the apiserver's word that this very object does

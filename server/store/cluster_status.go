@@ -103,6 +103,9 @@ func (c *Clusters) date(managed *clusterv1.ManagedCluster, condition *metav1.Con
 // and is taken anew, with a look at the UID, where the cache was behind.
 func (c *Clusters) apply(ctx context.Context, managed *clusterv1.ManagedCluster, manager string, status map[string]any) error {
 	name, uid, version := managed.Name, managed.UID, managed.ResourceVersion
+	if err := checkSegment(name); err != nil {
+		return fmt.Errorf("status of cluster %q: %w", name, err)
+	}
 	path := []string{"apis", clusterv1.GroupName, clusterv1.GroupVersion.Version, "managedclusters", name}
 	for try := 0; ; try++ {
 		err := c.applyTo(ctx, path, version, manager, status)

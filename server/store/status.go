@@ -183,7 +183,11 @@ func ignore(Result) {}
 // add queues a job.
 func (w *StatusWriter) add(j *job) {
 	if j.grant.Cluster() == "" || j.key.Kind != wire.KindWork {
-		j.done(Result{Outcome: Invalid, Reason: reason.Unsupported, Message: "this hub keeps no status of " + j.key.String()})
+		j.done(Result{Outcome: Invalid, Reason: reason.Unsupported, Message: wire.Truncate("this hub keeps no status of " + j.key.String())})
+		return
+	}
+	if err := checkSegment(j.key.Name); err != nil {
+		j.done(Result{Outcome: Invalid, Reason: reason.InvalidName, Message: wire.Truncate(err.Error())})
 		return
 	}
 	replaced, verdict := w.queue.put(j, w.clock.Now())

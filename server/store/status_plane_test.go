@@ -304,6 +304,43 @@ func TestStatus_that_will_never_be_taken(t *testing.T) {
 	require.Equal(t, "null", d.status("web"))
 }
 
+// T49: no name that an agent makes up leads out of its own namespace.
+func TestStatus_T49_names_lead_nowhere_else(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t)
+	victim, item := d.work("secret")
+	own := newUser(t, env.Shared(t).RESTConfig())
+	thief := Grant{scope: scopeOf(own.cluster, "uid"), sessionID: "s", epoch: 1, number: 2, complete: 1 << 60}
+	d.proxy.ResetCounts()
+	x, err := NewIndex(IndexConfig{Config: d.proxy.RESTConfig()})
+	require.NoError(t, err)
+	for _, name := range []string{
+		"", ".", "..", "../secret", "../../" + d.cluster + "/manifestworks/secret", "..%2f..%2f" + d.cluster + "%2fmanifestworks%2fsecret",
+		"/apis/work.open-cluster-management.io/v1/namespaces/" + d.cluster + "/manifestworks/secret", "secret/status", "x/../../../" + d.cluster + "/manifestworks/secret",
+	} {
+		item.Key = key(name)
+		r := d.wait(func(done func(Result)) { d.w.Put(thief, item, done) })
+		require.Equal(t, Invalid, r.Outcome, name)
+		item.Finalized = true
+		r = d.wait(func(done func(Result)) { d.w.Put(thief, item, done) })
+		require.Equal(t, Invalid, r.Outcome, name)
+		item.Finalized = false
+		r = d.wait(func(done func(Result)) { d.w.EnsureFinalizer(thief, key(name), victim.UID, done) })
+		require.Equal(t, Invalid, r.Outcome, name)
+		d.w.SetUndelivered(thief, key(name), victim.UID, "REASON", "message")
+		_, err := x.QuorumGet(t.Context(), own.cluster, name)
+		require.Error(t, err, name)
+	}
+	item.Key = key("secret")
+	r := d.wait(func(done func(Result)) { d.w.Put(thief, item, done) })
+	require.Equal(t, StaleUID, r.Outcome, "the UID of another cluster's work says nothing")
+	require.Equal(t, "null", d.status("secret"))
+	require.Zero(t, d.proxy.Count(env.Match{Namespace: d.cluster}), "nobody asked for anything of the other cluster")
+	for call := range d.proxy.Calls() {
+		require.Equal(t, own.cluster, call.Namespace)
+	}
+}
+
 func TestStatus_T34_conflicts_and_refusals(t *testing.T) {
 	t.Parallel()
 	patches := env.Match{Verbs: []string{"patch"}, Resources: []string{"manifestworks/status"}}
