@@ -36,7 +36,7 @@ func hints() map[string]string {
 		reason.InvalidName:         "names have lower-case letters, digits and '-', at most 63",
 		reason.InvalidCSR:          "update the agent",
 		reason.ClusterExists:       "choose another name, or, if it is the same cluster with a new key: «fairlead token create CLUSTER --re-enroll»",
-		reason.PairingCodeMismatch: "compare the code with what the agent printed; a foreign one means that someone else used the token",
+		reason.PairingCodeMismatch: "read the code where the agent runs; «fairlead deny CLUSTER» refuses a key that is not yours",
 		reason.TooManyPending:      "«fairlead get enrollments --state Pending» lists them; accept or deny some",
 		reason.RateLimited:         tryAgain,
 		reason.EnrollmentNotFound:  "«fairlead get enrollments» lists who asked to join",

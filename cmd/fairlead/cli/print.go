@@ -77,11 +77,13 @@ func (f *Output) Set(text string) error {
 // object tells whether whole objects are asked for, and not rows or names.
 func (f *Output) object() bool { return f.form == JSON || f.form == YAML || f.path != nil }
 
-// Column is one column of a table; Wide ones show with -o wide only.
+// Column is one column of a table; Wide ones show with -o wide only. What a Clock
+// shows moves by itself, and is no news for a watch.
 type Column[T any] struct {
-	Head string
-	Wide bool
-	Of   func(T) string
+	Head  string
+	Wide  bool
+	Clock bool
+	Of    func(T) string
 }
 
 // Kind is how items of one kind are shown.
@@ -146,6 +148,20 @@ func (p *Printer[T]) Removed(id string) error {
 	}
 	_, err := fmt.Fprintf(p.out, "%s/%s removed\n", p.kind.Name, id)
 	return err
+}
+
+// news is what of an item is worth a new line in a watch. Objects always are.
+func (p *Printer[T]) news(item T) string {
+	if p.form.object() {
+		return ""
+	}
+	var cells []string
+	for _, c := range p.kind.Columns {
+		if !c.Clock && (!c.Wide || p.form.form == Wide) {
+			cells = append(cells, c.Of(item))
+		}
+	}
+	return strings.Join(cells, "\x00")
 }
 
 func (p *Printer[T]) rows(items ...T) error {

@@ -8,6 +8,10 @@ import (
 	"time"
 )
 
+// lineRunes is how much of a line is shown where it is redrawn: a line that wraps
+// could not be.
+const lineRunes = 70
+
 // Progress shows what a wait is waiting for: one line that is redrawn on a
 // terminal, a new line for each change elsewhere. It is for one goroutine.
 type Progress struct {
@@ -25,7 +29,11 @@ func (p *Progress) Say(format string, args ...any) {
 	text := oneLine(fmt.Sprintf(format, args...))
 	switch {
 	case p.o.Terminal:
-		fmt.Fprintf(p.o.Err, "\r\x1b[K%s (%s)", text, p.o.Now().Sub(p.began).Round(time.Second))
+		shown := text
+		if runes := []rune(text); len(runes) > lineRunes {
+			shown = string(runes[:lineRunes]) + "…"
+		}
+		fmt.Fprintf(p.o.Err, "\r\x1b[K%s (%s)", shown, p.o.Now().Sub(p.began).Round(time.Second))
 		p.drawn = true
 	case text != p.last:
 		p.o.Note("%s", text)

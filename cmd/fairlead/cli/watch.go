@@ -91,7 +91,7 @@ func (s Stream[E, T]) Print(ctx context.Context, o *Options, print *Printer[T]) 
 // show is what a person has seen of a watch.
 type show[T any] struct {
 	print    *Printer[T]
-	known    map[string]bool
+	known    map[string]string // by id, what was printed last
 	snapshot []T
 	live     bool
 }
@@ -103,7 +103,11 @@ func (s *show[T]) event(e Event[T]) error {
 	case e.Upsert != nil && !s.live:
 		s.snapshot = append(s.snapshot, *e.Upsert)
 	case e.Upsert != nil:
-		s.known[s.print.kind.ID(*e.Upsert)] = true
+		id, news := s.print.kind.ID(*e.Upsert), s.print.news(*e.Upsert)
+		if old, known := s.known[id]; known && old == news && news != "" {
+			return nil
+		}
+		s.known[id] = news
 		return s.print.One(*e.Upsert)
 	case e.Synced:
 		return s.synced()
@@ -117,10 +121,10 @@ func (s *show[T]) event(e Event[T]) error {
 // synced prints the snapshot, and what a former one had besides.
 func (s *show[T]) synced() error {
 	gone := s.known
-	s.known, s.live = map[string]bool{}, true
+	s.known, s.live = map[string]string{}, true
 	for _, item := range s.snapshot {
 		id := s.print.kind.ID(item)
-		s.known[id] = true
+		s.known[id] = s.print.news(item)
 		delete(gone, id)
 	}
 	if err := s.print.stream(s.snapshot); err != nil {

@@ -79,6 +79,8 @@ func one(ctx context.Context, o *cli.Options, hub *cli.Hub, name string, print *
 		return err
 	}
 	switch {
+	case !c.GetHubAccepted() && c.GetJoined():
+		o.Next("its acceptance was taken back; %s", again(name))
 	case !c.GetHubAccepted():
 		o.Next("«fairlead get enrollments» shows its pairing code, «fairlead accept %s» accepts it", name)
 	case c.GetAvailable() != "True":
@@ -87,6 +89,11 @@ func one(ctx context.Context, o *cli.Options, hub *cli.Hub, name string, print *
 		o.Next("«fairlead create work NAME --clusters %s -f FILE» sends work, «fairlead get works -c %s» shows it", name, name)
 	}
 	return nil
+}
+
+// again is how a cluster whose acceptance was taken back is let in again.
+func again(name string) string {
+	return fmt.Sprintf(`«kubectl patch managedcluster %s --type merge -p '{"spec":{"hubAcceptsClient":true}}'» on the hub lets it in again`, name)
 }
 
 func list(ctx context.Context, o *cli.Options, hub *cli.Hub, selector string, print *cli.Printer[info]) error {
@@ -118,9 +125,9 @@ func kind(o *cli.Options) cli.Kind[info] {
 			{Head: "JOINED", Of: func(x info) string { return strconv.FormatBool(x.GetJoined()) }},
 			{Head: "AVAILABLE", Of: info.GetAvailable},
 			{Head: "KUBERNETES", Of: info.GetKubernetesVersion},
-			{Head: "CERTIFICATE", Of: func(x info) string { return o.Until(x.GetCertificateExpires()) }},
-			{Head: "AGE", Of: func(x info) string { return o.Age(x.GetCreated()) }},
-			{Head: "LAST SEEN", Wide: true, Of: func(x info) string { return o.Age(x.GetLastSeen()) }},
+			{Head: "CERTIFICATE", Clock: true, Of: func(x info) string { return o.Until(x.GetCertificateExpires()) }},
+			{Head: "AGE", Clock: true, Of: func(x info) string { return o.Age(x.GetCreated()) }},
+			{Head: "LAST SEEN", Wide: true, Clock: true, Of: func(x info) string { return o.Age(x.GetLastSeen()) }},
 			{Head: "MESSAGE", Wide: true, Of: info.GetMessage},
 		},
 		Object: func(x info) (any, error) { return cli.Message(x) },
@@ -146,7 +153,7 @@ func Revoke(o *cli.Options) *cobra.Command {
 			if silent := answer.GetReplicasSilent(); len(silent) > 0 {
 				return fmt.Errorf("the session goes on on hub replica %s, which did not answer within 5 s: «fairlead get sessions %s» shows when it ends", strings.Join(silent, ", "), args[0])
 			}
-			o.Next("«kubectl delete managedcluster %s» on the hub removes it for good", args[0])
+			o.Next("%s; «kubectl delete managedcluster %s» removes it for good", again(args[0]), args[0])
 			return nil
 		}),
 		ValidArgsFunction: o.Complete(cli.ClusterNames),

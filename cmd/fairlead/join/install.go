@@ -49,6 +49,9 @@ func (s *spoke) install(ctx context.Context) error {
 		if err := yaml.Unmarshal(doc, &object.Object); err != nil {
 			return fmt.Errorf("an embedded manifest: %w", err)
 		}
+		if object.GetKind() == "ServiceAccount" {
+			object.SetAnnotations(map[string]string{annotationName: s.name})
+		}
 		if err := s.apply(ctx, object); err != nil {
 			return err
 		}

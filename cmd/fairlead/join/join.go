@@ -106,8 +106,8 @@ func (r *request) check(args []string) (err error) {
 	case r.join.Name != "" && r.join.Name != r.name:
 		return cli.Refuse(reason.NameNotAllowed, "the join string is for cluster %q, and --name says %q", r.join.Name, r.name)
 	}
-	if err := identity.ValidateClusterName(r.name); err != nil {
-		return cli.Refuse(reason.InvalidName, "%v", err)
+	if identity.ValidateClusterName(r.name) != nil {
+		return cli.Refuse(reason.InvalidName, "%q cannot be the name of a cluster: it begins and ends with a letter or digit", r.name)
 	}
 	if r.kubeconfig == "" && r.kubeContext == "" {
 		return cli.Usagef("say which cluster joins: --spoke-kubeconfig FILE, or --spoke-context NAME of your kubeconfig")

@@ -16,9 +16,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
+
+	"fairlead.dev/fairlead/cmd/fairlead/cli"
 )
 
 const (
@@ -94,7 +97,7 @@ func freeAddress() (string, error) {
 
 func (p *process) state(ctx context.Context) (state, error) {
 	if how, ended := reap(p.running.PID); p.child && ended {
-		return state{}, fmt.Errorf("the agent ended (%s): %s\nHint: its log is %s", how, p.lastWords(), p.log())
+		return state{}, p.end(how)
 	}
 	known, err := p.credentials()
 	if err != nil {
@@ -162,16 +165,30 @@ func (p *process) tail() [][]byte {
 	return bytes.Split(bytes.TrimSpace(raw), []byte("\n"))
 }
 
+// end says why the agent ended: in its own last words, with the reason of the
+// hub, if there is one, and what it means.
+func (p *process) end(how string) error {
+	text := p.lastWords()
+	found := refusal().FindStringSubmatch(text)
+	if found == nil {
+		return fmt.Errorf("the agent ended (%s): %s\nHint: its log is %s", how, text, p.log())
+	}
+	return cli.Refuse(found[1], "the agent ended: %s", found[2])
+}
+
+// refusal matches what an agent says of the hub's refusal: REASON: words.
+func refusal() *regexp.Regexp { return regexp.MustCompile(`(?s)\b([A-Z][A-Z_]{4,}): (.*)`) }
+
 // lastWords are the last lines of the log that say something to a person.
 func (p *process) lastWords() string {
 	var words []string
 	lines := p.tail()
 	for i := len(lines) - 1; i >= 0 && len(words) < tailLines; i-- {
+		if last, is := strings.CutPrefix(string(lines[i]), "agent: "); is { // all there is to say
+			return last
+		}
 		if text := sentence(lines[i]); text != "" {
 			words = append([]string{text}, words...)
-		}
-		if bytes.HasPrefix(lines[i], []byte("agent: ")) { // why it ended: all there is to say
-			return strings.TrimPrefix(string(lines[i]), "agent: ")
 		}
 	}
 	return or(strings.Join(words, "; "), "it said nothing")

@@ -23,6 +23,8 @@ import (
 const (
 	namespace = identity.AgentNamespace
 	account   = "fairlead-agent"
+	// annotationName is on the ServiceAccount: the name that was joined with last.
+	annotationName = "fairlead.dev/cluster-name"
 	// credentials is the Secret where an agent in the cluster keeps its identity.
 	credentials = "hub-kubeconfig-secret"
 
@@ -119,8 +121,16 @@ func (s *spoke) needed() []authorizationv1.ResourceAttributes {
 }
 
 // notTaken refuses a cluster that belongs to another hub, or to an agent of
-// OCM's, whose Secret has the same name.
+// OCM's, whose Secret has the same name. Of an agent outside the cluster only the
+// name of its join is known, so there is a word about it and no more.
 func (s *spoke) notTaken(ctx context.Context) error {
+	own, err := s.kube.CoreV1().ServiceAccounts(namespace).Get(ctx, account, metav1.GetOptions{})
+	if err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("reading ServiceAccount %s/%s of the cluster that joins: %w", namespace, account, err)
+	}
+	if before := own.GetAnnotations()[annotationName]; before != "" && before != s.name {
+		s.o.Note("Careful: this cluster joined as %q before. With two names and two agents, two hubs or one manage it twice.", before)
+	}
 	secret, err := s.kube.CoreV1().Secrets(namespace).Get(ctx, credentials, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
 		return nil

@@ -106,7 +106,7 @@ func kind(o *cli.Options) cli.Kind[token] {
 			{Head: "TOKEN", Of: token.GetTokenId},
 			{Head: "CLUSTER", Of: func(t token) string { return t.GetClusterName() + t.GetNamePattern() }},
 			{Head: "USES LEFT", Of: func(t token) string { return strconv.Itoa(int(t.GetUsesLeft())) }},
-			{Head: "EXPIRES IN", Of: func(t token) string { return o.Until(t.GetExpires()) }},
+			{Head: "EXPIRES IN", Clock: true, Of: func(t token) string { return o.Until(t.GetExpires()) }},
 			{Head: "AUTO ACCEPT", Of: func(t token) string { return strconv.FormatBool(t.GetAutoAccept()) }},
 			{Head: "RE-ENROLL", Wide: true, Of: func(t token) string { return strconv.FormatBool(t.GetReEnroll()) }},
 			{Head: "FROM", Wide: true, Of: func(t token) string { return strings.Join(t.GetSourceCidrs(), ",") }},

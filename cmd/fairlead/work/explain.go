@@ -84,7 +84,7 @@ func stopKind(o *cli.Options) cli.Kind[stop] {
 		Columns: []cli.Column[stop]{
 			{Head: "STOP", Of: stop.GetName},
 			{Head: "STATE", Of: func(s stop) string { return mark(s.GetState()) }},
-			{Head: "SINCE", Of: func(s stop) string { return o.Age(s.GetTime()) }},
+			{Head: "SINCE", Clock: true, Of: func(s stop) string { return o.Age(s.GetTime()) }},
 			{Head: "DETAIL", Of: stop.GetDetail},
 		},
 	}

@@ -219,7 +219,7 @@ func kind(o *cli.Options) cli.Kind[*shown] {
 			{Head: "APPLIED", Of: condition(workv1.WorkApplied)},
 			{Head: "AVAILABLE", Of: condition(workv1.WorkAvailable)},
 			{Head: "FEEDBACK", Of: feedback},
-			{Head: "AGE", Of: func(w *shown) string { return age(w.CreationTimestamp.Time) }},
+			{Head: "AGE", Clock: true, Of: func(w *shown) string { return age(w.CreationTimestamp.Time) }},
 			{Head: "GENERATION", Wide: true, Of: func(w *shown) string { return strconv.FormatInt(w.Generation, 10) }},
 			{Head: "MANIFESTS", Wide: true, Of: func(w *shown) string { return strconv.Itoa(len(w.Spec.Workload.Manifests)) }},
 			{Head: "MESSAGE", Wide: true, Of: (*shown).message},

@@ -72,7 +72,7 @@ func batchKind(o *cli.Options) cli.Kind[batch] {
 		Columns: []cli.Column[batch]{
 			{Head: "BATCH", Of: batch.GetBatchId},
 			{Head: "WHY", Of: batch.GetReason},
-			{Head: "SINCE", Of: func(b batch) string { return o.Age(b.GetSince()) }},
+			{Head: "SINCE", Clock: true, Of: func(b batch) string { return o.Age(b.GetSince()) }},
 			{Head: "WORKS", Of: func(b batch) string { return strings.Join(b.GetNames(), ",") }},
 		},
 		Object: func(b batch) (any, error) { return cli.Message(b) },

@@ -9,6 +9,8 @@ import (
 	"fmt"
 
 	"github.com/spf13/pflag"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	workv1 "open-cluster-management.io/api/work/v1"
 
 	"fairlead.dev/fairlead/cmd/fairlead/cli"
@@ -65,7 +67,7 @@ func follow(ctx context.Context, o *cli.Options, hub *cli.Hub, work ref, look fu
 	switch {
 	case errors.Is(err, errDone):
 		return nil
-	case ctx.Err() != nil && errors.Is(ctx.Err(), context.DeadlineExceeded):
+	case errors.Is(ctx.Err(), context.DeadlineExceeded), status.Code(err) == codes.DeadlineExceeded: // the hub may notice first
 		return cli.TimedOut(fmt.Errorf("work %s is not there in time: %s", work, progress.Last()))
 	}
 	return err

@@ -165,6 +165,8 @@ func (e explanation) accepted() *adminv1.DeliveryStop {
 	switch {
 	case e.cluster == nil:
 		return stop(stopAccepted, unknown, time.Time{}, "you may not read clusters, so this is not known")
+	case !e.cluster.Spec.HubAcceptsClient && meta.IsStatusConditionTrue(e.cluster.Status.Conditions, clusterv1.ManagedClusterConditionJoined):
+		return stop(stopAccepted, waiting, time.Time{}, "the cluster's acceptance was taken back: set spec.hubAcceptsClient of ManagedCluster %q to let it in again", e.cluster.Name)
 	case !e.cluster.Spec.HubAcceptsClient:
 		return stop(stopAccepted, waiting, time.Time{}, "the hub has not accepted the cluster: «fairlead accept %s»", e.cluster.Name)
 	}
