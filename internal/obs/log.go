@@ -65,6 +65,10 @@ func RouteKubernetes(log *slog.Logger) {
 	klog.SetSlogLogger(slog.New(quieter{log.Handler()}).With("logger", "kubernetes"))
 }
 
+// stopNoise is controller-runtime's word for a leader that steps down because
+// it was told to stop: an error to it, and nothing to anybody else.
+const stopNoise = "error received after stop sequence was engaged"
+
 // quieter makes everything below a warning a debug line.
 type quieter struct{ slog.Handler }
 
@@ -76,11 +80,16 @@ func (q quieter) Enabled(ctx context.Context, level slog.Level) bool {
 // Handle implements slog.Handler.
 func (q quieter) Handle(ctx context.Context, record slog.Record) error {
 	record.Level = quiet(record.Level)
+	if record.Message == stopNoise {
+		record.Level = slog.LevelDebug
+	}
 	return q.Handler.Handle(ctx, record)
 }
 
 // WithAttrs implements slog.Handler.
-func (q quieter) WithAttrs(attrs []slog.Attr) slog.Handler { return quieter{q.Handler.WithAttrs(attrs)} }
+func (q quieter) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return quieter{q.Handler.WithAttrs(attrs)}
+}
 
 // WithGroup implements slog.Handler.
 func (q quieter) WithGroup(name string) slog.Handler { return quieter{q.Handler.WithGroup(name)} }

@@ -52,7 +52,8 @@ type Service struct {
 	metrics   *metrics
 	codec     *codec.Codec // of statuses
 	sessions  *Registry
-	snapshots *semaphore.Weighted // sessions that are being opened
+	opening   *semaphore.Weighted // sessions that are being opened: mostly waiting for their Lease
+	snapshots *semaphore.Weighted // those of them that are being compared
 	quorum    *semaphore.Weighted // reads past the index, of all sessions
 	wait      sync.WaitGroup      // of everything that was started and is not the handler
 }
@@ -61,6 +62,7 @@ type Service struct {
 const (
 	defaultRecheck = time.Minute
 	quorumReads    = 16
+	openings       = 64
 )
 
 // New makes the service.
@@ -75,6 +77,7 @@ func New(cfg Config) (*Service, error) {
 	s := &Service{
 		cfg:       cfg,
 		codec:     statuses,
+		opening:   semaphore.NewWeighted(openings),
 		snapshots: semaphore.NewWeighted(int64(2 * runtime.GOMAXPROCS(0))),
 		quorum:    semaphore.NewWeighted(quorumReads),
 	}

@@ -23,8 +23,8 @@ import (
 const (
 	// helloTimeout: an agent that opens a session says hello at once.
 	helloTimeout = 10 * time.Second
-	// snapshotWait is how long a session waits for its turn to be opened.
-	snapshotWait = time.Second
+	// openWait is how long a session waits for its turn to be opened.
+	openWait = time.Second
 	// maxFact bounds what an agent says about itself, which goes into a Lease.
 	maxFact = 253
 
@@ -67,14 +67,14 @@ func (s *Service) open(stream agentv1.AgentService_SessionServer) (*runner, erro
 
 // enter waits for a place among the sessions being opened, at most a second.
 func (s *Service) enter(ctx context.Context) (leave func(), err error) {
-	if !s.snapshots.TryAcquire(1) {
-		waiting, cancel := context.WithTimeout(ctx, snapshotWait)
+	if !s.opening.TryAcquire(1) {
+		waiting, cancel := context.WithTimeout(ctx, openWait)
 		defer cancel()
-		if err := s.snapshots.Acquire(waiting, 1); err != nil {
+		if err := s.opening.Acquire(waiting, 1); err != nil {
 			return nil, rpcerr.New(codes.ResourceExhausted, reason.HubOverloaded, "too many agents connect at once; try again later").RetryIn(s.spread())
 		}
 	}
-	return func() { s.snapshots.Release(1) }, nil
+	return func() { s.opening.Release(1) }, nil
 }
 
 // spread is over how long agents should come back when all of them have to.
@@ -145,8 +145,7 @@ func (r *runner) take(hello *agentv1.Hello) error {
 		}
 	})
 	older := r.service.sessions.add(r)
-	r.step(session.Hello{Message: hello})
-	close(r.opened)
+	r.compare(hello)
 	if older != nil {
 		older.end(reason.Superseded, "a newer session of the same agent took over", 0)
 	}
@@ -160,6 +159,16 @@ func (r *runner) take(hello *agentv1.Hello) error {
 		r.end(reason.HubRestored, "the hub was restored meanwhile; connect again", 0)
 	}
 	return nil
+}
+
+// compare answers Hello; that takes CPU, and no more than a few do it at once.
+// Whoever waits here waits for milliseconds, or until the agent has gone.
+func (r *runner) compare(hello *agentv1.Hello) {
+	if r.service.snapshots.Acquire(r.ctx, 1) == nil {
+		defer r.service.snapshots.Release(1)
+		r.step(session.Hello{Message: hello})
+	}
+	close(r.opened)
 }
 
 // jittered is d ± 20 %.
