@@ -17,7 +17,8 @@ func (h *house) adminServices() []func(grpc.ServiceRegistrar) {
 	people := admin.New(admin.Config{
 		REST: h.rest, ManifestLimit: h.cfg.ManifestLimit,
 		Tokens: adminTokens{h}, Enrollments: adminEnrollments{h}, Sessions: adminSessions{h}, Deliveries: adminDeliveries{h},
-		Now: time.Now, Logger: h.log,
+		Works: func(cluster string) int { return h.index.View(cluster).Summary().Count },
+		Now:   time.Now, Logger: h.log,
 	})
 	return []func(grpc.ServiceRegistrar){people.Register}
 }

@@ -127,6 +127,7 @@ func kind(o *cli.Options) cli.Kind[info] {
 			{Head: "KUBERNETES", Of: info.GetKubernetesVersion},
 			{Head: "CERTIFICATE", Clock: true, Of: func(x info) string { return o.Until(x.GetCertificateExpires()) }},
 			{Head: "AGE", Clock: true, Of: func(x info) string { return o.Age(x.GetCreated()) }},
+			{Head: "WORKS", Wide: true, Of: func(x info) string { return fmt.Sprintf("%d/%d", x.GetWorksInSync(), x.GetWorks()) }},
 			{Head: "LAST SEEN", Wide: true, Clock: true, Of: func(x info) string { return o.Age(x.GetLastSeen()) }},
 			{Head: "MESSAGE", Wide: true, Of: info.GetMessage},
 		},

@@ -22,7 +22,7 @@ import (
 	"fairlead.dev/fairlead/internal/wire"
 )
 
-// Config is what the admin services need. All fields are required.
+// Config is what the admin services need. All fields but Works are required.
 type Config struct {
 	// REST is the hub's apiserver; only its address and CA are used, never its
 	// credentials.
@@ -33,6 +33,8 @@ type Config struct {
 	Enrollments   Enrollments
 	Sessions      Sessions
 	Deliveries    Deliveries
+	// Works counts the works that a cluster is to have; nil where that is not known.
+	Works func(cluster string) int
 	// Now is the hub's clock.
 	Now    func() time.Time
 	Logger *slog.Logger

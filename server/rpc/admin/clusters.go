@@ -49,7 +49,7 @@ func (s clusterService) ListClusters(ctx context.Context, r *adminv1.ListCluster
 	}
 	out := &adminv1.ListClustersResponse{NextPageToken: list.GetContinue()}
 	for i := range list.Items {
-		info, err := clusterInfo(&list.Items[i], facts)
+		info, err := s.clusterInfo(&list.Items[i], facts)
 		if err != nil {
 			return nil, err
 		}
@@ -72,7 +72,7 @@ func (s clusterService) GetCluster(ctx context.Context, r *adminv1.GetClusterReq
 	if err != nil {
 		return nil, err
 	}
-	info, err := clusterInfo(cluster, facts)
+	info, err := s.clusterInfo(cluster, facts)
 	if err != nil {
 		return nil, err
 	}
@@ -98,7 +98,7 @@ func (s clusterService) WatchClusters(r *adminv1.WatchClustersRequest, stream gr
 			if err != nil {
 				return err
 			}
-			info, err := clusterInfo(u, facts)
+			info, err := s.clusterInfo(u, facts)
 			if err != nil {
 				return err
 			}
@@ -220,7 +220,7 @@ func (s *Service) latestFacts() func(context.Context) (facts, error) {
 	}
 }
 
-func clusterInfo(u *unstructured.Unstructured, known facts) (*adminv1.ClusterInfo, error) {
+func (s *Service) clusterInfo(u *unstructured.Unstructured, known facts) (*adminv1.ClusterInfo, error) {
 	var cluster clusterv1.ManagedCluster
 	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(u.Object, &cluster); err != nil {
 		return nil, fail(codes.Internal, reason.Internal, "decoding cluster %q: %v", u.GetName(), err)
@@ -232,6 +232,7 @@ func clusterInfo(u *unstructured.Unstructured, known facts) (*adminv1.ClusterInf
 		CertificateExpires: known.enrollments[cluster.Name].GetCertificateExpires(),
 		LastSeen:           known.sessions[cluster.Name].GetLastReceived(),
 	}
+	s.countWorks(info, known.sessions[cluster.Name])
 	if available := meta.FindStatusCondition(cluster.Status.Conditions, clusterv1.ManagedClusterConditionAvailable); available != nil {
 		info.Available, info.Message = string(available.Status), available.Message
 	}
@@ -242,4 +243,14 @@ func clusterInfo(u *unstructured.Unstructured, known facts) (*adminv1.ClusterInf
 		}
 	}
 	return info, nil
+}
+
+func (s *Service) countWorks(info *adminv1.ClusterInfo, session *adminv1.SessionInfo) {
+	if s.Works == nil {
+		return
+	}
+	info.Works = uint32(max(0, s.Works(info.GetName())))
+	if session.GetLive() {
+		info.WorksInSync = info.GetWorks() - min(info.GetWorks(), session.GetDirtyObjects())
+	}
 }

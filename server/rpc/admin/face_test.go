@@ -172,6 +172,7 @@ func newFaceOf(t *testing.T, hub *rest.Config) *face {
 	f := &face{rooms: &rooms{}, plane: env.Shared(t), log: &journal{}}
 	service := admin.New(admin.Config{
 		REST: hub, ManifestLimit: limit, Tokens: f.rooms, Enrollments: enrollments{f.rooms}, Sessions: sessions{f.rooms}, Deliveries: f.rooms,
+		Works:  func(string) int { return 5 },
 		Now:    func() time.Time { return time.Now().Add(time.Duration(f.later.Load())) },
 		Logger: slog.New(slog.NewJSONHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})

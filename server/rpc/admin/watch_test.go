@@ -68,6 +68,9 @@ func TestWatchClustersShape(t *testing.T) {
 			{EnrollmentId: "oldest", ClusterName: "watch-c", CertificateExpires: timestamppb.New(time.Unix(2, 0))},
 		}
 	})
+	f.with(func(r *rooms) {
+		r.sessions = []*adminv1.SessionInfo{{ClusterName: "watch-c", SessionId: "s", Live: true, DirtyObjects: 2}}
+	})
 	f.cluster(t, "watch-c")
 	label := []byte(`{"metadata":{"labels":{"watched":"yes"}}}`)
 	clusters := f.clusters.ClusterV1().ManagedClusters()
@@ -79,6 +82,8 @@ func TestWatchClustersShape(t *testing.T) {
 	first := next(t, stream).GetUpsert()
 	require.Equal(t, "watch-c", first.GetName())
 	require.Equal(t, ends.GetSeconds(), first.GetCertificateExpires().GetSeconds(), "of several keys the newest certificate")
+	require.EqualValues(t, 5, first.GetWorks())
+	require.EqualValues(t, 3, first.GetWorksInSync())
 	require.True(t, next(t, stream).GetBookmark().GetInitialSyncComplete())
 	require.NoError(t, clusters.Delete(t.Context(), "watch-c", metav1.DeleteOptions{}))
 	require.Equal(t, "watch-c", next(t, stream).GetRemoved())

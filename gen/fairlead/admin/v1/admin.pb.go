@@ -1290,7 +1290,7 @@ type ClusterInfo struct {
 	CertificateExpires *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=certificate_expires,json=certificateExpires,proto3" json:"certificate_expires,omitempty"`
 	LastSeen           *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=last_seen,json=lastSeen,proto3" json:"last_seen,omitempty"`
 	Works              uint32                 `protobuf:"varint,7,opt,name=works,proto3" json:"works,omitempty"`
-	WorksInSync        uint32                 `protobuf:"varint,8,opt,name=works_in_sync,json=worksInSync,proto3" json:"works_in_sync,omitempty"`
+	WorksInSync        uint32                 `protobuf:"varint,8,opt,name=works_in_sync,json=worksInSync,proto3" json:"works_in_sync,omitempty"` // that the agent has; 0 where another replica has its session
 	HubAccepted        bool                   `protobuf:"varint,9,opt,name=hub_accepted,json=hubAccepted,proto3" json:"hub_accepted,omitempty"`
 	Joined             bool                   `protobuf:"varint,10,opt,name=joined,proto3" json:"joined,omitempty"`
 	KubernetesVersion  string                 `protobuf:"bytes,11,opt,name=kubernetes_version,json=kubernetesVersion,proto3" json:"kubernetes_version,omitempty"`
