@@ -9,9 +9,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
+	"github.com/spf13/cobra"
 	"github.com/stretchr/testify/require"
 	"k8s.io/client-go/rest"
 
@@ -147,4 +149,31 @@ func words(line string) (out []string) {
 		}
 	}
 	return out
+}
+
+// TestEveryCommandIsDocumented keeps docs/cli.md complete, and free of commands
+// that do not exist.
+func TestEveryCommandIsDocumented(t *testing.T) {
+	raw, err := os.ReadFile("../../docs/cli.md")
+	require.NoError(t, err)
+	root := newRoot(&cli.Options{})
+	var visit func(*cobra.Command)
+	visit = func(cmd *cobra.Command) {
+		for _, child := range cmd.Commands() {
+			visit(child)
+		}
+		if !cmd.HasSubCommands() {
+			require.Contains(t, string(raw), "`"+cmd.CommandPath(), "docs/cli.md says nothing of it")
+		}
+	}
+	visit(root)
+	for _, found := range regexp.MustCompile("`fairlead ([a-z][a-z -]*)").FindAllStringSubmatch(string(raw), -1) {
+		if strings.HasPrefix(found[1], "completion") { // cobra adds it when it runs
+			continue
+		}
+		cmd, rest, err := root.Find(strings.Fields(found[1]))
+		require.NoError(t, err, found[0])
+		require.Empty(t, rest, "%s is no command", found[0])
+		require.NotSame(t, root, cmd)
+	}
 }
