@@ -136,7 +136,7 @@ func TestTheWholeWay(t *testing.T) {
 	t.Parallel()
 	for name, edit := range map[string]func(t *testing.T, cfg *Config){
 		StoreSecrets: func(_ *testing.T, cfg *Config) { cfg.Store = StoreSecrets },
-		StoreFiles:   func(t *testing.T, cfg *Config) { cfg.DataDir = t.TempDir() },
+		StoreFiles:   func(t *testing.T, cfg *Config) { t.Helper(); cfg.DataDir = t.TempDir() },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -282,7 +282,7 @@ func TestFreshAgentThatIsRefusedEnds(t *testing.T) {
 	h, other := newFakeHub(t), newFakeHub(t)
 	s := newScene(t, nil)
 	s.cfg.DataDir = t.TempDir()
-	s.cfg.Join = strings.Replace(h.join("spoke-x"), "", "", 1)
+	s.cfg.Join = h.join("spoke-x")
 	h.stop()
 	h.serving = other.serving // somebody else answers at that address
 	h.start()
@@ -348,7 +348,7 @@ func TestConfig(t *testing.T) {
 		"bad agent id":    {"an RFC 1123 subdomain", func(c *Config) { c.AgentID = "/" }, "--agent-id"},
 		"bad store":       {"one of three", func(c *Config) { c.Store = "etcd" }, "--store"},
 		"files nowhere":   {"a folder is needed", func(c *Config) { c.Store = StoreFiles }, "--data-dir"},
-		"bad controllers": {"unknown ones are named", func(c *Config) { c.Controllers = "*,-wrok" }, `no "wrok"; known: cluster, work`},
+		"bad controllers": {"unknown ones are named", func(c *Config) { c.Controllers = "*,-wirk" }, `no "wirk"; known: cluster, work`},
 		"no interval":     {"an interval is positive", func(c *Config) { c.StatusSyncInterval = 0 }, "--status-sync-interval"},
 	}
 	for name, tc := range tests {

@@ -8,6 +8,7 @@ import (
 	"crypto"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -234,7 +235,7 @@ func takeCertificate(record Record, key crypto.Signer, issued *agentv1.IssuedCer
 		certs = append(certs, cert)
 	}
 	if len(certs) == 0 {
-		return record, fmt.Errorf("the hub sent no certificate")
+		return record, errors.New("the hub sent no certificate")
 	}
 	leaf := certs[0]
 	if err := checkLeaf(record, key, leaf); err != nil {
@@ -258,7 +259,7 @@ func checkLeaf(record Record, key crypto.Signer, leaf *x509.Certificate) error {
 	case err != nil:
 		return fmt.Errorf("the certificate that the hub issued: %w", err)
 	case !sameKey(leaf.PublicKey, key):
-		return fmt.Errorf("the hub issued a certificate for another key than this agent's")
+		return errors.New("the hub issued a certificate for another key than this agent's")
 	case agent.Cluster != record.ClusterName || agent.Name != record.AgentName:
 		return fmt.Errorf("the hub issued a certificate for %q, asked was for %q", agent.User(), identity.User(record.ClusterName, record.AgentName))
 	case agent.HubID != "" && record.HubID != "" && agent.HubID != record.HubID:

@@ -68,6 +68,7 @@ type hub struct {
 }
 
 func newHub(t *testing.T) *hub {
+	t.Helper()
 	now := time.Now()
 	serving, err := pki.NewCA("hub root", now, 10000*time.Hour)
 	require.NoError(t, err)
@@ -247,7 +248,7 @@ func enroll(t *testing.T, cfg Config) (*Credentials, error) {
 }
 
 func TestEnrollment(t *testing.T) {
-	inBubble(t, func(t *testing.T, h *hub, vault Vault) {
+	inBubble(t, func(t *testing.T, h *hub, vault Vault) { //nolint:thelper // a test body
 		cfg := h.config(vault, h.join())
 		var waiting []Request
 		cfg.Waiting = func(r Request) { waiting = append(waiting, r) }
@@ -324,7 +325,7 @@ func vaultContract(t *testing.T, vault Vault) {
 }
 
 func TestT64_token_never_goes_to_another_hub(t *testing.T) {
-	inBubble(t, func(t *testing.T, h *hub, vault Vault) {
+	inBubble(t, func(t *testing.T, h *hub, vault Vault) { //nolint:thelper // a test body
 		other := newHub(t)
 		defer other.server.Stop()
 		cfg := h.config(vault, h.join())
@@ -337,7 +338,7 @@ func TestT64_token_never_goes_to_another_hub(t *testing.T) {
 }
 
 func TestRestartWhilePendingGoesOnWithTheSameKey(t *testing.T) {
-	inBubble(t, func(t *testing.T, h *hub, vault Vault) {
+	inBubble(t, func(t *testing.T, h *hub, vault Vault) { //nolint:thelper // a test body
 		e, err := New(h.config(vault, h.join()))
 		require.NoError(t, err)
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
@@ -354,7 +355,7 @@ func TestRestartWhilePendingGoesOnWithTheSameKey(t *testing.T) {
 }
 
 func TestT43_lost_replies(t *testing.T) {
-	inBubble(t, func(t *testing.T, h *hub, vault Vault) {
+	inBubble(t, func(t *testing.T, h *hub, vault Vault) { //nolint:thelper // a test body
 		h.state = agentv1.EnrollmentState_ENROLLMENT_STATE_ISSUED
 		h.refuse = []error{status.Error(codes.Unavailable, "cut"), status.Error(codes.Unavailable, "cut")}
 		stale, err := status.New(codes.PermissionDenied, "the challenge is too old").WithDetails(&errdetails.ErrorInfo{Reason: reason.InvalidProof})
@@ -381,7 +382,7 @@ func TestRefusalsSayWhatToDo(t *testing.T) {
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
-			inBubble(t, func(t *testing.T, h *hub, vault Vault) {
+			inBubble(t, func(t *testing.T, h *hub, vault Vault) { //nolint:thelper // a test body
 				s, err := status.New(tc.code, "no").WithDetails(&errdetails.ErrorInfo{Reason: tc.reason})
 				require.NoError(t, err)
 				h.refuse = []error{s.Err()}
@@ -395,7 +396,7 @@ func TestRefusalsSayWhatToDo(t *testing.T) {
 }
 
 func TestBusyHubIsAskedLater(t *testing.T) {
-	inBubble(t, func(t *testing.T, h *hub, vault Vault) {
+	inBubble(t, func(t *testing.T, h *hub, vault Vault) { //nolint:thelper // a test body
 		s, err := status.New(codes.ResourceExhausted, "too many").WithDetails(
 			&errdetails.ErrorInfo{Reason: reason.TooManyPending}, &errdetails.RetryInfo{RetryDelay: durationpb.New(90 * time.Second)})
 		require.NoError(t, err)
@@ -415,7 +416,7 @@ func TestEnrollmentEnds(t *testing.T) {
 		agentv1.EnrollmentState_ENROLLMENT_STATE_REVOKED: "revoked",
 	} {
 		t.Run(state.String(), func(t *testing.T) {
-			inBubble(t, func(t *testing.T, h *hub, vault Vault) {
+			inBubble(t, func(t *testing.T, h *hub, vault Vault) { //nolint:thelper // a test body
 				h.state = state
 				_, err := enroll(t, h.config(vault, h.join()))
 				require.ErrorIs(t, err, &Error{Reason: reason.EnrollmentEnded})
@@ -431,7 +432,7 @@ func TestEnrollmentEnds(t *testing.T) {
 }
 
 func TestForeignPairingCode(t *testing.T) {
-	inBubble(t, func(t *testing.T, h *hub, vault Vault) {
+	inBubble(t, func(t *testing.T, h *hub, vault Vault) { //nolint:thelper // a test body
 		h.code = "AAAA-BBBB-CCCC"
 		_, err := enroll(t, h.config(vault, h.join()))
 		require.ErrorIs(t, err, &Error{Reason: reason.PairingCodeMismatch})
@@ -452,7 +453,7 @@ func TestBadInput(t *testing.T) {
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
-			inBubble(t, func(t *testing.T, h *hub, vault Vault) {
+			inBubble(t, func(t *testing.T, h *hub, vault Vault) { //nolint:thelper // a test body
 				join := tc.join
 				switch join {
 				case "JOIN":
@@ -477,7 +478,7 @@ func TestForeignCertificatesAreRefused(t *testing.T) {
 		"another agent":   {Cluster: "spoke-1", Name: "agent-y", HubID: hubID, UID: "u"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inBubble(t, func(t *testing.T, h *hub, vault Vault) {
+			inBubble(t, func(t *testing.T, h *hub, vault Vault) { //nolint:thelper // a test body
 				h.state, h.subject = agentv1.EnrollmentState_ENROLLMENT_STATE_ISSUED, &agent
 				cfg := h.config(vault, h.join())
 				cfg.AgentName = "agent-x"
@@ -492,7 +493,7 @@ func TestForeignCertificatesAreRefused(t *testing.T) {
 }
 
 func TestRenewal(t *testing.T) {
-	inBubble(t, func(t *testing.T, h *hub, vault Vault) {
+	inBubble(t, func(t *testing.T, h *hub, vault Vault) { //nolint:thelper // a test body
 		h.state = agentv1.EnrollmentState_ENROLLMENT_STATE_ISSUED
 		creds, err := enroll(t, h.config(vault, h.join()))
 		require.NoError(t, err)
@@ -527,7 +528,7 @@ func TestRenewal(t *testing.T) {
 }
 
 func TestT80_expired_certificate(t *testing.T) {
-	inBubble(t, func(t *testing.T, h *hub, vault Vault) {
+	inBubble(t, func(t *testing.T, h *hub, vault Vault) { //nolint:thelper // a test body
 		h.state = agentv1.EnrollmentState_ENROLLMENT_STATE_ISSUED
 		creds, err := enroll(t, h.config(vault, h.join()))
 		require.NoError(t, err)
@@ -544,7 +545,7 @@ func TestT80_expired_certificate(t *testing.T) {
 }
 
 func TestNewTokenThatFailsLeavesTheOldCertificate(t *testing.T) {
-	inBubble(t, func(t *testing.T, h *hub, vault Vault) {
+	inBubble(t, func(t *testing.T, h *hub, vault Vault) { //nolint:thelper // a test body
 		h.state = agentv1.EnrollmentState_ENROLLMENT_STATE_ISSUED
 		first, err := enroll(t, h.config(vault, h.join()))
 		require.NoError(t, err)
@@ -558,7 +559,7 @@ func TestNewTokenThatFailsLeavesTheOldCertificate(t *testing.T) {
 }
 
 func TestOtherClusterNameIsRefused(t *testing.T) {
-	inBubble(t, func(t *testing.T, h *hub, vault Vault) {
+	inBubble(t, func(t *testing.T, h *hub, vault Vault) { //nolint:thelper // a test body
 		h.state = agentv1.EnrollmentState_ENROLLMENT_STATE_ISSUED
 		_, err := enroll(t, h.config(vault, h.join()))
 		require.NoError(t, err)

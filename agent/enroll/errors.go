@@ -6,6 +6,7 @@ package enroll
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -59,7 +60,7 @@ func (e *Error) Transient() bool { return e.transient }
 
 // What a spoke's admin is to do.
 const (
-	newToken = "ask the hub's admin for a new join string (`fairlead token create`) and give it to the agent"
+	newToken = "ask the hub's admin for a new join string (`fairlead token create`) and give it to the agent" //nolint:gosec // words about tokens, no token
 	reEnroll = "ask the hub's admin for a re-enroll token for this cluster (`fairlead token create --re-enroll`) and give its join string to the agent"
 )
 
@@ -96,10 +97,9 @@ func refusal(endpoint string, err error) *Error {
 			out.RetryAfter = d.GetRetryDelay().AsDuration()
 		}
 	}
-	switch s.Code() {
-	case codes.Unavailable, codes.DeadlineExceeded, codes.Canceled, codes.ResourceExhausted, codes.Aborted, codes.Internal, codes.Unknown:
-		out.transient = true
-	}
+	out.transient = slices.Contains([]codes.Code{
+		codes.Unavailable, codes.DeadlineExceeded, codes.Canceled, codes.ResourceExhausted, codes.Aborted, codes.Internal, codes.Unknown,
+	}, s.Code())
 	if out.Reason == reason.InvalidProof {
 		out.transient = true // a challenge that is too old; the next Enroll brings a new one
 	}

@@ -23,7 +23,7 @@ import (
 )
 
 // DefaultSecret is the Secret of OCM's agents with the hub's credentials.
-const DefaultSecret = "hub-kubeconfig-secret"
+const DefaultSecret = "hub-kubeconfig-secret" //nolint:gosec // a name
 
 // Record is everything that an agent knows about its identity.
 type Record struct {

@@ -136,7 +136,7 @@ func (l *Link) resume() *agentv1.ResumeState {
 	desired := wire.Summarize(snapshot.Entries).Root()
 	reported := wire.Summarize(l.statuses.entries()).Root()
 	return &agentv1.ResumeState{
-		StoreEpoch: snapshot.StoreEpoch, HubEpoch: snapshot.HubEpoch, DesiredRoot: desired[:], DesiredCount: uint32(len(snapshot.Entries)),
+		StoreEpoch: snapshot.StoreEpoch, HubEpoch: snapshot.HubEpoch, DesiredRoot: desired[:], DesiredCount: uint32(len(snapshot.Entries)), //nolint:gosec // far below 2^32
 		StatusRoot: reported[:], HighWater: snapshot.HighWater.Proto(),
 	}
 }

@@ -31,7 +31,7 @@ const (
 var ErrOtherHub = errors.New("another hub answered than the one that this agent enrolled with")
 
 // Ended says why there is no session, in a stable reason and in words.
-type Ended struct {
+type Ended struct { //nolint:errname // what happened, with a reason; not every end is an error
 	Reason string
 	// RetryAfter is the least wait that the hub asked for.
 	RetryAfter time.Duration
@@ -66,7 +66,7 @@ var adviceFor = map[string]string{
 
 // Rejected is returned by a Store for content that it will never take; the hub
 // is told so and shows it at the object.
-type Rejected struct {
+type Rejected struct { //nolint:errname // the word on the wire is REJECTED
 	Reason     string // of package reason
 	Message    string
 	FieldPaths []string
@@ -81,8 +81,7 @@ func ended(why string, format string, args ...any) *Ended {
 
 // endedBy reads what a failed RPC says, wherever it failed.
 func endedBy(err error) *Ended {
-	var known *Ended
-	if errors.As(err, &known) {
+	if known, ok := errors.AsType[*Ended](err); ok {
 		return known
 	}
 	s := status.Convert(err)

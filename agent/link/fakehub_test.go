@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -84,6 +85,7 @@ func inBubble(t *testing.T, test func(b *bench)) {
 }
 
 func newBench(t *testing.T) *bench {
+	t.Helper()
 	ca, err := pki.NewCA("test root", time.Now(), 24*time.Hour)
 	require.NoError(t, err)
 	b := &bench{t: t, ca: ca, store: newMemoryStore(), hubs: map[string]*hub{}}
@@ -477,7 +479,7 @@ func (s *memoryStore) Forget(_ context.Context, key wire.Key, uid string) error 
 	defer s.mu.Unlock()
 	if s.forgets > 0 {
 		s.forgets--
-		return fmt.Errorf("disk full")
+		return errors.New("disk full")
 	}
 	s.forgot = append(s.forgot, key.Name+"/"+uid)
 	return nil

@@ -220,6 +220,7 @@ func (in *intake) remove(key wire.Key, rev wire.Revision, change *agentv1.Object
 		switch verdict {
 		case DeleteHeld:
 			return newAck(change, agentv1.AckCode_ACK_CODE_HELD, "", "")
+		case DeleteStored:
 		case DeleteOtherUID:
 			if !d.Orphan {
 				in.foreign(key, d.Revision.UID)

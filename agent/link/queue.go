@@ -13,6 +13,9 @@ import (
 	"fairlead.dev/fairlead/internal/wire/reason"
 )
 
+// maxWindow bounds what an agent can ask for.
+const maxWindow = 1 << 30
+
 // maxFrames bounds frames that carry nothing and so cost no credit.
 const maxFrames = 4096
 
@@ -38,7 +41,7 @@ type queue struct {
 }
 
 func newQueue(window Window) *queue {
-	return &queue{limit: 2*int(window.Bytes) + maxReceive, ready: make(chan struct{}, 1)}
+	return &queue{limit: 2*int(min(window.Bytes, maxWindow)) + maxReceive, ready: make(chan struct{}, 1)}
 }
 
 func (q *queue) push(item work) error {

@@ -4,6 +4,7 @@
 package link
 
 import (
+	"context"
 	"time"
 
 	agentv1 "fairlead.dev/fairlead/gen/fairlead/agent/v1"
@@ -100,8 +101,7 @@ func (s *session) directive(directive *agentv1.Directive) error {
 }
 
 // obey carries out a directive that writes; it runs among the Deltas.
-func (s *session) obey(work work) {
-	ctx := s.stream.Context()
+func (s *session) obey(ctx context.Context, work work) {
 	switch d := work.directive.GetDirective().(type) {
 	case *agentv1.Directive_ReleaseHold:
 		if err := s.link.cfg.Hub.Release(ctx, d.ReleaseHold.GetBatchId()); err != nil {

@@ -132,7 +132,7 @@ func (s *sender) status(now time.Time) (*agentv1.SessionRequest, time.Duration) 
 		return part, 0
 	}
 	throttled := s.lastStatus.Add(time.Duration(s.throttle.Load())).Sub(now)
-	items, wait := s.link.statuses.take(now, statusBudget, throttled > 0)
+	items, wait := s.link.statuses.take(now, throttled > 0)
 	if len(items) == 0 {
 		if throttled > 0 {
 			wait = shorter(wait, throttled)

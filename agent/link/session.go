@@ -85,11 +85,11 @@ func (s *session) close() {
 
 // serve runs a session until it ends. If the next session was opened meanwhile,
 // it is returned; otherwise why there is none.
-func (l *Link) serve(ctx context.Context, s *session) (next *session, why *Ended) {
+func (l *Link) serve(ctx context.Context, s *session) (next *session, why *Ended) { //nolint:contextcheck // the stream outlives ctx by a goodbye
 	l.began(s)
 	l.backoff.policy(s.welcome.GetReconnect())
 	group, groupCtx := errgroup.WithContext(s.stream.Context())
-	if err := s.open(groupCtx); err != nil {
+	if err := s.open(groupCtx); err != nil { //nolint:contextcheck // as above
 		s.end(err)
 	} else {
 		group.Go(func() error { return s.receive() })
@@ -100,7 +100,7 @@ func (l *Link) serve(ctx context.Context, s *session) (next *session, why *Ended
 	s.end(ended(reasonShutdown, "the agent ended it")) // no effect where there is a cause already
 	err := group.Wait()
 	_ = s.conn.Close()
-	why = s.why(err)
+	why = s.why(err) //nolint:contextcheck // it asks the stream's context why it ended
 	l.lost(why)
 	return next, why
 }
@@ -158,7 +158,7 @@ func (s *session) workOff(ctx context.Context) error {
 		case item.done != nil:
 			s.forget(ctx, *item.done)
 		case item.directive != nil:
-			s.obey(item)
+			s.obey(ctx, item)
 		default:
 			acks, err := s.intake.delta(ctx, item.delta)
 			if err != nil {

@@ -113,18 +113,18 @@ func (s *statuses) begin(forget bool) {
 	}
 }
 
-// take returns statuses to send now, whose JSON adds up to about budget bytes or
+// take returns statuses to send now, whose JSON adds up to about statusBudget or
 // is one bigger status, and marks them as sent. With finalsOnly it returns only
 // finalized ones. wait is how long until a held back one may be sent; 0 if none
 // waits.
-func (s *statuses) take(now time.Time, budget int, finalsOnly bool) (items []*agentv1.ObjectStatus, wait time.Duration) {
+func (s *statuses) take(now time.Time, finalsOnly bool) (items []*agentv1.ObjectStatus, wait time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	from := []map[wire.Key]*pendingStatus{s.finals, s.pending}
 	if finalsOnly {
 		from = from[:1]
 	}
-	taken := map[wire.Key]bool{}
+	taken, budget := map[wire.Key]bool{}, statusBudget
 	for _, of := range from {
 		for key, p := range of {
 			if p.sent || p.parked || taken[key] {

@@ -6,9 +6,9 @@ package link
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -29,10 +29,7 @@ func contextWithCause(t *testing.T) (context.Context, context.CancelCauseFunc) {
 }
 
 func statusOf(name string, generation int64, text string) Status {
-	raw, err := json.Marshal(map[string]any{"conditions": []any{map[string]any{"type": "Applied", "message": text}}})
-	if err != nil {
-		panic(err)
-	}
+	raw := fmt.Appendf(nil, `{"conditions":[{"message":%q,"type":"Applied"}]}`, text)
 	return Status{Key: work1(name), UID: "uid-" + name, ObservedGeneration: generation, ObservedDigest: wire.Digest{1}, JSON: raw}
 }
 
@@ -121,14 +118,14 @@ func TestStatusAnswers(t *testing.T) {
 			status := statusOf("a", 1, "one")
 			require.True(t, s.report(status, mustDigest(t, status.JSON)))
 			now := time.Unix(1000, 0)
-			items, _ := s.take(now, statusBudget, false)
+			items, _ := s.take(now, false)
 			require.Len(t, items, 1)
 			require.Nil(t, s.answer(&agentv1.StatusResult{Key: items[0].GetKey(), StatusSeq: items[0].GetStatusSeq(), Code: tc.code}, now))
-			items, wait := s.take(now.Add(time.Hour), statusBudget, false)
+			items, wait := s.take(now.Add(time.Hour), false)
 			require.Equal(t, tc.again, len(items) == 1, tc.reason)
 			require.Zero(t, wait)
 			s.begin(false)
-			items, _ = s.take(now, statusBudget, false)
+			items, _ = s.take(now, false)
 			require.Equal(t, tc.next, len(items) == 1, tc.reason)
 		})
 	}
@@ -193,7 +190,7 @@ func TestThrottle(t *testing.T) {
 		p.status()
 		began := time.Now()
 		for i := range 50 {
-			b.link.Report(statusOf("a", 1, fmt.Sprint(i)))
+			b.link.Report(statusOf("a", 1, strconv.Itoa(i)))
 		}
 		require.Contains(t, string(p.status().GetItems()[0].GetStatusJson()), "49", "only the newest")
 		require.Equal(t, 10*time.Second, time.Since(began))

@@ -37,7 +37,7 @@ type Files struct {
 
 // NewFiles makes the folder, mode 0700, if it is missing.
 func NewFiles(dir string) (*Files, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := os.MkdirAll(dir, 0o700); err != nil { //nolint:gosec // the operator names it
 		return nil, fmt.Errorf("making the store's folder: %w; choose another one with --data-dir", err)
 	}
 	return &Files{dir: dir, step: func(string) {}}, nil
@@ -124,11 +124,11 @@ func (f *Files) syncDir() error {
 	return errors.Join(dir.Sync(), dir.Close())
 }
 
-// frame is magic, length of head, head, body, and the SHA-256 of all that.
+// frame is magic, the head's length, head and body, and the SHA-256 of all that.
 func frame(head, body []byte) []byte {
 	out := make([]byte, 0, headerBytes+len(head)+len(body)+sha256.Size)
 	out = append(out, fileMagic...)
-	out = binary.BigEndian.AppendUint32(out, uint32(len(head)))
+	out = binary.BigEndian.AppendUint32(out, uint32(len(head))) //nolint:gosec // heads are small
 	out = append(append(out, head...), body...)
 	sum := sha256.Sum256(out)
 	return append(out, sum[:]...)

@@ -56,13 +56,19 @@ func runChild(dir, killAt string) {
 			body := childContent(round, i)
 			name := fmt.Sprintf("w%d", i)
 			check(s.Put(ctx, work(name), revOf("uid-"+name, int64(round), body), body))
-			fmt.Printf("stored %d %d\n", i, round)
+			say("stored", i, round)
 		}
 		_, err := s.Request(ctx, work("w0"), "uid-w0", int64(round))
 		check(err)
 		check(s.Forget(ctx, work("w0"), "uid-w0"))
-		fmt.Println("forgotten 0 0")
+		say("forgotten", 0, 0)
 	}
+}
+
+// say tells the parent, in one write, what has been promised.
+func say(verb string, i, round int) {
+	_, err := fmt.Fprintf(os.Stdout, "%s %d %d\n", verb, i, round)
+	check(err)
 }
 
 func check(err error) {

@@ -79,7 +79,7 @@ func decodeHead(raw []byte) (hold.Item, mark, error) {
 // meta is the record of the store as a whole.
 type meta struct {
 	StoreEpoch string `json:"storeEpoch"`
-	HubID      string `json:"hubID,omitempty"`
+	HubID      string `json:"hubId,omitempty"`
 	Hub        mark   `json:"hub"`
 	// Older has, by epoch, the keys to which the hub's epoch does not apply.
 	Older map[string][]metaKey `json:"older,omitempty"`
@@ -97,7 +97,8 @@ func encodeMeta(m meta, c *codec.Codec) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return append(binary.BigEndian.AppendUint32(nil, uint32(len(raw))), c.Compress(raw)...), nil
+	size := binary.BigEndian.AppendUint32(nil, uint32(len(raw))) //nolint:gosec // at most 1 MiB, else it could not be read back
+	return append(size, c.Compress(raw)...), nil
 }
 
 func decodeMeta(packed []byte, c *codec.Codec) (meta, error) {

@@ -139,8 +139,8 @@ func (b *Book) Request(key wire.Key, uid string, generation int64, now time.Time
 
 // Orphan returns what items become when the hub proved that it has no object of
 // that UID: the delete is pending until grace is over, or held. When there are
-// too many, all that are not due yet are held with it. Items that stay as they
-// are are not returned. The key is noted as announced in this session.
+// too many, all that are not due yet are held with it. Unchanged items are not
+// returned. The key is noted as announced in this session.
 func (b *Book) Orphan(key wire.Key, uid, batch string, now time.Time, grace time.Duration) map[wire.Key]Item {
 	item, had := b.Items[key]
 	if !had || item.UID() != uid {
