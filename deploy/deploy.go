@@ -70,7 +70,7 @@ func AgentDeployment() []byte { return mustRead([]string{"agent/deployment.yaml"
 func documents(names ...string) [][]byte {
 	var docs [][]byte
 	for _, file := range mustRead(names) {
-		for _, doc := range strings.Split(string(file), "\n---\n") {
+		for doc := range strings.SplitSeq(string(file), "\n---\n") {
 			docs = append(docs, []byte(doc))
 		}
 	}
@@ -85,7 +85,7 @@ func mustRead(names []string) [][]byte {
 	for _, name := range names {
 		content, err := files.ReadFile(name)
 		if err != nil {
-			panic(fmt.Sprintf("embedded file %q: %v", name, err)) // a test reads every one
+			panic(fmt.Sprintf("embedded file %q: %v", name, err)) //nolint:forbidigo // it is in the binary, and a test reads every one
 		}
 		out = append(out, slices.Clone(content))
 	}

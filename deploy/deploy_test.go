@@ -40,7 +40,7 @@ func TestCRDs(t *testing.T) {
 }
 
 func TestOCMCRDsAreTheModulesOwn(t *testing.T) {
-	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "open-cluster-management.io/api").Output()
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Dir}}", "open-cluster-management.io/api").Output()
 	require.NoError(t, err)
 	module := strings.TrimSpace(string(out))
 	ours, err := fs.Sub(deploy.Files(), "crds/ocm")

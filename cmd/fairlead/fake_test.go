@@ -62,7 +62,7 @@ func startFakeHub(t *testing.T) *fakeHub {
 	require.NoError(t, err)
 	certificate, _, err := ca.Encode()
 	require.NoError(t, err)
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	h := &fakeHub{address: listener.Addr().String(), ca: certificate}
 	server := grpc.NewServer(

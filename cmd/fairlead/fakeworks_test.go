@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -31,7 +32,7 @@ func workText(cluster, name string, generation, applied, ready int) string {
 	value := func(name string, n int) string {
 		return fmt.Sprintf(`{"name":%q,"fieldValue":{"type":"Integer","integer":%d}}`, name, n)
 	}
-	return strings.NewReplacer("CREATED", created, "CLUSTER", cluster, "NAME", name, "GENERATION", fmt.Sprint(generation),
+	return strings.NewReplacer("CREATED", created, "CLUSTER", cluster, "NAME", name, "GENERATION", strconv.Itoa(generation),
 		"CONDITIONS", condition("Applied", "True", "applied")+","+condition("Available", available, message),
 		"OWN", condition("Available", available, message), "VALUES", value("ReadyReplicas", ready)+","+value("Replicas", 2)).Replace(
 		`{"apiVersion":"work.open-cluster-management.io/v1","kind":"ManifestWork","metadata":{"name":"NAME","namespace":"CLUSTER","uid":"u-NAME","generation":GENERATION,"creationTimestamp":"CREATED",` +
@@ -83,14 +84,14 @@ func (h *fakeHub) WatchWorks(r *adminv1.WatchWorksRequest, stream grpc.ServerStr
 	}
 	synced := &adminv1.WatchWorksResponse{Event: &adminv1.WatchWorksResponse_Bookmark{Bookmark: &adminv1.Bookmark{InitialSyncComplete: true}}}
 	cluster, name := r.GetClusterName(), r.GetName()
-	switch {
-	case cluster == "": // of all clusters, as a person looks on
+	switch cluster {
+	case "": // of all clusters, as a person looks on
 		upsert(workText("eu-1", "hello", 1, 1, 1))
 		_ = stream.Send(synced)
 		upsert(workText("eu-1", "hello", 1, 1, 2))
 		_ = stream.Send(&adminv1.WatchWorksResponse{Event: &adminv1.WatchWorksResponse_Removed{Removed: &adminv1.WorkRef{ClusterName: "eu-1", Name: "hello"}}})
 		return nil
-	case cluster == "us-1": // never gets there
+	case "us-1": // never gets there
 		upsert(workText(cluster, name, 1, 1, 1))
 		_ = stream.Send(synced)
 		<-stream.Context().Done()

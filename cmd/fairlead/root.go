@@ -43,7 +43,7 @@ func newRoot(o *cli.Options) *cobra.Command {
 	root.SetOut(o.Out)
 	root.SetErr(o.Err)
 	o.Bind(root.PersistentFlags())
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return misused(cmd, err) })
+	root.SetFlagErrorFunc(misused)
 	markUsage(root)
 	return root
 }
@@ -96,8 +96,8 @@ func versionCommand(o *cli.Options) *cobra.Command {
 		Short: "Print the version",
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			o.Say("%s", version.Get())
-			o.Next("«fairlead get clusters» shows the clusters of your hub")
+			o.Sayf("%s", version.Get())
+			o.Nextf("«fairlead get clusters» shows the clusters of your hub")
 			return nil
 		},
 	}

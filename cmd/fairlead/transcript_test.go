@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/cobra"
 	"github.com/stretchr/testify/require"
 	"k8s.io/client-go/rest"
@@ -41,7 +42,8 @@ func TestTranscripts(t *testing.T) {
 				require.NoError(t, os.WriteFile(file, []byte(got), 0o600))
 				return
 			}
-			require.Equal(t, string(want), got, "run «go test ./cmd/fairlead -run Transcripts -update» and look at the difference")
+			difference := cmp.Diff(strings.Split(string(want), "\n"), strings.Split(got, "\n"))
+			require.Empty(t, difference, "run «go test ./cmd/fairlead -run Transcripts -update» and look at the difference")
 		})
 	}
 }
@@ -118,14 +120,14 @@ func (d *desk) run(t *testing.T, line string) string {
 	require.NoError(t, root.PersistentFlags().Set("config", d.config))
 	err := root.ExecuteContext(t.Context())
 	code := cli.Report(&stderr, err, t.Context().Err() != nil)
-	text := stdout.String()
+	text := &stdout
 	for line := range strings.Lines(stderr.String()) {
-		text += "! " + line
+		text.WriteString("! " + line)
 	}
 	if code != 0 {
-		text += fmt.Sprintf("[exit %d]\n", code)
+		fmt.Fprintf(text, "[exit %d]\n", code)
 	}
-	return text
+	return text.String()
 }
 
 // hide takes out what differs from run to run.
@@ -141,12 +143,11 @@ func (d *desk) hide(text string) string {
 // have some.
 func words(line string) (out []string) {
 	for i, part := range strings.Split(line, "'") {
-		switch {
-		case i%2 == 1:
+		if i%2 == 1 {
 			out = append(out, part)
-		default:
-			out = append(out, strings.Fields(part)...)
+			continue
 		}
+		out = append(out, strings.Fields(part)...)
 	}
 	return out
 }

@@ -136,15 +136,15 @@ func (o *Options) bound(ctx context.Context, usual time.Duration) (context.Conte
 	return context.WithTimeout(ctx, usual)
 }
 
-// Say prints a line of result.
-func (o *Options) Say(format string, args ...any) { fmt.Fprintf(o.Out, format+"\n", args...) }
+// Sayf prints a line of result.
+func (o *Options) Sayf(format string, args ...any) { fmt.Fprintf(o.Out, format+"\n", args...) }
 
-// Note prints a line for people, on the error stream so that output can be piped.
-func (o *Options) Note(format string, args ...any) { fmt.Fprintf(o.Err, format+"\n", args...) }
+// Notef prints a line for people, on the error stream so that output can be piped.
+func (o *Options) Notef(format string, args ...any) { fmt.Fprintf(o.Err, format+"\n", args...) }
 
-// Next tells what to do next, unless a machine reads the output.
-func (o *Options) Next(format string, args ...any) {
+// Nextf tells what to do next, unless a machine reads the output.
+func (o *Options) Nextf(format string, args ...any) {
 	if !o.machine {
-		o.Note("%s", oneLine(fmt.Sprintf("Next: "+format, args...)))
+		o.Notef("%s", oneLine(fmt.Sprintf("Next: "+format, args...)))
 	}
 }

@@ -43,7 +43,7 @@ func TestEveryReasonHasAHint(t *testing.T) {
 		require.NotEmpty(t, hints()[value], "reason %s has no hint: say what to do", value)
 		return true
 	})
-	require.Equal(t, found, len(hints()), "a hint for a reason that does not exist")
+	require.Len(t, hints(), found, "a hint for a reason that does not exist")
 }
 
 func TestReport(t *testing.T) {
@@ -86,22 +86,22 @@ func TestProgress(t *testing.T) {
 	now := time.Unix(0, 0)
 	o := &Options{Err: &out, Now: func() time.Time { return now }}
 	p := o.Progress()
-	p.Say("one")
-	p.Say("one")
-	p.Say("two\nlines")
+	p.Sayf("one")
+	p.Sayf("one")
+	p.Sayf("two\nlines")
 	p.Break()
 	require.Equal(t, "one\ntwo lines\n", out.String(), "elsewhere a line for each change")
 
 	out.Reset()
 	o.Terminal = true
 	p = o.Progress()
-	p.Say("one")
+	p.Sayf("one")
 	now = now.Add(3 * time.Second)
-	p.Say("one")
+	p.Sayf("one")
 	p.Break()
 	require.Equal(t, "\r\x1b[Kone (0s)\r\x1b[Kone (3s)\r\x1b[K", out.String(), "on a terminal one line with a clock")
 	out.Reset()
-	p.Say("%s", strings.Repeat("é", 100))
+	p.Sayf("%s", strings.Repeat("é", 100))
 	require.Equal(t, "\r\x1b[K"+strings.Repeat("é", 70)+"… (3s)", out.String(), "that fits on it")
 }
 

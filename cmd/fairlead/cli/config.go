@@ -64,7 +64,7 @@ func LoadConfig(file string) (Config, error) {
 }
 
 // Save writes the file of hubs; it is replaced as a whole or not at all.
-func (c Config) Save(file string) error {
+func (c *Config) Save(file string) error {
 	raw, err := yaml.Marshal(c)
 	if err != nil {
 		return fmt.Errorf("encoding the file of hubs: %w", err)

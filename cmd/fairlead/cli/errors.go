@@ -51,7 +51,6 @@ func TimedOut(err error) error { return exit{ExitTimeout, err} }
 // Report prints an error and gives the exit code. An interrupt is no error to
 // tell a person who just caused it.
 func Report(w io.Writer, err error, interrupted bool) int {
-	var own exit
 	switch {
 	case err == nil:
 		return 0
@@ -59,7 +58,7 @@ func Report(w io.Writer, err error, interrupted bool) int {
 		return ExitInterrupted
 	}
 	fmt.Fprintf(w, "Error: %v\n", err)
-	if errors.As(err, &own) {
+	if own, ok := errors.AsType[exit](err); ok {
 		return own.code
 	}
 	return ExitFailed

@@ -38,7 +38,7 @@ type person struct {
 }
 
 func (o *Options) person(config *rest.Config) *person {
-	return &person{config: config, account: o.Account, note: o.Note}
+	return &person{config: config, account: o.Account, note: o.Notef}
 }
 
 // GetRequestMetadata gives the authorization header.

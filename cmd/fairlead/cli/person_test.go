@@ -43,7 +43,7 @@ func plugin(t *testing.T, token string) *clientcmdapi.AuthInfo {
 	t.Helper()
 	script := filepath.Join(t.TempDir(), "plugin")
 	text := "#!/bin/sh\necho '{\"apiVersion\":\"client.authentication.k8s.io/v1\",\"kind\":\"ExecCredential\",\"status\":{\"token\":\"" + token + "\"}}'\n"
-	require.NoError(t, os.WriteFile(script, []byte(text), 0o700)) //nolint:gosec // a program has to be executable
+	require.NoError(t, os.WriteFile(script, []byte(text), 0o700))
 	return &clientcmdapi.AuthInfo{Exec: &clientcmdapi.ExecConfig{
 		Command: script, APIVersion: "client.authentication.k8s.io/v1", InteractiveMode: clientcmdapi.NeverExecInteractiveMode,
 	}}

@@ -24,8 +24,8 @@ type Progress struct {
 // Progress begins a wait.
 func (o *Options) Progress() *Progress { return &Progress{o: o, began: o.Now()} }
 
-// Say shows where the wait stands. The same words again only move the clock.
-func (p *Progress) Say(format string, args ...any) {
+// Sayf shows where the wait stands. The same words again only move the clock.
+func (p *Progress) Sayf(format string, args ...any) {
 	text := oneLine(fmt.Sprintf(format, args...))
 	switch {
 	case p.o.Terminal:
@@ -36,7 +36,7 @@ func (p *Progress) Say(format string, args ...any) {
 		fmt.Fprintf(p.o.Err, "\r\x1b[K%s (%s)", shown, p.o.Now().Sub(p.began).Round(time.Second))
 		p.drawn = true
 	case text != p.last:
-		p.o.Note("%s", text)
+		p.o.Notef("%s", text)
 	}
 	p.last = text
 }

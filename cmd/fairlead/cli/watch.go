@@ -45,7 +45,7 @@ func (s Stream[E, T]) Each(ctx context.Context, o *Options, f func(Event[T]) err
 			return err
 		}
 		if !told {
-			o.Note("The hub does not answer (%s); trying again…", status.Convert(err).Message())
+			o.Notef("The hub does not answer (%s); trying again…", status.Convert(err).Message())
 			told = true
 		}
 		if err := Pause(ctx, reconnectPause); err != nil {
@@ -83,8 +83,8 @@ func (s Stream[E, T]) once(ctx context.Context, f func(Event[T]) error) error {
 }
 
 // Print shows the snapshot as one table and then what changes.
-func (s Stream[E, T]) Print(ctx context.Context, o *Options, print *Printer[T]) error {
-	show := &show[T]{print: print}
+func (s Stream[E, T]) Print(ctx context.Context, o *Options, printer *Printer[T]) error {
+	show := &show[T]{print: printer}
 	return s.Each(ctx, o, show.event)
 }
 

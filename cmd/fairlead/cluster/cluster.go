@@ -32,19 +32,19 @@ func Get(o *cli.Options) *cobra.Command {
 		Example: "  fairlead get clusters -l region=eu\n  fairlead get cluster eu-1 -o json",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: o.RunLong(func(ctx context.Context, hub *cli.Hub, args []string) error {
-			print := kind(o).To(o, &form)
+			printer := kind(o).To(o, &form)
 			switch {
 			case watch && len(args) == 1:
 				return cli.Usagef("-w shows all clusters, or those of a label with -l: leave %q out", args[0])
 			case watch:
-				return clusters(hub, selector).Print(ctx, o, print)
+				return clusters(hub, selector).Print(ctx, o, printer)
 			}
 			ctx, cancel := o.Call(ctx)
 			defer cancel()
 			if len(args) == 1 {
-				return one(ctx, o, hub, args[0], print)
+				return one(ctx, o, hub, args[0], printer)
 			}
-			return list(ctx, o, hub, selector, print)
+			return list(ctx, o, hub, selector, printer)
 		}),
 		ValidArgsFunction: o.Complete(cli.ClusterNames),
 	}
@@ -69,24 +69,24 @@ func clusters(hub *cli.Hub, selector string) cli.Stream[adminv1.WatchClustersRes
 	}
 }
 
-func one(ctx context.Context, o *cli.Options, hub *cli.Hub, name string, print *cli.Printer[info]) error {
+func one(ctx context.Context, o *cli.Options, hub *cli.Hub, name string, printer *cli.Printer[info]) error {
 	answer, err := hub.Clusters.GetCluster(ctx, &adminv1.GetClusterRequest{Name: name})
 	if err != nil {
 		return err
 	}
 	c := answer.GetCluster()
-	if err := print.One(c); err != nil {
+	if err := printer.One(c); err != nil {
 		return err
 	}
 	switch {
 	case !c.GetHubAccepted() && c.GetJoined():
-		o.Next("its acceptance was taken back; %s", again(name))
+		o.Nextf("its acceptance was taken back; %s", again(name))
 	case !c.GetHubAccepted():
-		o.Next("«fairlead get enrollments» shows its pairing code, «fairlead accept %s» accepts it", name)
+		o.Nextf("«fairlead get enrollments» shows its pairing code, «fairlead accept %s» accepts it", name)
 	case c.GetAvailable() != "True":
-		o.Next("is its agent running? «fairlead get sessions %s» shows whether it is connected; its last word: %s", name, c.GetMessage())
+		o.Nextf("is its agent running? «fairlead get sessions %s» shows whether it is connected; its last word: %s", name, c.GetMessage())
 	default:
-		o.Next("«fairlead create work NAME --clusters %s -f FILE» sends work, «fairlead get works -c %s» shows it", name, name)
+		o.Nextf("«fairlead create work NAME --clusters %s -f FILE» sends work, «fairlead get works -c %s» shows it", name, name)
 	}
 	return nil
 }
@@ -96,7 +96,7 @@ func again(name string) string {
 	return fmt.Sprintf(`«kubectl patch managedcluster %s --type merge -p '{"spec":{"hubAcceptsClient":true}}'» on the hub lets it in again`, name)
 }
 
-func list(ctx context.Context, o *cli.Options, hub *cli.Hub, selector string, print *cli.Printer[info]) error {
+func list(ctx context.Context, o *cli.Options, hub *cli.Hub, selector string, printer *cli.Printer[info]) error {
 	all, err := cli.Pages(func(token string) ([]info, string, error) {
 		answer, err := hub.Clusters.ListClusters(ctx, &adminv1.ListClustersRequest{LabelSelector: selector, PageToken: token})
 		return answer.GetClusters(), answer.GetNextPageToken(), err
@@ -104,14 +104,14 @@ func list(ctx context.Context, o *cli.Options, hub *cli.Hub, selector string, pr
 	if err != nil {
 		return err
 	}
-	if err := print.List(all); err != nil {
+	if err := printer.List(all); err != nil {
 		return err
 	}
 	if len(all) == 0 && selector == "" {
-		o.Next("«fairlead token create CLUSTER» makes a join string for the first one")
+		o.Nextf("«fairlead token create CLUSTER» makes a join string for the first one")
 		return nil
 	}
-	o.Next("«fairlead create work NAME --clusters CLUSTER -f FILE» sends work, «fairlead get works» shows it")
+	o.Nextf("«fairlead create work NAME --clusters CLUSTER -f FILE» sends work, «fairlead get works» shows it")
 	return nil
 }
 
@@ -150,11 +150,11 @@ func Revoke(o *cli.Options) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			o.Say("cluster %s revoked, sessions ended: %d", args[0], answer.GetSessionsClosed())
+			o.Sayf("cluster %s revoked, sessions ended: %d", args[0], answer.GetSessionsClosed())
 			if silent := answer.GetReplicasSilent(); len(silent) > 0 {
-				return fmt.Errorf("the session goes on on hub replica %s, which did not answer within 5 s: «fairlead get sessions %s» shows when it ends", strings.Join(silent, ", "), args[0])
+				return fmt.Errorf("hub replica %s still has the session: it did not answer within 5 s: «fairlead get sessions %s» shows when it ends", strings.Join(silent, ", "), args[0])
 			}
-			o.Next("%s; «kubectl delete managedcluster %s» removes it for good", again(args[0]), args[0])
+			o.Nextf("%s; «kubectl delete managedcluster %s» removes it for good", again(args[0]), args[0])
 			return nil
 		}),
 		ValidArgsFunction: o.Complete(cli.ClusterNames),

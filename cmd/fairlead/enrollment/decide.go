@@ -40,8 +40,8 @@ func Accept(o *cli.Options) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			o.Say("cluster %s accepted (enrollment %s)", args[0], answer.GetEnrollment().GetEnrollmentId())
-			o.Next("«fairlead get clusters -w» shows it join; «fairlead create work NAME --clusters %s -f FILE» sends work", args[0])
+			o.Sayf("cluster %s accepted (enrollment %s)", args[0], answer.GetEnrollment().GetEnrollmentId())
+			o.Nextf("«fairlead get clusters -w» shows it join; «fairlead create work NAME --clusters %s -f FILE» sends work", args[0])
 			return nil
 		}),
 		ValidArgsFunction: o.Complete(waiting),
@@ -75,8 +75,8 @@ func Deny(o *cli.Options) *cobra.Command {
 			if _, err := hub.Enrollments.DenyEnrollment(ctx, request); err != nil {
 				return err
 			}
-			o.Say("cluster %s denied", args[0])
-			o.Next("its token may be good for another key still: «fairlead token list»")
+			o.Sayf("cluster %s denied", args[0])
+			o.Nextf("its token may be good for another key still: «fairlead token list»")
 			return nil
 		}),
 		ValidArgsFunction: o.Complete(waiting),

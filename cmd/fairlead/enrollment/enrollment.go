@@ -32,10 +32,10 @@ func Get(o *cli.Options) *cobra.Command {
 		Example: "  fairlead get enrollments --state Pending -w",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: o.RunLong(func(ctx context.Context, hub *cli.Hub, args []string) error {
-			print := kind(o).To(o, &form)
+			printer := kind(o).To(o, &form)
 			wanted := func(e enrollment) bool { return len(args) == 0 || e.GetClusterName() == args[0] }
 			if watch {
-				return enrollments(hub, state, wanted).Print(ctx, o, print)
+				return enrollments(hub, state, wanted).Print(ctx, o, printer)
 			}
 			ctx, cancel := o.Call(ctx)
 			defer cancel()
@@ -44,7 +44,7 @@ func Get(o *cli.Options) *cobra.Command {
 				return err
 			}
 			all = slices.DeleteFunc(all, func(e enrollment) bool { return !wanted(e) })
-			if err := print.List(all); err != nil {
+			if err := printer.List(all); err != nil {
 				return err
 			}
 			next(o, all)
@@ -66,11 +66,11 @@ func Get(o *cli.Options) *cobra.Command {
 func next(o *cli.Options, all []enrollment) {
 	for _, e := range all {
 		if e.GetState() == statePending {
-			o.Next("compare the pairing code with what the agent of %s shows, then «fairlead accept %s --pairing-code CODE»", e.GetClusterName(), e.GetClusterName())
+			o.Nextf("compare the pairing code with what the agent of %s shows, then «fairlead accept %s --pairing-code CODE»", e.GetClusterName(), e.GetClusterName())
 			return
 		}
 	}
-	o.Next("nobody waits; «fairlead token create CLUSTER» makes a join string for another cluster")
+	o.Nextf("nobody waits; «fairlead token create CLUSTER» makes a join string for another cluster")
 }
 
 func list(ctx context.Context, hub *cli.Hub, state string) ([]enrollment, error) {

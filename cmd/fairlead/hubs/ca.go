@@ -19,7 +19,7 @@ import (
 const (
 	defaultNamespace = identity.HubNamespace
 	// caSecret has the CA of the hub's listeners.
-	caSecret = "fairlead-ca-hub-serving"
+	caSecret = "fairlead-ca-hub-serving" //nolint:gosec // the name of one
 )
 
 // findCA reads the CA of the admin listener from the file given, or from the

@@ -35,10 +35,10 @@ func list(o *cli.Options) *cobra.Command {
 				return err
 			}
 			if len(config.Contexts) == 0 {
-				o.Next("«fairlead config set-hub NAME --hub-address HOST:PORT» saves one")
+				o.Nextf("«fairlead config set-hub NAME --hub-address HOST:PORT» saves one")
 				return nil
 			}
-			o.Next("«fairlead config use-hub NAME» changes the current one")
+			o.Nextf("«fairlead config use-hub NAME» changes the current one")
 			return nil
 		},
 	}
@@ -99,8 +99,8 @@ func setHub(o *cli.Options) *cobra.Command {
 			if err := config.Save(o.HubsFile()); err != nil {
 				return err
 			}
-			o.Say("hub %s saved in %s", args[0], o.HubsFile())
-			o.Next("«fairlead get clusters» asks it")
+			o.Sayf("hub %s saved in %s", args[0], o.HubsFile())
+			o.Nextf("«fairlead get clusters» asks it")
 			return nil
 		},
 	}
@@ -116,8 +116,8 @@ func useHub(o *cli.Options) *cobra.Command {
 		RunE: func(_ *cobra.Command, args []string) error {
 			return change(o, args[0], func(config *cli.Config, hub cli.Context) {
 				config.Current = hub.Name
-				o.Say("using hub %s at %s", hub.Name, hub.Address)
-				o.Next("«fairlead get clusters» asks it")
+				o.Sayf("using hub %s at %s", hub.Name, hub.Address)
+				o.Nextf("«fairlead get clusters» asks it")
 			})
 		},
 		ValidArgsFunction: complete(o),
@@ -132,8 +132,8 @@ func removeHub(o *cli.Options) *cobra.Command {
 		RunE: func(_ *cobra.Command, args []string) error {
 			return change(o, args[0], func(config *cli.Config, hub cli.Context) {
 				config.Remove(hub.Name)
-				o.Say("hub %s removed from %s", hub.Name, o.HubsFile())
-				o.Next("«fairlead config list» shows what is left; current: %s", cmp.Or(config.Current, "none"))
+				o.Sayf("hub %s removed from %s", hub.Name, o.HubsFile())
+				o.Nextf("«fairlead config list» shows what is left; current: %s", cmp.Or(config.Current, "none"))
 			})
 		},
 		ValidArgsFunction: complete(o),

@@ -38,10 +38,10 @@ func (s *spoke) await(ctx context.Context, a agent) error {
 		return err
 	}
 	if err := s.forgetJoin(ctx); err != nil {
-		s.o.Note("%v", err) // it is no good to anybody any more
+		s.o.Notef("%v", err) // it is no good to anybody any more
 	}
-	s.o.Say("cluster %s joined hub %s", s.name, known.hub)
-	s.o.Next("on the hub: «fairlead create work NAME --clusters %s -f FILE» sends work; here: %s", s.name, a.hint())
+	s.o.Sayf("cluster %s joined hub %s", s.name, known.hub)
+	s.o.Nextf("on the hub: «fairlead create work NAME --clusters %s -f FILE» sends work; here: %s", s.name, a.hint())
 	return nil
 }
 
@@ -74,7 +74,7 @@ func (w *wait) say(known state, text string) {
 	if known.trouble != "" {
 		text += ": " + known.trouble
 	}
-	w.progress.Say("%s: %s", w.name, text)
+	w.progress.Sayf("%s: %s", w.name, text)
 }
 
 // code shows the pairing code once, and what the hub's admin does with it.
@@ -84,8 +84,8 @@ func (w *wait) code(code string) {
 	}
 	w.shown = code
 	w.progress.Break()
-	w.o.Say("pairing code %s", code)
-	w.o.Next("the hub's admin accepts this very key: fairlead accept %s --pairing-code %s", w.name, code)
+	w.o.Sayf("pairing code %s", code)
+	w.o.Nextf("the hub's admin accepts this very key: fairlead accept %s --pairing-code %s", w.name, code)
 }
 
 // late says what a wait that took too long was waiting for.

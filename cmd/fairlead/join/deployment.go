@@ -37,7 +37,7 @@ func (d *deployment) start(ctx context.Context) error {
 	if err := d.applyTyped(ctx, object); err != nil {
 		return err
 	}
-	d.o.Note("Agent started as Deployment %s/%s", namespace, account)
+	d.o.Notef("Agent started as Deployment %s/%s", namespace, account)
 	return nil
 }
 

@@ -6,6 +6,7 @@ package join
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
@@ -99,7 +100,7 @@ func (s *spoke) grant(ctx context.Context) error {
 		if err := bindings.Delete(ctx, b.Name, metav1.DeleteOptions{}); err != nil {
 			return fmt.Errorf("taking role %q away: %w", b.RoleRef.Name, err)
 		}
-		s.o.Note("Taken away from works: ClusterRole %s", b.RoleRef.Name)
+		s.o.Notef("Taken away from works: ClusterRole %s", b.RoleRef.Name)
 	}
 	return nil
 }
@@ -107,19 +108,19 @@ func (s *spoke) grant(ctx context.Context) error {
 // wantedRoles are the ClusterRoles to bind; they have to exist.
 func (s *spoke) wantedRoles(ctx context.Context) ([]string, error) {
 	if s.clusterAdmin {
-		s.o.Note("Works may do everything here: the hub's admins become admins of this cluster.")
+		s.o.Notef("Works may do everything here: who is an admin of the hub is one of this cluster too.")
 		return []string{"cluster-admin"}, nil
 	}
 	var roles []string
 	for _, role := range s.roles {
 		switch role {
 		case roleNone:
-			s.o.Note("Works may do nothing here until you bind roles to ServiceAccount %s/%s.", namespace, account)
+			s.o.Notef("Works may do nothing here until you bind roles to ServiceAccount %s/%s.", namespace, account)
 			continue
 		case roleWorkloads:
 			role = workloadsRole
 		case "cluster-admin":
-			return nil, fmt.Errorf("--role cluster-admin makes the hub's admins admins of this cluster: if that is meant, say --cluster-admin")
+			return nil, errors.New("--role cluster-admin lets works do everything here: if that is meant, say --cluster-admin")
 		}
 		_, err := s.kube.RbacV1().ClusterRoles().Get(ctx, role, metav1.GetOptions{})
 		if apierrors.IsNotFound(err) {
@@ -128,7 +129,7 @@ func (s *spoke) wantedRoles(ctx context.Context) ([]string, error) {
 		if err != nil {
 			return nil, fmt.Errorf("reading ClusterRole %q: %w", role, err)
 		}
-		s.o.Note("Works may do here: what ClusterRole %s allows", role)
+		s.o.Notef("Works may do here: what ClusterRole %s allows", role)
 		roles = append(roles, role)
 	}
 	return roles, nil

@@ -62,7 +62,7 @@ func Command(o *cli.Options) *cobra.Command {
 			"  fairlead join flj1_… --name edge-7 --spoke-context edge-7 --agent deployment --image registry.example/fairlead-agent:v1",
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := r.check(args); err != nil {
+			if err := r.check(cmd.Context(), args); err != nil {
 				return err
 			}
 			return r.run(cmd.Context())
@@ -91,7 +91,7 @@ func (r *request) bind(flags *pflag.FlagSet) {
 }
 
 // check reads what can be judged without a word to anybody.
-func (r *request) check(args []string) (err error) {
+func (r *request) check(ctx context.Context, args []string) (err error) {
 	if r.text, err = r.joinText(args); err != nil {
 		return err
 	}
@@ -115,7 +115,7 @@ func (r *request) check(args []string) (err error) {
 	if r.mode == modeDeployment && r.image == "" {
 		return cli.Usagef("--agent deployment needs --image")
 	}
-	return r.chooseMode()
+	return r.chooseMode(ctx)
 }
 
 // joinText takes the join string from the arguments, or, where a shell's history
@@ -159,8 +159,8 @@ func (r *request) run(ctx context.Context) error {
 	}
 	switch r.mode {
 	case modePrint:
-		r.o.Say("%s", s.commandLine())
-		r.o.Next("run this where it reaches the hub and the cluster; it shows a pairing code, with which the hub's admin says: fairlead accept %s --pairing-code CODE", r.name)
+		r.o.Sayf("%s", s.commandLine())
+		r.o.Nextf("run this where it reaches the hub and the cluster; it shows a pairing code, with which the hub's admin says: fairlead accept %s --pairing-code CODE", r.name)
 		return nil
 	case modeDeployment:
 		return s.finish(ctx, &deployment{spoke: s})
@@ -174,7 +174,7 @@ func (s *spoke) finish(ctx context.Context, a agent) error {
 		return err
 	}
 	if !s.wait {
-		s.o.Next("%s", a.hint())
+		s.o.Nextf("%s", a.hint())
 		return nil
 	}
 	return s.await(ctx, a)

@@ -68,6 +68,7 @@ func newPerson(t *testing.T) *person {
 
 // forget makes the spoke what it was.
 func (p *person) forget(t *testing.T) {
+	t.Helper()
 	ctx := context.WithoutCancel(t.Context())
 	for _, err := range []error{
 		p.kube.CoreV1().Secrets(namespace).Delete(ctx, credentials, metav1.DeleteOptions{}),
@@ -80,7 +81,7 @@ func (p *person) forget(t *testing.T) {
 
 func (p *person) join(ctx context.Context, args ...string) error {
 	o := &cli.Options{In: strings.NewReader(""), Out: p.out, Err: p.err, Now: time.Now, Timeout: p.timeout}
-	cmd := Command(o)
+	cmd := Command(o) //nolint:contextcheck // the context comes with ExecuteContext
 	cmd.SilenceErrors, cmd.SilenceUsage = true, true
 	cmd.SetArgs(append([]string{"--spoke-kubeconfig", p.kubeconfig, "--data-dir", p.dir}, args...))
 	return cmd.ExecuteContext(ctx)

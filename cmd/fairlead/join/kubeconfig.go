@@ -88,7 +88,7 @@ func (s *spoke) agentToken(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("getting a token for the agent: %w", err)
 	}
-	s.o.Note("The cluster makes no lasting tokens for ServiceAccounts: the agent's ends %s, and the same join again renews it.", answer.Status.ExpirationTimestamp.Format(time.RFC1123))
+	s.o.Notef("The cluster makes no lasting tokens for ServiceAccounts: the agent's ends %s, and the same join again renews it.", answer.Status.ExpirationTimestamp.Format(time.RFC1123))
 	return answer.Status.Token, nil
 }
 

@@ -40,7 +40,7 @@ func playAgent(behaviour string, args []string) int {
 	}
 	if behaviour == "refused" {
 		fmt.Fprintln(os.Stderr, `{"level":"INFO","msg":"the store is read"}`)
-		fmt.Fprintln(os.Stderr, `agent: agent: hub: TOKEN_USED: hub at h:1: join token "t" was used by another key already`)
+		fmt.Fprintln(os.Stderr, `agent: hub: TOKEN_USED: hub at h:1: join token "t" was used by another key already`)
 		return 1
 	}
 	dir := flags["data-dir"]

@@ -19,7 +19,7 @@ import (
 const versionTimeout = 10 * time.Second
 
 // chooseMode settles how the agent runs, and where its program is.
-func (r *request) chooseMode() error {
+func (r *request) chooseMode(ctx context.Context) error {
 	switch r.mode {
 	case modePrint, modeDeployment:
 		return nil
@@ -31,7 +31,7 @@ func (r *request) chooseMode() error {
 		r.mode = modeDeployment
 		return nil
 	}
-	binary := r.findAgent()
+	binary := r.findAgent(ctx)
 	switch {
 	case binary != "":
 		r.mode, r.binary = modeProcess, binary
@@ -45,7 +45,7 @@ func (r *request) chooseMode() error {
 
 // findAgent looks for the agent's program. Agent is everybody's name, so a
 // program has to say whose it is.
-func (r *request) findAgent() string {
+func (r *request) findAgent(ctx context.Context) string {
 	if r.binary != "" {
 		return r.binary
 	}
@@ -61,7 +61,7 @@ func (r *request) findAgent() string {
 		}
 	}
 	for _, path := range candidates {
-		if isAgent(path) {
+		if isAgent(ctx, path) {
 			return path
 		}
 	}
@@ -75,11 +75,11 @@ func agentNames() []string {
 	return []string{"fairlead-agent", "agent"}
 }
 
-func isAgent(path string) bool {
+func isAgent(ctx context.Context, path string) bool {
 	if info, err := os.Stat(path); err != nil || info.IsDir() {
 		return false
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), versionTimeout) // a question to a program, not to anybody else
+	ctx, cancel := context.WithTimeout(ctx, versionTimeout)
 	defer cancel()
 	out, err := exec.CommandContext(ctx, path, "version").Output()
 	return err == nil && strings.Contains(string(out), "fairlead")

@@ -17,6 +17,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -56,10 +57,10 @@ func (p *process) hint() string {
 
 func (p *process) start(ctx context.Context) error {
 	if raw, err := os.ReadFile(p.file()); err == nil && json.Unmarshal(raw, &p.running) == nil && p.ask(ctx, "/livez") == nil {
-		p.o.Note("The agent runs already, as process %d; its log is %s", p.running.PID, p.log())
+		p.o.Notef("The agent runs already, as process %d; its log is %s", p.running.PID, p.log())
 		return nil
 	}
-	address, err := freeAddress()
+	address, err := freeAddress(ctx)
 	if err != nil {
 		return err
 	}
@@ -68,7 +69,7 @@ func (p *process) start(ctx context.Context) error {
 		return fmt.Errorf("opening the agent's log: %w", err)
 	}
 	defer func() { _ = out.Close() }() // the process has it
-	cmd := exec.Command(p.binary, append(p.flags(), "--http-listen="+address, "--log-format=json")...)
+	cmd := exec.CommandContext(context.WithoutCancel(ctx), p.binary, append(p.flags(), "--http-listen="+address, "--log-format=json")...)
 	cmd.Env = append(os.Environ(), "FAIRLEAD_JOIN="+p.text) // arguments are for everybody to see
 	cmd.Stdout, cmd.Stderr, cmd.Dir = out, out, p.dataDir
 	cmd.SysProcAttr = detached()
@@ -83,12 +84,12 @@ func (p *process) start(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("writing down which process the agent is: %w", err)
 	}
-	p.o.Note("Agent started as process %s; its log is %s", strconv.Itoa(p.running.PID), p.log())
+	p.o.Notef("Agent started as process %s; its log is %s", strconv.Itoa(p.running.PID), p.log())
 	return nil
 }
 
-func freeAddress() (string, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+func freeAddress(ctx context.Context) (string, error) {
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return "", fmt.Errorf("looking for a free port: %w", err)
 	}
@@ -183,11 +184,11 @@ func refusal() *regexp.Regexp { return regexp.MustCompile(`(?s)\b([A-Z][A-Z_]{4,
 func (p *process) lastWords() string {
 	var words []string
 	lines := p.tail()
-	for i := len(lines) - 1; i >= 0 && len(words) < tailLines; i-- {
-		if last, is := strings.CutPrefix(string(lines[i]), "agent: "); is { // all there is to say
+	for _, line := range slices.Backward(lines) {
+		if last, is := strings.CutPrefix(string(line), "agent: "); is { // all there is to say
 			return last
 		}
-		if text := sentence(lines[i]); text != "" {
+		if text := sentence(line); text != "" && len(words) < tailLines {
 			words = append([]string{text}, words...)
 		}
 	}
@@ -197,17 +198,17 @@ func (p *process) lastWords() string {
 // lastTrouble is the newest warning or error, unless good news came since.
 func (p *process) lastTrouble() string {
 	lines := p.tail()
-	for i := len(lines) - 1; i >= 0; i-- {
+	for _, line := range slices.Backward(lines) {
 		var entry struct {
 			Level string `json:"level"`
 		}
-		if json.Unmarshal(lines[i], &entry) != nil {
+		if json.Unmarshal(line, &entry) != nil {
 			continue
 		}
 		if entry.Level == "INFO" {
 			return ""
 		}
-		return sentence(lines[i])
+		return sentence(line)
 	}
 	return ""
 }

@@ -26,7 +26,7 @@ const (
 	// annotationName is on the ServiceAccount: the name that was joined with last.
 	annotationName = "fairlead.dev/cluster-name"
 	// credentials is the Secret where an agent in the cluster keeps its identity.
-	credentials = "hub-kubeconfig-secret"
+	credentials = "hub-kubeconfig-secret" //nolint:gosec // the name of one
 
 	// reachable is how long the spoke may take to answer the first question.
 	reachable = 15 * time.Second
@@ -65,7 +65,7 @@ func (r *request) connect(ctx context.Context) (*spoke, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the cluster that joins does not answer at %s: %w\nHint: try «kubectl version» with the same kubeconfig", config.Host, err)
 	}
-	r.o.Note("Cluster: Kubernetes %s at %s, to join as %q", version.GitVersion, config.Host, r.name)
+	r.o.Notef("Cluster: Kubernetes %s at %s, to join as %q", version.GitVersion, config.Host, r.name)
 	return s, nil
 }
 
@@ -129,7 +129,7 @@ func (s *spoke) notTaken(ctx context.Context) error {
 		return fmt.Errorf("reading ServiceAccount %s/%s of the cluster that joins: %w", namespace, account, err)
 	}
 	if before := own.GetAnnotations()[annotationName]; before != "" && before != s.name {
-		s.o.Note("Careful: this cluster joined as %q before. With two names and two agents, two hubs or one manage it twice.", before)
+		s.o.Notef("Careful: this cluster joined as %q before. With two names and two agents, two hubs or one manage it twice.", before)
 	}
 	secret, err := s.kube.CoreV1().Secrets(namespace).Get(ctx, credentials, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {

@@ -31,9 +31,9 @@ func Get(o *cli.Options) *cobra.Command {
 			if len(args) == 1 {
 				cluster = args[0]
 			}
-			print := kind(o).To(o, &form)
+			printer := kind(o).To(o, &form)
 			if watch {
-				return sessions(hub, cluster).Print(ctx, o, print)
+				return sessions(hub, cluster).Print(ctx, o, printer)
 			}
 			ctx, cancel := o.Call(ctx)
 			defer cancel()
@@ -44,14 +44,14 @@ func Get(o *cli.Options) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := print.List(all); err != nil {
+			if err := printer.List(all); err != nil {
 				return err
 			}
 			if len(all) == 0 {
-				o.Next("an agent that runs and reaches the hub has a session; «fairlead get clusters» shows who is accepted")
+				o.Nextf("an agent that runs and reaches the hub has a session; «fairlead get clusters» shows who is accepted")
 				return nil
 			}
-			o.Next("«fairlead kick CLUSTER» ends a session; its agent dials again")
+			o.Nextf("«fairlead kick CLUSTER» ends a session; its agent dials again")
 			return nil
 		}),
 		ValidArgsFunction: o.Complete(cli.ClusterNames),
@@ -118,8 +118,8 @@ func Kick(o *cli.Options) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			o.Say("session %s of %s ended on replica %s", answer.GetSessionId(), args[0], answer.GetHubReplica())
-			o.Next("«fairlead get sessions %s -w» shows it come back; «fairlead revoke %s» would keep it out", args[0], args[0])
+			o.Sayf("session %s of %s ended on replica %s", answer.GetSessionId(), args[0], answer.GetHubReplica())
+			o.Nextf("«fairlead get sessions %s -w» shows it come back; «fairlead revoke %s» would keep it out", args[0], args[0])
 			return nil
 		}),
 		ValidArgsFunction: o.Complete(cli.ClusterNames),

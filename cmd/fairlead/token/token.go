@@ -48,13 +48,13 @@ func create(o *cli.Options) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			o.Say("%s", answer.GetJoinString())
-			o.Note("Token %s expires in %s. The join string is shown this once.", answer.GetTokenId(), o.Until(answer.GetExpires()))
+			o.Sayf("%s", answer.GetJoinString())
+			o.Notef("Token %s expires in %s. The join string is shown this once.", answer.GetTokenId(), o.Until(answer.GetExpires()))
 			name := ""
 			if request.GetNamePattern() != "" {
 				name = " --name NAME"
 			}
-			o.Next("where you reach the spoke: fairlead join %s%s --spoke-kubeconfig FILE", answer.GetJoinString(), name)
+			o.Nextf("where you reach the spoke: fairlead join %s%s --spoke-kubeconfig FILE", answer.GetJoinString(), name)
 			return nil
 		}),
 	}
@@ -83,7 +83,7 @@ func list(o *cli.Options) *cobra.Command {
 			if err := kind(o).To(o, &form).List(all); err != nil {
 				return err
 			}
-			o.Next("«fairlead token create CLUSTER» makes one, «fairlead token revoke ID» ends one")
+			o.Nextf("«fairlead token create CLUSTER» makes one, «fairlead token revoke ID» ends one")
 			return nil
 		}),
 	}
@@ -125,8 +125,8 @@ func revoke(o *cli.Options) *cobra.Command {
 			if _, err := hub.Enrollments.RevokeJoinToken(ctx, &adminv1.RevokeJoinTokenRequest{TokenId: args[0]}); err != nil {
 				return err
 			}
-			o.Say("token %s revoked", args[0])
-			o.Next("clusters that joined with it stay; «fairlead get enrollments» lists them")
+			o.Sayf("token %s revoked", args[0])
+			o.Nextf("clusters that joined with it stay; «fairlead get enrollments» lists them")
 			return nil
 		}),
 		ValidArgsFunction: o.Complete(func(ctx context.Context, hub *cli.Hub, _ []string) ([]string, error) {

@@ -31,9 +31,9 @@ func (p *places) bind(o *cli.Options, cmd *cobra.Command, usage string) {
 
 // each calls f for every cluster, whatever happened at the others, and returns
 // all errors, each under its cluster's name.
-func (p places) each(f func(cluster string) error) error {
+func (p *places) each(f func(cluster string) error) error {
 	var problems []error
-	for _, cluster := range p {
+	for _, cluster := range *p {
 		if err := f(cluster); err != nil {
 			problems = append(problems, fmt.Errorf("cluster %s: %w", cluster, cli.Explain(err)))
 		}

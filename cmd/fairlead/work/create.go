@@ -65,16 +65,16 @@ func (c *creation) run(ctx context.Context, o *cli.Options, hub *cli.Hub, name, 
 	}
 	switch {
 	case c.dryRun:
-		o.Next("without --dry-run it is sent")
+		o.Nextf("without --dry-run it is sent")
 		return nil
 	case c.wait:
 		if err := waitFor(ctx, o, hub, c.clusters, name); err != nil {
 			return err
 		}
-		o.Next("«fairlead get works %s» shows it; the same command with changed files changes it", name)
+		o.Nextf("«fairlead get works %s» shows it; the same command with changed files changes it", name)
 		return nil
 	}
-	o.Next("«fairlead get works %s -w» shows it arrive", name)
+	o.Nextf("«fairlead get works %s -w» shows it arrive", name)
 	return nil
 }
 
@@ -89,7 +89,7 @@ func (c *creation) apply(ctx context.Context, o *cli.Options, hub *cli.Hub, work
 	if c.dryRun {
 		how = "would be applied (dry run)"
 	}
-	o.Say("work %s %s: generation %d, %d of %d bytes", work, how, answer.GetGeneration(), answer.GetSize(), answer.GetLimit())
+	o.Sayf("work %s %s: generation %d, %d of %d bytes", work, how, answer.GetGeneration(), answer.GetSize(), answer.GetLimit())
 	return nil
 }
 

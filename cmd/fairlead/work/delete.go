@@ -23,8 +23,8 @@ func Delete(o *cli.Options) *cobra.Command {
 		Example: "  fairlead delete work web --clusters eu-1,eu-2\n  fairlead delete work eu-1/web",
 		Args:    cobra.ExactArgs(1),
 		RunE: o.RunLong(func(ctx context.Context, hub *cli.Hub, args []string) error {
-			var where ref
-			if err := where.take(args); err != nil {
+			where, err := refOf("", args)
+			if err != nil {
 				return err
 			}
 			if where.cluster != "" {
@@ -37,13 +37,13 @@ func Delete(o *cli.Options) *cobra.Command {
 				return err
 			}
 			if !wait {
-				o.Next("«fairlead get works %s» shows it until the spoke is clean", where.name)
+				o.Nextf("«fairlead get works %s» shows it until the spoke is clean", where.name)
 				return nil
 			}
 			if err := waitGone(ctx, o, hub, clusters, where.name); err != nil {
 				return err
 			}
-			o.Next("«fairlead get works» shows what is left")
+			o.Nextf("«fairlead get works» shows what is left")
 			return nil
 		}),
 		ValidArgsFunction: o.Complete(names),
@@ -59,11 +59,11 @@ func remove(ctx context.Context, o *cli.Options, hub *cli.Hub, work ref) error {
 	if _, err := hub.Works.DeleteWork(ctx, &adminv1.DeleteWorkRequest{ClusterName: work.cluster, Name: work.name}); err != nil {
 		return err
 	}
-	o.Say("work %s is being deleted", work)
+	o.Sayf("work %s is being deleted", work)
 	return nil
 }
 
-func waitGone(ctx context.Context, o *cli.Options, hub *cli.Hub, clusters places, name string) error {
+func waitGone(ctx context.Context, o *cli.Options, hub *cli.Hub, clusters []string, name string) error {
 	bounded, cancel := o.Wait(ctx)
 	defer cancel()
 	for _, cluster := range clusters {
@@ -82,7 +82,7 @@ func waitGone(ctx context.Context, o *cli.Options, hub *cli.Hub, clusters places
 		if err != nil {
 			return late(ctx, hub, work, err)
 		}
-		o.Say("work %s is gone", work)
+		o.Sayf("work %s is gone", work)
 	}
 	return nil
 }

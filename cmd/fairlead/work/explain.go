@@ -20,7 +20,7 @@ type (
 // Explain is «fairlead explain work».
 func Explain(o *cli.Options) *cobra.Command {
 	var form cli.Output
-	var where ref
+	var cluster string
 	cmd := &cobra.Command{
 		Use:     "work CLUSTER/NAME",
 		Aliases: []string{"works"},
@@ -28,7 +28,8 @@ func Explain(o *cli.Options) *cobra.Command {
 		Example: "  fairlead explain work eu-1/web\n  fairlead explain work web --cluster eu-1",
 		Args:    cobra.ExactArgs(1),
 		RunE: o.Run(func(ctx context.Context, hub *cli.Hub, args []string) error {
-			if err := where.take(args); err != nil {
+			where, err := refOf(cluster, args)
+			if err != nil {
 				return err
 			}
 			if where.cluster == "" {
@@ -46,7 +47,7 @@ func Explain(o *cli.Options) *cobra.Command {
 		ValidArgsFunction: o.Complete(names),
 	}
 	form.Bind(o, cmd)
-	where.bind(o, cmd)
+	bindCluster(o, cmd, &cluster)
 	return cmd
 }
 
@@ -60,20 +61,20 @@ func explanationKind(where ref) cli.Kind[explanation] {
 }
 
 func explain(o *cli.Options, form *cli.Output, where ref, answer explanation) error {
-	o.Say("%s", answer.GetVerdict())
+	o.Sayf("%s", answer.GetVerdict())
 	if err := stopKind(o).To(o, form).List(answer.GetStops()); err != nil {
 		return err
 	}
 	for _, m := range answer.GetManifests() {
-		o.Say("manifest %d, %s: %s", m.GetOrdinal(), m.GetResource(), m.GetMessage())
+		o.Sayf("manifest %d, %s: %s", m.GetOrdinal(), m.GetResource(), m.GetMessage())
 	}
 	for _, s := range answer.GetStops() {
 		if s.GetState() != adminv1.StopState_STOP_STATE_PASSED {
-			o.Next("«fairlead get works %s -c %s -w» follows it", where.name, where.cluster)
+			o.Nextf("«fairlead get works %s -c %s -w» follows it", where.name, where.cluster)
 			return nil
 		}
 	}
-	o.Next("nothing is to be done; «fairlead get work %s -o yaml» has all that is known", where)
+	o.Nextf("nothing is to be done; «fairlead get work %s -o yaml» has all that is known", where)
 	return nil
 }
 

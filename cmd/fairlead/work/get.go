@@ -26,8 +26,7 @@ import (
 func Get(o *cli.Options) *cobra.Command {
 	var form cli.Output
 	var watch bool
-	var selector string
-	var where ref
+	var selector, cluster string
 	cmd := &cobra.Command{
 		Use:     "works [NAME | CLUSTER/NAME]",
 		Aliases: []string{"work"},
@@ -35,17 +34,18 @@ func Get(o *cli.Options) *cobra.Command {
 		Example: "  fairlead get works -w\n  fairlead get works -c eu-1 -o wide\n  fairlead get work eu-1/web -o yaml",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: o.RunLong(func(ctx context.Context, hub *cli.Hub, args []string) error {
-			if err := where.take(args); err != nil {
+			where, err := refOf(cluster, args)
+			if err != nil {
 				return err
 			}
-			print := kind(o).To(o, &form)
+			printer := kind(o).To(o, &form)
 			if watch {
-				return works(hub, where, selector).Print(ctx, o, print)
+				return works(hub, where, selector).Print(ctx, o, printer)
 			}
 			ctx, cancel := o.Call(ctx)
 			defer cancel()
 			if where.cluster != "" && where.name != "" {
-				return one(ctx, o, hub, where, print)
+				return one(ctx, o, hub, where, printer)
 			}
 			all, err := list(ctx, hub, where, selector)
 			if err != nil {
@@ -54,7 +54,7 @@ func Get(o *cli.Options) *cobra.Command {
 			if len(all) == 0 && where.name != "" {
 				return fmt.Errorf("no cluster has a work %q\nHint: «fairlead get works» lists them", where.name)
 			}
-			if err := print.List(all); err != nil {
+			if err := printer.List(all); err != nil {
 				return err
 			}
 			next(o, all)
@@ -64,7 +64,7 @@ func Get(o *cli.Options) *cobra.Command {
 	}
 	form.Bind(o, cmd)
 	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "go on showing changes")
-	where.bind(o, cmd)
+	bindCluster(o, cmd, &cluster)
 	cmd.Flags().StringVarP(&selector, "selector", "l", "", "only works with these labels")
 	return cmd
 }
@@ -72,27 +72,25 @@ func Get(o *cli.Options) *cobra.Command {
 // ref names works: of one cluster or of all, by name or all.
 type ref struct{ cluster, name string }
 
-// bind adds -c.
-func (r *ref) bind(o *cli.Options, cmd *cobra.Command) {
-	cmd.Flags().StringVarP(&r.cluster, "cluster", "c", "", "only of this cluster")
+// bindCluster adds -c.
+func bindCluster(o *cli.Options, cmd *cobra.Command, cluster *string) {
+	cmd.Flags().StringVarP(cluster, "cluster", "c", "", "only of this cluster")
 	o.CompleteFlag(cmd, "cluster", cli.ClusterNames)
 }
 
-// take reads NAME or CLUSTER/NAME.
-func (r *ref) take(args []string) error {
+// refOf reads NAME or CLUSTER/NAME, beside a cluster that a flag named.
+func refOf(flag string, args []string) (ref, error) {
 	if len(args) == 0 {
-		return nil
+		return ref{cluster: flag}, nil
 	}
 	cluster, name, both := strings.Cut(args[0], "/")
-	if !both {
-		r.name = args[0]
-		return nil
+	switch {
+	case !both:
+		return ref{cluster: flag, name: args[0]}, nil
+	case flag != "" && flag != cluster:
+		return ref{}, cli.Usagef("%q is of cluster %q, and --cluster says %q", args[0], cluster, flag)
 	}
-	if r.cluster != "" && r.cluster != cluster {
-		return cli.Usagef("%q is of cluster %q, and --cluster says %q", args[0], cluster, r.cluster)
-	}
-	r.cluster, r.name = cluster, name
-	return nil
+	return ref{cluster: cluster, name: name}, nil
 }
 
 func (r ref) String() string { return r.cluster + "/" + r.name }
@@ -100,19 +98,19 @@ func (r ref) String() string { return r.cluster + "/" + r.name }
 // next names the first work that is not there yet.
 func next(o *cli.Options, all []*shown) {
 	if len(all) == 0 {
-		o.Next("«fairlead create work NAME --clusters CLUSTER -f FILE» sends the first one")
+		o.Nextf("«fairlead create work NAME --clusters CLUSTER -f FILE» sends the first one")
 		return
 	}
 	for _, w := range all {
 		if !w.done(workv1.WorkApplied) || !w.done(workv1.WorkAvailable) {
-			o.Next("«fairlead explain work %s/%s» says where it stands, and why", w.Namespace, w.Name)
+			o.Nextf("«fairlead explain work %s/%s» says where it stands, and why", w.Namespace, w.Name)
 			return
 		}
 	}
-	o.Next("«fairlead get works -w» shows what changes; «fairlead explain work CLUSTER/NAME» follows one on its way")
+	o.Nextf("«fairlead get works -w» shows what changes; «fairlead explain work CLUSTER/NAME» follows one on its way")
 }
 
-func one(ctx context.Context, o *cli.Options, hub *cli.Hub, where ref, print *cli.Printer[*shown]) error {
+func one(ctx context.Context, o *cli.Options, hub *cli.Hub, where ref, printer *cli.Printer[*shown]) error {
 	answer, err := hub.Works.GetWork(ctx, &adminv1.GetWorkRequest{ClusterName: where.cluster, Name: where.name})
 	if err != nil {
 		return err
@@ -121,7 +119,7 @@ func one(ctx context.Context, o *cli.Options, hub *cli.Hub, where ref, print *cl
 	if err != nil {
 		return err
 	}
-	if err := print.One(work); err != nil {
+	if err := printer.One(work); err != nil {
 		return err
 	}
 	next(o, []*shown{work})

@@ -36,10 +36,10 @@ func Release(o *cli.Options) *cobra.Command {
 				return err
 			}
 			if len(held) == 0 {
-				o.Next("%s holds no deletes: nothing is to be done", args[0])
+				o.Nextf("%s holds no deletes: nothing is to be done", args[0])
 				return nil
 			}
-			o.Next("if these works are really meant to go: «fairlead release %s BATCH»", args[0])
+			o.Nextf("if these works are really meant to go: «fairlead release %s BATCH»", args[0])
 			return nil
 		}),
 		ValidArgsFunction: o.Complete(cli.ClusterNames, func(ctx context.Context, hub *cli.Hub, args []string) ([]string, error) {
@@ -60,8 +60,8 @@ func release(ctx context.Context, o *cli.Options, hub *cli.Hub, cluster, id stri
 	if _, err := hub.Works.ReleaseHeldDeletes(ctx, &adminv1.ReleaseHeldDeletesRequest{ClusterName: cluster, BatchId: id}); err != nil {
 		return err
 	}
-	o.Say("batch %s of %s released", id, cluster)
-	o.Next("«fairlead release %s» shows what is held still", cluster)
+	o.Sayf("batch %s of %s released", id, cluster)
+	o.Nextf("«fairlead release %s» shows what is held still", cluster)
 	return nil
 }
 

@@ -27,7 +27,7 @@ func bindWait(o *cli.Options, flags *pflag.FlagSet, wait *bool, usage string) {
 
 // waitFor waits until a work is applied and available in every cluster, one
 // after the other: the slowest decides anyway.
-func waitFor(ctx context.Context, o *cli.Options, hub *cli.Hub, clusters places, name string) error {
+func waitFor(ctx context.Context, o *cli.Options, hub *cli.Hub, clusters []string, name string) error {
 	bounded, cancel := o.Wait(ctx)
 	defer cancel()
 	for _, cluster := range clusters {
@@ -44,7 +44,7 @@ func waitFor(ctx context.Context, o *cli.Options, hub *cli.Hub, clusters places,
 		if err != nil {
 			return late(ctx, hub, work, err)
 		}
-		o.Say("work %s is applied and available", work)
+		o.Sayf("work %s is applied and available", work)
 	}
 	return nil
 }
@@ -60,7 +60,7 @@ func follow(ctx context.Context, o *cli.Options, hub *cli.Hub, work ref, look fu
 			return errDone
 		}
 		if text != "" {
-			progress.Say("%s: %s", work, text)
+			progress.Sayf("%s: %s", work, text)
 		}
 		return nil
 	})

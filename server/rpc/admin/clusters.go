@@ -6,6 +6,7 @@ package admin
 import (
 	"context"
 	"encoding/json"
+	"math"
 	"time"
 
 	"google.golang.org/grpc"
@@ -149,7 +150,7 @@ func (s clusterService) RevokeCluster(ctx context.Context, r *adminv1.RevokeClus
 		return nil, err
 	}
 	s.audit(ctx, "RevokeCluster", name, "cluster", r.GetName(), "reason", r.GetReason(), "sessions", len(before), "silent", silent)
-	return &adminv1.RevokeClusterResponse{SessionsClosed: uint32(max(0, len(before)-len(silent))), ReplicasSilent: silent}, nil
+	return &adminv1.RevokeClusterResponse{SessionsClosed: uint32(min(max(0, len(before)-len(silent)), math.MaxInt32)), ReplicasSilent: silent}, nil
 }
 
 func (s *Service) waitForNoSession(ctx context.Context, cluster string) (silent []string, err error) {
@@ -249,7 +250,7 @@ func (s *Service) countWorks(info *adminv1.ClusterInfo, session *adminv1.Session
 	if s.Works == nil {
 		return
 	}
-	info.Works = uint32(max(0, s.Works(info.GetName())))
+	info.Works = uint32(min(max(0, s.Works(info.GetName())), math.MaxInt32))
 	if session.GetLive() {
 		info.WorksInSync = info.GetWorks() - min(info.GetWorks(), session.GetDirtyObjects())
 	}

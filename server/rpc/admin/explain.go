@@ -51,7 +51,7 @@ func (s workService) ExplainDelivery(ctx context.Context, r *adminv1.ExplainDeli
 	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(object.Object, &work); err != nil {
 		return nil, fail(codes.Internal, reason.Undecodable, "decoding work %q: %v", r.GetName(), err)
 	}
-	cluster, err := s.readCluster(ctx, who, r.GetClusterName())
+	cluster, readable, err := s.readCluster(ctx, who, r.GetClusterName())
 	if err != nil {
 		return nil, err
 	}
@@ -59,7 +59,7 @@ func (s workService) ExplainDelivery(ctx context.Context, r *adminv1.ExplainDeli
 	if err != nil {
 		return nil, err
 	}
-	e := explanation{work: &work, cluster: cluster, now: s.Now()}
+	e := explanation{work: &work, cluster: cluster, readable: readable, now: s.Now()}
 	if len(sessions) > 0 {
 		e.session = sessions[0]
 	}
@@ -71,28 +71,28 @@ func (s workService) ExplainDelivery(ctx context.Context, r *adminv1.ExplainDeli
 	return e.answer(), nil
 }
 
-// readCluster returns nil when the caller may not read clusters.
-func (s *Service) readCluster(ctx context.Context, who *caller, name string) (*clusterv1.ManagedCluster, error) {
+// readCluster reads a cluster, unless the caller may not.
+func (s *Service) readCluster(ctx context.Context, who *caller, name string) (cluster clusterv1.ManagedCluster, readable bool, err error) {
 	object, err := who.dynamic.Resource(managedClusters).Get(ctx, name, metav1.GetOptions{})
 	switch {
 	case apierrors.IsForbidden(err):
-		return nil, nil
+		return cluster, false, nil
 	case apierrors.IsNotFound(err):
-		return nil, fail(codes.NotFound, reason.UnknownCluster, "no cluster %q: the work's namespace is left over from one that was removed", name)
+		return cluster, false, fail(codes.NotFound, reason.UnknownCluster, "no cluster %q: the work's namespace is left over from one that was removed", name)
 	case err != nil:
-		return nil, kubernetesError(err, "reading cluster %q", name)
+		return cluster, false, kubernetesError(err, "reading cluster %q", name)
 	}
-	var cluster clusterv1.ManagedCluster
 	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(object.Object, &cluster); err != nil {
-		return nil, fail(codes.Internal, reason.Undecodable, "decoding cluster %q: %v", name, err)
+		return cluster, false, fail(codes.Internal, reason.Undecodable, "decoding cluster %q: %v", name, err)
 	}
-	return &cluster, nil
+	return cluster, true, nil
 }
 
 // explanation is everything known of one work at one moment; answer is pure.
 type explanation struct {
 	work       *workv1.ManifestWork
-	cluster    *clusterv1.ManagedCluster
+	cluster    clusterv1.ManagedCluster
+	readable   bool // of the cluster, by the caller
 	session    *adminv1.SessionInfo
 	state      DeliveryState
 	stateKnown bool
@@ -163,7 +163,7 @@ func (e explanation) hubObject() *adminv1.DeliveryStop {
 
 func (e explanation) accepted() *adminv1.DeliveryStop {
 	switch {
-	case e.cluster == nil:
+	case !e.readable:
 		return stop(stopAccepted, unknown, time.Time{}, "you may not read clusters, so this is not known")
 	case !e.cluster.Spec.HubAcceptsClient && meta.IsStatusConditionTrue(e.cluster.Status.Conditions, clusterv1.ManagedClusterConditionJoined):
 		return stop(stopAccepted, waiting, time.Time{}, "the cluster's acceptance was taken back: set spec.hubAcceptsClient of ManagedCluster %q to let it in again", e.cluster.Name)

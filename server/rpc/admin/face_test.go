@@ -216,7 +216,7 @@ func sent(err error) error {
 
 type identified struct {
 	grpc.ServerStream
-	ctx context.Context
+	ctx context.Context //nolint:containedctx // grpc's own way to give a stream a context
 }
 
 func (s identified) Context() context.Context { return s.ctx }

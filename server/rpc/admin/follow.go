@@ -134,6 +134,7 @@ func (f follower) drain(ctx context.Context, w watch.Interface, version *string)
 				err = f.removed(object)
 			case watch.Error:
 				return true, nil
+			case watch.Bookmark: // only the version moves
 			}
 			if err != nil {
 				return false, err

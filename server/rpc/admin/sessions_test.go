@@ -33,7 +33,7 @@ func TestListSessions(t *testing.T) {
 		for _, s := range answer.GetSessions() {
 			names = append(names, s.GetClusterName())
 		}
-		if request.PageToken = answer.GetNextPageToken(); request.PageToken == "" {
+		if request.PageToken = answer.GetNextPageToken(); request.GetPageToken() == "" {
 			break
 		}
 	}

@@ -6,6 +6,7 @@ package admin
 import (
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -110,13 +111,13 @@ func manifestID(raw []byte) (string, error) {
 	}
 	switch {
 	case object.GetAPIVersion() == "":
-		return "", fmt.Errorf("apiVersion is missing")
+		return "", errors.New("apiVersion is missing")
 	case object.GetKind() == "":
-		return "", fmt.Errorf("kind is missing")
+		return "", errors.New("kind is missing")
 	case object.GetGenerateName() != "":
 		return "", fmt.Errorf("metadata.generateName %q: a manifest needs a fixed name, or each apply would make another object", object.GetGenerateName())
 	case object.GetName() == "":
-		return "", fmt.Errorf("metadata.name is missing")
+		return "", errors.New("metadata.name is missing")
 	}
 	return fmt.Sprintf("%s %s %s/%s", object.GetAPIVersion(), object.GetKind(), object.GetNamespace(), object.GetName()), nil
 }

@@ -54,7 +54,7 @@ func (s workService) ApplyWork(ctx context.Context, r *adminv1.ApplyWorkRequest)
 	s.Logger.InfoContext(ctx, "work applied", "cluster", r.GetClusterName(), "work", stored.GetName(), "generation", stored.GetGeneration(), "request", r.GetRequestId(), "dryRun", r.GetDryRun())
 	return &adminv1.ApplyWorkResponse{
 		Uid: string(stored.GetUID()), Generation: stored.GetGeneration(), ResourceVersion: stored.GetResourceVersion(),
-		Digest: deliveredDigest(raw), Size: uint64(size), Limit: uint64(s.ManifestLimit), WorkJson: string(raw),
+		Digest: deliveredDigest(raw), Size: uint64(max(0, size)), Limit: uint64(max(0, s.ManifestLimit)), WorkJson: string(raw),
 	}, nil
 }
 

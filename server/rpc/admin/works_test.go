@@ -149,7 +149,7 @@ func TestApplyWorkIsIdempotent(t *testing.T) {
 	requireReason(t, err, codes.Aborted, reason.Conflict)
 
 	var stored struct {
-		Metadata metav1.ObjectMeta
+		Metadata metav1.ObjectMeta `json:"metadata"`
 	}
 	require.NoError(t, json.Unmarshal([]byte(changed.GetWorkJson()), &stored))
 	require.Equal(t, []string{"cluster.open-cluster-management.io/manifest-work-cleanup"}, stored.Metadata.Finalizers, "MW-02, with the first write")
@@ -254,7 +254,7 @@ func TestListWorksStaysUnderTheLimitOfClients(t *testing.T) {
 			require.False(t, seen[w.GetRef().GetName()], "%s comes twice", w.GetRef().GetName())
 			seen[w.GetRef().GetName()] = true
 		}
-		if request.PageToken = answer.GetNextPageToken(); request.PageToken == "" {
+		if request.PageToken = answer.GetNextPageToken(); request.GetPageToken() == "" {
 			break
 		}
 	}
