@@ -7,15 +7,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
-	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/utils/clock"
 	workv1 "open-cluster-management.io/api/work/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
@@ -33,10 +31,7 @@ var errNamespaceEnding = errors.New("the cluster's namespace is being deleted; i
 // access makes and removes what lets a cluster in.
 type access struct {
 	applier
-	// live reads from the apiserver, never from a cache.
-	live  client.Reader
-	cfg   Config
-	clock clock.PassiveClock
+	cfg Config
 }
 
 // grant gives an accepted cluster its namespace and RBAC. again is when to look
@@ -74,6 +69,9 @@ func allowedNamespace(cluster, hubNamespace string) error {
 
 func (a access) ensureNamespace(ctx context.Context, cluster string) (ending bool, err error) {
 	wanted := a.cfg.namespace(cluster)
+	if done, err := a.ledger.asWanted(wanted); done || err != nil {
+		return false, err
+	}
 	existing, err := a.read(ctx, wanted)
 	if err != nil {
 		return false, err
@@ -113,7 +111,7 @@ func (a access) remove(ctx context.Context, cluster string) (again time.Duration
 func (a access) removeBindings(ctx context.Context, cluster string) (again time.Duration, err error) {
 	works, problems := unknown, []error(nil)
 	for _, like := range a.cfg.bindings(cluster) {
-		existing, err := a.read(ctx, like)
+		existing, err := a.find(ctx, like)
 		if err == nil && existing != nil {
 			err = a.delete(ctx, existing)
 		}
@@ -140,7 +138,7 @@ func (a access) recheck(deleted client.Object) time.Duration {
 	if at.IsZero() {
 		return worksRecheck
 	}
-	return min(max(a.clock.Since(at.Time)/10, worksRecheck), worksRecheckMax)
+	return min(max(a.cfg.Clock.Since(at.Time)/10, worksRecheck), worksRecheckMax)
 }
 
 // worksLeft says what is known about the ManifestWorks of a cluster.
@@ -169,18 +167,8 @@ func (a access) works(ctx context.Context, cluster string) (worksLeft, error) {
 	return none, nil
 }
 
-// leftovers says whether the cache has any object of a cluster's access.
-func (a access) leftovers(ctx context.Context, cluster string) (bool, error) {
+// leftovers says whether any object of a cluster's access is there.
+func (a access) leftovers(cluster string) bool {
 	likes := append(a.cfg.bindings(cluster), a.cfg.clusterRole(cluster), a.cfg.clusterRoleBinding(cluster))
-	for _, like := range likes {
-		if existing, err := a.read(ctx, like); err != nil || existing != nil {
-			return existing != nil, err
-		}
-	}
-	return false, nil
-}
-
-// watched are the kinds whose drift wakes the cluster's controller.
-func watched() []client.Object {
-	return []client.Object{&corev1.Namespace{}, &rbacv1.ClusterRole{}, &rbacv1.ClusterRoleBinding{}, &rbacv1.RoleBinding{}}
+	return slices.ContainsFunc(likes, a.ledger.has)
 }

@@ -19,14 +19,21 @@ import (
 	"fairlead.dev/fairlead/internal/identity"
 )
 
-// applier makes objects be as wanted: it compares with the cache first and
-// writes only on drift. A write is a server-side apply, so a cache that lags
-// costs a request that changes nothing.
-type applier struct{ client client.Client }
+// applier makes objects be as wanted: it asks the ledger first, reads what
+// differs from there, and writes only on drift.
+type applier struct {
+	client client.Client
+	// live reads from the apiserver, never from a cache.
+	live   client.Reader
+	ledger *ledger
+}
 
 // ensure makes one object be as wanted. An object on its way out, or bound to
 // another role (which can never be changed), is replaced.
 func (a applier) ensure(ctx context.Context, wanted client.Object) error {
+	if done, err := a.ledger.asWanted(wanted); done || err != nil {
+		return err
+	}
 	existing, err := a.read(ctx, wanted)
 	switch {
 	case err != nil:
@@ -45,7 +52,16 @@ func (a applier) ensure(ctx context.Context, wanted client.Object) error {
 	return a.apply(ctx, wanted)
 }
 
-// read returns the object from the cache, or nil if it is not there.
+// find returns the object, or nil if it is not there. Where the ledger has none,
+// nothing is read: what comes later wakes the controller.
+func (a applier) find(ctx context.Context, like client.Object) (client.Object, error) {
+	if !a.ledger.has(like) {
+		return nil, nil
+	}
+	return a.read(ctx, like)
+}
+
+// read returns the object from the apiserver, or nil if it is not there.
 func (a applier) read(ctx context.Context, like client.Object) (client.Object, error) {
 	gvk, err := a.client.GroupVersionKindFor(like)
 	if err != nil {
@@ -59,7 +75,7 @@ func (a applier) read(ctx context.Context, like client.Object) (client.Object, e
 	if !ok {
 		return nil, fmt.Errorf("reading %s %q: %T has no metadata", gvk.Kind, like.GetName(), empty)
 	}
-	err = a.client.Get(ctx, client.ObjectKeyFromObject(like), existing)
+	err = a.live.Get(ctx, client.ObjectKeyFromObject(like), existing)
 	if apierrors.IsNotFound(err) {
 		return nil, nil
 	}
@@ -102,9 +118,9 @@ func (a applier) delete(ctx context.Context, existing client.Object) error {
 	return nil
 }
 
-// remove deletes the object if the cache has it.
+// remove deletes the object if it is there.
 func (a applier) remove(ctx context.Context, like client.Object) error {
-	existing, err := a.read(ctx, like)
+	existing, err := a.find(ctx, like)
 	if err != nil || existing == nil {
 		return err
 	}

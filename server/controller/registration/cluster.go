@@ -24,11 +24,13 @@ import (
 )
 
 // clusters is the controller "registration": it gives an accepted cluster its
-// namespace and access, and takes the access away again.
+// namespace and access, and takes the access away again. One key besides stands
+// for the roles that all clusters share.
 type clusters struct {
 	client     client.Client
 	live       client.Reader
 	access     access
+	shared     sharedRoles
 	conditions condition.Writer
 	events     events.EventRecorder
 	log        *slog.Logger
@@ -36,6 +38,9 @@ type clusters struct {
 
 // Reconcile brings one cluster's access in line with its ManagedCluster.
 func (r *clusters) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
+	if request == sharedKey() {
+		return result(0, r.shared.reconcile(ctx))
+	}
 	cluster := &clusterv1.ManagedCluster{}
 	err := r.client.Get(ctx, request.NamespacedName, cluster)
 	var again time.Duration
@@ -130,8 +135,8 @@ func (r *clusters) remove(ctx context.Context, cluster *clusterv1.ManagedCluster
 // removeLeftovers cleans up after a ManagedCluster that went without its
 // finalizer being honoured. A cache must not be the witness of its absence.
 func (r *clusters) removeLeftovers(ctx context.Context, name string) (time.Duration, error) {
-	if left, err := r.access.leftovers(ctx, name); err != nil || !left {
-		return 0, err
+	if !r.access.leftovers(name) {
+		return 0, nil
 	}
 	err := r.live.Get(ctx, client.ObjectKey{Name: name}, &clusterv1.ManagedCluster{})
 	if err == nil {

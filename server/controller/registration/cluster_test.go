@@ -286,6 +286,12 @@ func drift(t *testing.T, h *hub) {
 		require.Equal(ct, groups(c), binding.Subjects)
 		require.Equal(ct, c, binding.Labels["open-cluster-management.io/cluster-name"])
 	})
+	binding.Labels["open-cluster-management.io/cluster-name"] = "another" // as if it were another cluster's
+	require.NoError(t, h.admin.Update(t.Context(), binding))
+	eventually(t, func(ct *assert.CollectT) {
+		require.NoError(ct, h.admin.Get(t.Context(), client.ObjectKeyFromObject(binding), binding))
+		require.Equal(ct, c, binding.Labels["open-cluster-management.io/cluster-name"])
+	})
 	other := roleBinding(c, "registration") // bound to another role, which cannot be edited back
 	require.NoError(t, h.admin.Delete(t.Context(), binding))
 	other.RoleRef = rbacv1.RoleRef{APIGroup: "rbac.authorization.k8s.io", Kind: "ClusterRole", Name: "admin"}

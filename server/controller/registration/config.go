@@ -9,10 +9,7 @@ import (
 	"time"
 
 	certificatesv1 "k8s.io/api/certificates/v1"
-	corev1 "k8s.io/api/core/v1"
-	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/fields"
-	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -24,7 +21,7 @@ const (
 	// FieldManager owns what the controllers of this package apply.
 	FieldManager = "fairlead-registration"
 	// ManagedByLabel marks the RBAC objects that this package makes, so that only
-	// these are kept in memory.
+	// these are followed.
 	ManagedByLabel = "app.kubernetes.io/managed-by"
 	// ManagedBy is the value of ManagedByLabel.
 	ManagedBy = "fairlead"
@@ -95,16 +92,7 @@ func (c Config) requester() string {
 
 // CacheOptions keeps out of memory what these controllers never look at.
 func CacheOptions() map[client.Object]cache.ByObject {
-	ours := cache.ByObject{Label: labels.SelectorFromSet(labels.Set{ManagedByLabel: ManagedBy})}
-	named, err := labels.Parse(identity.ClusterNameLabel)
-	if err != nil {
-		panic(err) // a constant
-	}
 	return map[client.Object]cache.ByObject{
-		&corev1.Namespace{}:          {Label: named},
-		&rbacv1.ClusterRole{}:        ours,
-		&rbacv1.ClusterRoleBinding{}: ours,
-		&rbacv1.RoleBinding{}:        ours,
 		&certificatesv1.CertificateSigningRequest{}: {
 			Field: fields.OneTermEqualSelector("spec.signerName", identity.SignerName),
 		},

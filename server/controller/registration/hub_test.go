@@ -8,7 +8,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"log/slog"
 	"net/url"
 	"strings"
@@ -245,7 +244,7 @@ func (h *hub) cluster(t *testing.T, accepted bool, change ...func(*clusterv1.Man
 	return cluster
 }
 
-// unique is a cluster name made of the test's own.
+// unique is a name made of the test's own, another one at every call.
 func unique(t *testing.T) string {
 	_, name, _ := strings.Cut(strings.ToLower(t.Name()), "/")
 	name = strings.Map(func(r rune) rune {
@@ -254,10 +253,10 @@ func unique(t *testing.T) string {
 		}
 		return '-'
 	}, name)
-	sum := fnv.New32a()
-	_, _ = sum.Write([]byte(t.Name()))
-	return fmt.Sprintf("%s-%x", strings.Trim(name[:min(len(name), 40)], "-"), sum.Sum32())
+	return fmt.Sprintf("%s-%d", strings.Trim(name[:min(len(name), 40)], "-"), names.Add(1))
 }
+
+var names atomic.Int64
 
 func (h *hub) awaitAccepted(t *testing.T, name string) {
 	t.Helper()

@@ -8,7 +8,6 @@ import (
 	"fmt"
 
 	certificatesv1 "k8s.io/api/certificates/v1"
-	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/types"
@@ -37,27 +36,28 @@ const (
 // rights of ManagedClusters. The ManagedCluster CRD has to be served.
 func SetupClusters(mgr manager.Manager, cfg Config) error {
 	cfg = cfg.withDefaults()
-	rights := access{applier: applier{mgr.GetClient()}, live: mgr.GetAPIReader(), cfg: cfg, clock: cfg.Clock}
-	perCluster := ctrl.NewControllerManagedBy(mgr).Named("registration").
-		For(&clusterv1.ManagedCluster{}, builder.WithPredicates(accessChanged())).
-		WithOptions(controller.Options{MaxConcurrentReconciles: workers})
-	for _, kind := range watched() {
-		perCluster = perCluster.Watches(kind, handler.EnqueueRequestsFromMapFunc(labelledCluster))
+	known := newLedger(cfg)
+	follow, err := newFollower(mgr.GetConfig(), mgr.GetHTTPClient(), known)
+	if err != nil {
+		return err
 	}
-	err := perCluster.Complete(&clusters{
-		client: mgr.GetClient(), live: mgr.GetAPIReader(), access: rights,
-		conditions: condition.Writer{Client: mgr.GetClient(), FieldManager: FieldManager, Clock: cfg.Clock},
-		events:     mgr.GetEventRecorder(eventSource), log: cfg.Log,
-	})
+	if err := mgr.Add(follow); err != nil {
+		return fmt.Errorf("following namespaces and RBAC: %w", err)
+	}
+	rights := access{applier: applier{client: mgr.GetClient(), live: mgr.GetAPIReader(), ledger: known}, cfg: cfg}
+	err = ctrl.NewControllerManagedBy(mgr).Named("registration").
+		For(&clusterv1.ManagedCluster{}, builder.WithPredicates(accessChanged())).
+		Watches(&clusterv1.ManagedCluster{}, handler.EnqueueRequestsFromMapFunc(sharedRolesKey), builder.WithPredicates(comesOrGoes())).
+		WatchesRawSource(known).
+		WithOptions(controller.Options{MaxConcurrentReconciles: workers}).
+		Complete(&clusters{
+			client: mgr.GetClient(), live: mgr.GetAPIReader(), access: rights,
+			shared:     sharedRoles{client: mgr.GetClient(), live: mgr.GetAPIReader(), access: rights},
+			conditions: condition.Writer{Client: mgr.GetClient(), FieldManager: FieldManager, Clock: cfg.Clock},
+			events:     mgr.GetEventRecorder(eventSource), log: cfg.Log,
+		})
 	if err != nil {
 		return fmt.Errorf("setting up the controller of cluster access: %w", err)
-	}
-	err = ctrl.NewControllerManagedBy(mgr).Named("registration-shared-roles").
-		Watches(&clusterv1.ManagedCluster{}, handler.EnqueueRequestsFromMapFunc(oneKey), builder.WithPredicates(comesOrGoes())).
-		Watches(&rbacv1.ClusterRole{}, handler.EnqueueRequestsFromMapFunc(sharedRoleKey)).
-		Complete(&sharedRoles{client: mgr.GetClient(), live: mgr.GetAPIReader(), access: rights})
-	if err != nil {
-		return fmt.Errorf("setting up the controller of shared roles: %w", err)
 	}
 	return nil
 }
@@ -109,13 +109,8 @@ func labelledCluster(_ context.Context, o client.Object) []reconcile.Request {
 	return nil
 }
 
-func oneKey(context.Context, client.Object) []reconcile.Request { return requests("shared") }
-
-func sharedRoleKey(ctx context.Context, o client.Object) []reconcile.Request {
-	if name := o.GetName(); name == registrationRole || name == workRole {
-		return oneKey(ctx, o)
-	}
-	return nil
+func sharedRolesKey(context.Context, client.Object) []reconcile.Request {
+	return []reconcile.Request{sharedKey()}
 }
 
 // accessChanged lets through what can change a cluster's access: not the
