@@ -13,7 +13,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/cobra"
 	"github.com/stretchr/testify/require"
 	"k8s.io/client-go/rest"
@@ -42,10 +41,24 @@ func TestTranscripts(t *testing.T) {
 				require.NoError(t, os.WriteFile(file, []byte(got), 0o600))
 				return
 			}
-			difference := cmp.Diff(strings.Split(string(want), "\n"), strings.Split(got, "\n"))
-			require.Empty(t, difference, "run «go test ./cmd/fairlead -run Transcripts -update» and look at the difference")
+			was, is := difference(string(want), got)
+			require.Equal(t, was, is, "run «go test ./cmd/fairlead -run Transcripts -update» and look at the difference")
 		})
 	}
+}
+
+// difference cuts two texts to some lines around the first difference.
+func difference(a, b string) (string, string) {
+	const around = 5
+	as, bs := strings.Split(a, "\n"), strings.Split(b, "\n")
+	at := 0
+	for at < len(as) && at < len(bs) && as[at] == bs[at] {
+		at++
+	}
+	cut := func(lines []string) string {
+		return strings.Join(lines[max(0, min(at, len(lines))-around):min(len(lines), at+around)], "\n")
+	}
+	return cut(as), cut(bs)
 }
 
 // desk is where a person sits: a fake hub, a kubeconfig, a file of hubs.
