@@ -20,11 +20,17 @@ import (
 
 // shareHub makes what all sessions share, for one hub epoch.
 func (h *house) shareHub(epoch string) {
+	scope := markScope(h.hub.ID, epoch)
 	h.shared.Store(&session.Hub{
 		Replica: h.cfg.Replica, ID: h.hub.ID, Epoch: epoch, OrphanGrace: h.cfg.OrphanGrace,
-		Proven: func(mark wire.HighWater) bool { return wire.Proven(h.hub.HMACKey, h.hub.ID, mark) },
+		Proven: func(mark wire.HighWater) bool { return wire.Proven(h.hub.HMACKey, scope, mark) },
 	})
 }
+
+// markScope is what a mark's proof covers besides the mark: the hub, and its
+// epoch, so that a mark from before a restore proves nothing after it and no
+// spoke can bring about one epoch after another with an old one.
+func markScope(hubID, epoch string) string { return hubID + "/" + epoch }
 
 // restored decides about a mark that this hub once gave and that is above what
 // the index has. If even a quorum LIST is below it, the apiserver went back in

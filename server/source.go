@@ -61,11 +61,12 @@ func (s source) Summary() session.Summary { return session.Summary(s.view.Summar
 // HighWater implements session.Source.
 func (s source) HighWater() wire.HighWater { return s.highWater() }
 
-// provenMark is a mark with its proof, made once per resourceVersion however
-// many sessions tell it.
+// provenMark is a mark with its proof, made once per resourceVersion and hub
+// epoch however many sessions tell it.
 type provenMark struct {
-	rv   uint64
-	mark wire.HighWater
+	rv    uint64
+	epoch string
+	mark  wire.HighWater
 }
 
 func (h *house) highWater() wire.HighWater {
@@ -73,10 +74,11 @@ func (h *house) highWater() wire.HighWater {
 	if rv == 0 {
 		return wire.HighWater{}
 	}
-	if known := h.mark.Load(); known != nil && known.rv == rv {
+	epoch := h.shared.Load().Epoch
+	if known := h.mark.Load(); known != nil && known.rv == rv && known.epoch == epoch {
 		return known.mark
 	}
-	proven := &provenMark{rv: rv, mark: wire.ProveHighWater(h.hub.HMACKey, h.hub.ID, rv)}
+	proven := &provenMark{rv: rv, epoch: epoch, mark: wire.ProveHighWater(h.hub.HMACKey, markScope(h.hub.ID, epoch), rv)}
 	h.mark.Store(proven)
 	return proven.mark
 }

@@ -146,18 +146,19 @@ func HighWaterOf(h *agentv1.HighWater) HighWater {
 }
 
 // ProveHighWater makes a mark that only a holder of secret can make, so that no
-// spoke can claim that the hub went back in time (PROTOCOL decision 9).
-func ProveHighWater(secret []byte, hubID string, rv uint64) HighWater {
+// spoke can claim that the hub went back in time (PROTOCOL decision 9). The
+// proof holds within scope alone: the hub-id and the hub's epoch.
+func ProveHighWater(secret []byte, scope string, rv uint64) HighWater {
 	mac := hmac.New(sha256.New, secret)
-	mac.Write([]byte("fairlead-high-water-v1\n" + hubID + "\n"))
+	mac.Write([]byte("fairlead-high-water-v1\n" + scope + "\n"))
 	mac.Write(binary.BigEndian.AppendUint64(nil, rv))
 	return HighWater{ResourceVersion: rv, Proof: mac.Sum(nil)[:16]}
 }
 
 // Proven tells whether mark was made by ProveHighWater with the same secret and
-// hub-id.
-func Proven(secret []byte, hubID string, mark HighWater) bool {
-	return mark.ResourceVersion != 0 && hmac.Equal(mark.Proof, ProveHighWater(secret, hubID, mark.ResourceVersion).Proof)
+// scope.
+func Proven(secret []byte, scope string, mark HighWater) bool {
+	return mark.ResourceVersion != 0 && hmac.Equal(mark.Proof, ProveHighWater(secret, scope, mark.ResourceVersion).Proof)
 }
 
 // Truncate bounds an error text for the wire and marks the cut (T23). It never
