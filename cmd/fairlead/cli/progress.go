@@ -41,9 +41,6 @@ func (p *Progress) Sayf(format string, args ...any) {
 	p.last = text
 }
 
-// Last is what was said last.
-func (p *Progress) Last() string { return p.last }
-
 // Break ends the line on a terminal, so that something else can be printed.
 func (p *Progress) Break() {
 	if p.drawn {

@@ -69,7 +69,7 @@ func waitGone(ctx context.Context, o *cli.Options, hub *cli.Hub, clusters []stri
 	for _, cluster := range clusters {
 		work := ref{cluster, name}
 		there := false
-		err := follow(bounded, o, hub, work, func(e cli.Event[*shown]) (string, bool) {
+		err := follow(bounded, o, hub, goal{work, "gone"}, func(e cli.Event[*shown]) (string, bool) {
 			switch {
 			case e.Anew:
 				there = false

@@ -32,7 +32,7 @@ func waitFor(ctx context.Context, o *cli.Options, hub *cli.Hub, clusters []strin
 	defer cancel()
 	for _, cluster := range clusters {
 		work := ref{cluster, name}
-		err := follow(bounded, o, hub, work, func(e cli.Event[*shown]) (string, bool) {
+		err := follow(bounded, o, hub, goal{work, "applied and available"}, func(e cli.Event[*shown]) (string, bool) {
 			switch {
 			case e.Upsert == nil:
 				return "", false
@@ -49,18 +49,26 @@ func waitFor(ctx context.Context, o *cli.Options, hub *cli.Hub, clusters []strin
 	return nil
 }
 
+// goal is what a work is to become.
+type goal struct {
+	work ref
+	what string
+}
+
 // follow watches one work until look says that it is done, and shows what look
 // says until then.
-func follow(ctx context.Context, o *cli.Options, hub *cli.Hub, work ref, look func(cli.Event[*shown]) (string, bool)) error {
+func follow(ctx context.Context, o *cli.Options, hub *cli.Hub, g goal, look func(cli.Event[*shown]) (string, bool)) error {
 	progress := o.Progress()
 	defer progress.Break()
-	err := works(hub, work, "").Each(ctx, o, func(e cli.Event[*shown]) error {
+	last := "nothing was seen of it"
+	err := works(hub, g.work, "").Each(ctx, o, func(e cli.Event[*shown]) error {
 		text, done := look(e)
 		if done {
 			return errDone
 		}
 		if text != "" {
-			progress.Sayf("%s: %s", work, text)
+			last = text
+			progress.Sayf("%s: %s", g.work, text)
 		}
 		return nil
 	})
@@ -68,7 +76,7 @@ func follow(ctx context.Context, o *cli.Options, hub *cli.Hub, work ref, look fu
 	case errors.Is(err, errDone):
 		return nil
 	case errors.Is(ctx.Err(), context.DeadlineExceeded), status.Code(err) == codes.DeadlineExceeded: // the hub may notice first
-		return cli.TimedOut(fmt.Errorf("work %s is not there in time: %s", work, progress.Last()))
+		return cli.TimedOut(fmt.Errorf("work %s is not %s in time: %s", g.work, g.what, last))
 	}
 	return err
 }

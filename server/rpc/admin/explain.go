@@ -156,7 +156,7 @@ func (e explanation) hubObject() *adminv1.DeliveryStop {
 		return stop(stopHubObject, broken, c.LastTransitionTime.Time, "the hub cannot deliver it: %s: %s", c.Reason, c.Message)
 	}
 	if at := e.work.DeletionTimestamp; at != nil {
-		return stop(stopHubObject, waiting, at.Time, "it is being deleted and goes when the spoke is clean")
+		return stop(stopHubObject, waiting, at.Time, "it is being deleted and goes when the spoke is clean%s", e.unavailable())
 	}
 	return stop(stopHubObject, passed, e.work.CreationTimestamp.Time, "generation %d", e.work.Generation)
 }
@@ -219,13 +219,22 @@ func (e explanation) condition(name, kind string) *adminv1.DeliveryStop {
 	c := meta.FindStatusCondition(e.work.Status.Conditions, kind)
 	switch {
 	case c == nil:
-		return stop(name, waiting, time.Time{}, "the spoke has not reported it yet")
+		return stop(name, waiting, time.Time{}, "the spoke has not reported it yet%s", e.unavailable())
 	case c.ObservedGeneration != e.work.Generation:
-		return stop(name, waiting, c.LastTransitionTime.Time, "the spoke has reported generation %d, the hub has %d", c.ObservedGeneration, e.work.Generation)
+		return stop(name, waiting, c.LastTransitionTime.Time, "the spoke has reported generation %d, the hub has %d%s", c.ObservedGeneration, e.work.Generation, e.unavailable())
 	case c.Status != metav1.ConditionTrue:
 		return stop(name, broken, c.LastTransitionTime.Time, "%s: %s", c.Reason, c.Message)
 	}
 	return stop(name, passed, c.LastTransitionTime.Time, "%s", c.Message)
+}
+
+// unavailable is what the hub knows of a cluster that does not do its part.
+func (e explanation) unavailable() string {
+	c := meta.FindStatusCondition(e.cluster.Status.Conditions, clusterv1.ManagedClusterConditionAvailable)
+	if c == nil || c.Status == metav1.ConditionTrue {
+		return ""
+	}
+	return "; the cluster is not available: " + c.Message
 }
 
 // manifests lists each manifest's first condition that is not True, in the

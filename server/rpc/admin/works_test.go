@@ -199,6 +199,15 @@ func TestExplainDelivery(t *testing.T) {
 	require.Contains(t, verdict(), "refused this revision: UNDECODABLE")
 	f.with(func(r *rooms) { r.state = admin.DeliveryState{} })
 	require.Contains(t, verdict(), `stands before "applied"`)
+
+	status := []byte(`{"status":{"conditions":[{"type":"ManagedClusterConditionAvailable","status":"False","reason":"R","message":"its apiserver is ill","lastTransitionTime":"2026-01-01T00:00:00Z"}]}}`)
+	_, err = f.clusters.ClusterV1().ManagedClusters().Patch(t.Context(), "explain", "application/merge-patch+json", status, metav1.PatchOptions{}, "status")
+	require.NoError(t, err)
+	require.Contains(t, verdict(), "not reported it yet; the cluster is not available: its apiserver is ill")
+	accepted := []byte(`{"spec":{"hubAcceptsClient":false}}`)
+	_, err = f.clusters.ClusterV1().ManagedClusters().Patch(t.Context(), "explain", "application/merge-patch+json", accepted, metav1.PatchOptions{})
+	require.NoError(t, err)
+	require.Contains(t, verdict(), "the hub has not accepted the cluster: «fairlead accept explain»")
 }
 
 // TestApplyWorkKeepsWhatOthersAdded applies a work that has numbers beyond what
