@@ -28,7 +28,9 @@ type (
 	}
 
 	// PersistStatus wants a StatusDone. Encoded is the whole status as the agent
-	// encoded it; decoding has to stop at Size. There is one at a time per key.
+	// encoded it; decoding has to stop at Size. There may be several of a key:
+	// they are to be stored in their order, and one that was not begun when a
+	// newer one of its UID came is Superseded, unless it is finalized.
 	PersistStatus struct {
 		Key                wire.Key
 		UID                string

@@ -20,7 +20,7 @@ const (
 	// is asked to keep its statuses for a moment.
 	maxStatusKeys  = 20_000
 	maxStatusBytes = 4 << 20
-	maxStatusQueue = 8 // finalized ones of different UIDs, for one key
+	maxStatusQueue = 8 // for one key, of different UIDs
 	statusBusy     = time.Second
 
 	// maxResults is how many answers an agent may leave unread.
@@ -54,12 +54,12 @@ func labelOf(item *agentv1.ObjectStatus) *label {
 	return &label{key: wire.KeyOf(item.GetKey()), seq: item.GetStatusSeq(), finalized: item.GetFinalized()}
 }
 
-// pendingStatus is one key's: the one being persisted, and what comes after it.
-// Of that only the newest is kept, but finalized ones are never dropped.
+// pendingStatus is one key's: what was handed on and is not answered. Of what
+// waits for the apiserver, the writer drops all but the newest by itself, so
+// that an older one which has not been begun is never written.
 type pendingStatus struct {
-	running PersistStatus
-	queue   []PersistStatus
-	gone    bool // the index has seen the object go
+	under []PersistStatus // in order of coming
+	gone  bool            // the index has seen the object go
 }
 
 func (c *Core) statuses() *statuses {
@@ -169,7 +169,7 @@ func partOf(item *agentv1.ObjectStatus) wire.Part {
 	}
 }
 
-// persist hands a status on, or queues it behind the one under way.
+// persist hands a status on.
 func (c *Core) persist(s *statuses, p PersistStatus, item *agentv1.ObjectStatus) {
 	waiting := s.pending[p.Key]
 	if waiting != nil && waiting.supersedes(p) {
@@ -177,38 +177,20 @@ func (c *Core) persist(s *statuses, p PersistStatus, item *agentv1.ObjectStatus)
 		return
 	}
 	full := s.bytes+len(p.Encoded) > maxStatusBytes && !p.Finalized
-	if full || waiting == nil && len(s.pending) >= maxStatusKeys {
+	if full || waiting == nil && len(s.pending) >= maxStatusKeys || waiting != nil && len(waiting.under) >= maxStatusQueue {
 		c.answer(item, agentv1.StatusCode_STATUS_CODE_RETRY, reason.HubOverloaded, "too many statuses are waiting to be stored")
 		return
 	}
-	s.bytes += len(p.Encoded)
 	if waiting == nil {
 		if s.pending == nil {
 			s.pending = make(map[wire.Key]*pendingStatus)
 		}
-		s.pending[p.Key] = &pendingStatus{running: p}
-		c.effect(p)
-		return
+		waiting = &pendingStatus{}
+		s.pending[p.Key] = waiting
 	}
-	c.enqueue(s, waiting, p)
-}
-
-// enqueue puts p behind the one under way and drops what it replaces.
-func (c *Core) enqueue(s *statuses, waiting *pendingStatus, p PersistStatus) {
-	waiting.queue = slices.DeleteFunc(waiting.queue, func(old PersistStatus) bool {
-		if old.Finalized && (old.UID != p.UID || !p.Finalized) {
-			return false
-		}
-		s.bytes -= len(old.Encoded)
-		c.result(old.Key, old.Seq, agentv1.StatusCode_STATUS_CODE_SUPERSEDED, nil, 0)
-		return true
-	})
-	if len(waiting.queue) >= maxStatusQueue {
-		s.bytes -= len(p.Encoded)
-		c.result(p.Key, p.Seq, agentv1.StatusCode_STATUS_CODE_RETRY, &agentv1.ErrorInfo{Reason: reason.HubOverloaded}, statusBusy)
-		return
-	}
-	waiting.queue = append(waiting.queue, p)
+	s.bytes += len(p.Encoded)
+	waiting.under = append(waiting.under, p)
+	c.effect(p)
 }
 
 // supersedes tells whether something as new is under way for that object.
@@ -216,26 +198,30 @@ func (w *pendingStatus) supersedes(p PersistStatus) bool {
 	newer := func(o PersistStatus) bool {
 		return o.UID == p.UID && (p.Seq <= o.Seq && (o.Finalized || !p.Finalized) || o.Finalized && !p.Finalized)
 	}
-	return newer(w.running) || slices.ContainsFunc(w.queue, newer)
+	return slices.ContainsFunc(w.under, newer)
 }
 
-// statusDone answers the agent, and goes on with the key's next status.
+// statusDone answers the agent.
 func (c *Core) statusDone(in StatusDone) {
 	if c.status == nil {
 		return
 	}
 	s := c.status
 	w := s.pending[in.Key]
-	if w == nil || w.running.UID != in.UID || w.running.Seq != in.Seq {
+	if w == nil {
 		return
 	}
-	done := w.running
+	i := slices.IndexFunc(w.under, func(p PersistStatus) bool { return p.UID == in.UID && p.Seq == in.Seq })
+	if i < 0 {
+		return
+	}
+	done := w.under[i]
 	s.bytes -= len(done.Encoded)
 	c.result(in.Key, in.Seq, in.Code, in.Error, in.RetryAfter)
-	if len(w.queue) > 0 {
-		w.running, w.queue = w.queue[0], w.queue[1:]
-		c.effect(w.running)
-	} else if delete(s.pending, in.Key); len(s.pending) == 0 {
+	if w.under = slices.Delete(w.under, i, i+1); len(w.under) == 0 {
+		delete(s.pending, in.Key)
+	}
+	if len(s.pending) == 0 {
 		s.pending = nil
 	}
 	if done.Finalized && (in.Code == agentv1.StatusCode_STATUS_CODE_PERSISTED || in.Code == agentv1.StatusCode_STATUS_CODE_STALE_UID) {
@@ -269,7 +255,7 @@ func (c *Core) finalizing(key wire.Key, uid string) *pendingStatus {
 	}
 	w := c.status.pending[key]
 	final := func(p PersistStatus) bool { return p.Finalized && p.UID == uid }
-	if final(w.running) || slices.ContainsFunc(w.queue, final) {
+	if slices.ContainsFunc(w.under, final) {
 		return w
 	}
 	return nil

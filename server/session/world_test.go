@@ -5,6 +5,7 @@ package session_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -106,6 +107,7 @@ func (w *world) do(e session.Effect) {
 		}
 		w.later(session.FinalizerDone{Key: e.Key, UID: e.UID})
 	case session.PersistStatus:
+		w.supersede(e)
 		w.persists = append(w.persists, e)
 		if !w.slowStore {
 			w.persistAll()
@@ -117,6 +119,24 @@ func (w *world) do(e session.Effect) {
 	case session.Close:
 		w.closed = &e
 	}
+}
+
+// supersede drops what e replaces, as server/store does: the oldest of a key is
+// being written, of what comes after it only the newest waits.
+func (w *world) supersede(e session.PersistStatus) {
+	writing := false
+	w.persists = slices.DeleteFunc(w.persists, func(old session.PersistStatus) bool {
+		if old.Key != e.Key {
+			return false
+		}
+		first := !writing
+		writing = true
+		if first || old.UID != e.UID || old.Finalized && !e.Finalized {
+			return false
+		}
+		w.later(session.StatusDone{Key: old.Key, UID: old.UID, Seq: old.Seq, Code: agentv1.StatusCode_STATUS_CODE_SUPERSEDED})
+		return true
+	})
 }
 
 // persistAll stores the statuses that wait, as server/store does.
