@@ -112,9 +112,6 @@ func (b *bench) close(failed bool) error {
 	} else {
 		errs = append(errs, os.RemoveAll(b.dir))
 	}
-	if failed {
-		return nil // the failure says more than what came of it
-	}
 	return errors.Join(errs...)
 }
 

@@ -31,10 +31,10 @@ type Watch struct {
 	record bool
 	seen   []Seen
 
-	cancel context.CancelFunc
-	body   io.ReadCloser
-	reader sync.WaitGroup
-	err    error
+	cancel  context.CancelFunc
+	version string // of the newest event; of the reader
+	reader  sync.WaitGroup
+	err     error
 }
 
 // Seen is a change of a work, and when it was seen.
@@ -56,9 +56,19 @@ func (w *World) Watch(ctx context.Context) (*Watch, error) {
 	if err := json.Unmarshal(list, &meta); err != nil {
 		return nil, err
 	}
-	watch := &Watch{}
+	watch := &Watch{version: meta.Metadata.ResourceVersion}
 	ctx, watch.cancel = context.WithCancel(ctx)
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, w.config.Host+worksPath+"/manifestworks?watch=1&resourceVersion="+meta.Metadata.ResourceVersion, http.NoBody)
+	body, err := w.open(ctx, watch.version)
+	if err != nil {
+		watch.cancel()
+		return nil, err
+	}
+	watch.reader.Go(func() { watch.err = w.follow(ctx, watch, body) })
+	return watch, nil
+}
+
+func (w *World) open(ctx context.Context, version string) (io.ReadCloser, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, w.config.Host+worksPath+"/manifestworks?watch=1&resourceVersion="+version, http.NoBody)
 	if err != nil {
 		return nil, err
 	}
@@ -69,27 +79,42 @@ func (w *World) Watch(ctx context.Context) (*Watch, error) {
 	if response.StatusCode != http.StatusOK {
 		return nil, errors.Join(fmt.Errorf("watching works: %s", response.Status), response.Body.Close())
 	}
-	watch.body = response.Body
-	watch.reader.Go(func() { watch.err = watch.read(ctx) })
-	return watch, nil
+	return response.Body, nil
+}
+
+// follow reads until ctx ends. The apiserver ends a watch whose reader is slow,
+// which happens where all share two CPUs; it goes on where it was.
+func (w *World) follow(ctx context.Context, watch *Watch, body io.ReadCloser) error {
+	for {
+		err := errors.Join(watch.read(body), body.Close())
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			w.log.Warn("the watch of works begins anew", "error", err)
+		}
+		if body, err = w.open(ctx, watch.version); err != nil {
+			return err
+		}
+	}
 }
 
 // Stop ends it, and says if it ended before.
 func (w *Watch) Stop() error {
 	w.cancel()
 	w.reader.Wait()
-	return errors.Join(w.err, w.body.Close())
+	return w.err
 }
 
-func (w *Watch) read(ctx context.Context) error {
-	lines := bufio.NewReaderSize(w.body, 64<<10)
+func (w *Watch) read(body io.Reader) error {
+	lines := bufio.NewReaderSize(body, 64<<10)
 	for {
 		line, err := lines.ReadBytes('\n')
-		if ctx.Err() != nil {
+		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {
-			return fmt.Errorf("the watch of works ended: %w", err)
+			return err
 		}
 		if err := w.take(line, time.Now()); err != nil {
 			return err
@@ -111,6 +136,10 @@ func (w *Watch) take(line []byte, now time.Time) error {
 		return fmt.Errorf("an event of the watch of works: %w", err)
 	}
 	meta := event.Object.Metadata
+	if event.Type == "ERROR" || meta.ResourceVersion == "" {
+		return fmt.Errorf("the watch of works says: %s", line)
+	}
+	w.version = meta.ResourceVersion
 	w.mu.Lock()
 	if w.record {
 		w.seen = append(w.seen, Seen{Cluster: meta.Namespace, Name: meta.Name, ResourceVersion: meta.ResourceVersion, Label: meta.Labels["touched"], At: now})
