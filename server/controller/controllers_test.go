@@ -34,7 +34,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	ctrllog.SetLogger(logr.Discard())
+	ctrllog.SetLogger(logr.Discard()) //nolint:forbidigo // the library logs to nobody in tests
 	env.Main(m, env.Options{Name: "controllers"})
 }
 

@@ -55,7 +55,7 @@ func (l *clusterLeases) due(cluster string, now time.Time, known bool) time.Dura
 func offset(cluster string, interval time.Duration) time.Duration {
 	h := fnv.New64a()
 	_, _ = h.Write([]byte(cluster)) // never fails
-	return time.Duration(h.Sum64() % uint64(max(interval, 1)))
+	return time.Duration(h.Sum64()>>1) % max(interval, 1)
 }
 
 // write makes the Lease say that the cluster was last heard from at seen.
@@ -64,7 +64,7 @@ func (l *clusterLeases) write(ctx context.Context, cluster *clusterv1.ManagedClu
 		WithLabels(map[string]string{identity.ClusterNameLabel: cluster.Name}).
 		WithSpec(coordinationv1ac.LeaseSpec().
 			WithHolderIdentity(clusterLeaseName).
-			WithLeaseDurationSeconds(int32(silence(cluster) / time.Second)).
+			WithLeaseDurationSeconds(int32(silence(cluster).Seconds())).
 			WithRenewTime(metav1.NewMicroTime(seen)))
 	if err := l.client.Apply(ctx, lease, client.FieldOwner(FieldManager), client.ForceOwnership); err != nil {
 		return fmt.Errorf("writing Lease %s/%s: %w", cluster.Name, clusterLeaseName, err)

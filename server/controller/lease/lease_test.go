@@ -1,6 +1,7 @@
 // Copyright The Fairlead Authors.
 // SPDX-License-Identifier: Apache-2.0
 
+//nolint:thelper // the functions of the tables are tests, not helpers
 package lease
 
 import (
@@ -40,7 +41,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	ctrllog.SetLogger(logr.Discard())
+	ctrllog.SetLogger(logr.Discard()) //nolint:forbidigo // the library logs to nobody in tests
 	env.Main(m, env.Options{Name: "lease"})
 }
 
@@ -421,7 +422,7 @@ func laggingCache(t *testing.T) {
 	b := connected(t, "lagging")
 	b.pass(2*time.Minute, "r1")
 	old := sessionLease(b.cluster, "", LastSeenAnnotation, b.clock.Now().Add(-2*time.Minute).Format(time.RFC3339Nano))
-	b.controller.client = stale{Client: b.client, session: old}
+	b.client = stale{Client: b.client, session: old}
 	b.is(metav1.ConditionTrue, "ManagedClusterAvailable")
 }
 

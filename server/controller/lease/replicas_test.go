@@ -5,6 +5,7 @@ package lease
 
 import (
 	"fmt"
+	"strconv"
 	"testing"
 	"time"
 
@@ -61,7 +62,7 @@ func TestDeadReplicasAreForgotten(t *testing.T) {
 	start := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
 	r := &replicas{known: map[string]observation{}}
 	for i := range 100 {
-		r.observe([]coordinationv1.Lease{replicaLease(fmt.Sprint(i), start.Add(time.Duration(i)*time.Hour))}, start.Add(time.Duration(i)*time.Hour))
+		r.observe([]coordinationv1.Lease{replicaLease(strconv.Itoa(i), start.Add(time.Duration(i)*time.Hour))}, start.Add(time.Duration(i)*time.Hour))
 	}
 	require.LessOrEqual(t, len(r.known), 26)
 }

@@ -56,7 +56,7 @@ func (a applier) ensure(ctx context.Context, wanted client.Object) error {
 // nothing is read: what comes later wakes the controller.
 func (a applier) find(ctx context.Context, like client.Object) (client.Object, error) {
 	if !a.ledger.has(like) {
-		return nil, nil
+		return nil, nil //nolint:nilnil // nil is an object that is not there
 	}
 	return a.read(ctx, like)
 }
@@ -77,7 +77,7 @@ func (a applier) read(ctx context.Context, like client.Object) (client.Object, e
 	}
 	err = a.live.Get(ctx, client.ObjectKeyFromObject(like), existing)
 	if apierrors.IsNotFound(err) {
-		return nil, nil
+		return nil, nil //nolint:nilnil // nil is an object that is not there
 	}
 	if err != nil {
 		return nil, fmt.Errorf("reading %s %q: %w", gvk.Kind, like.GetName(), err)

@@ -49,7 +49,7 @@ func (p *pass) autoAccept(ctx context.Context) error {
 	if !p.first.undecided() {
 		return nil
 	}
-	p.note("ManagedClusterAutoApproved", "Approve", "Cluster %s was accepted by the join token %s of %s.",
+	p.notef("ManagedClusterAutoApproved", "Approve", "Cluster %s was accepted by the join token %s of %s.",
 		p.e.Spec.ClusterName, p.e.Spec.TokenID, p.e.Spec.AutoAccept.By)
 	return p.approve(ctx, p.first, reasonApprovedByToken,
 		fmt.Sprintf("Join token %s, made by %s, allows acceptance without a person.", p.e.Spec.TokenID, p.e.Spec.AutoAccept.By))
@@ -115,7 +115,7 @@ func (p *pass) renew(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		p.note("ManagedClusterCSRAutoApproved", "Approve", "Renewal request %s of cluster %s was approved.", p.renewal.object.Name, p.e.Spec.ClusterName)
+		p.notef("ManagedClusterCSRAutoApproved", "Approve", "Renewal request %s of cluster %s was approved.", p.renewal.object.Name, p.e.Spec.ClusterName)
 	}
 	return p.signNext(ctx)
 }

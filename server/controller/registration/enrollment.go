@@ -86,7 +86,7 @@ func readCluster(ctx context.Context, reader client.Reader, name string) (*clust
 	cluster := &clusterv1.ManagedCluster{}
 	err := reader.Get(ctx, client.ObjectKey{Name: name}, cluster)
 	if apierrors.IsNotFound(err) {
-		return nil, nil
+		return nil, nil //nolint:nilnil // nil is a cluster that is not there
 	}
 	if err != nil {
 		return nil, fmt.Errorf("reading ManagedCluster %q: %w", name, err)
@@ -162,11 +162,11 @@ func (p *pass) tell(ctx context.Context, before v1alpha1.EnrollmentState) {
 	}
 }
 
-func (p *pass) note(reason, action, format string, args ...any) {
+func (p *pass) notef(reason, action, format string, args ...any) {
 	p.news = append(p.news, news{corev1.EventTypeNormal, reason, action, fmt.Sprintf(format, args...)})
 }
 
-func (p *pass) warn(reason, action, format string, args ...any) {
+func (p *pass) warnf(reason, action, format string, args ...any) {
 	p.news = append(p.news, news{corev1.EventTypeWarning, reason, action, fmt.Sprintf(format, args...)})
 }
 

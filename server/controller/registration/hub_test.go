@@ -43,7 +43,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	ctrllog.SetLogger(logr.Discard())
+	ctrllog.SetLogger(logr.Discard()) //nolint:forbidigo // the library logs to nobody in tests
 	env.Main(m, env.Options{Name: "registration"})
 }
 
@@ -246,6 +246,7 @@ func (h *hub) cluster(t *testing.T, accepted bool, change ...func(*clusterv1.Man
 
 // unique is a name made of the test's own, another one at every call.
 func unique(t *testing.T) string {
+	t.Helper()
 	_, name, _ := strings.Cut(strings.ToLower(t.Name()), "/")
 	name = strings.Map(func(r rune) rune {
 		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' {

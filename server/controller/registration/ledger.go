@@ -183,11 +183,11 @@ func refOf(o client.Object) ref {
 
 // owned is what we decide about in an object.
 type owned struct {
-	Labels    map[string]string
-	Finalizer bool
-	Rules     []rbacv1.PolicyRule
-	RoleRef   rbacv1.RoleRef
-	Subjects  []rbacv1.Subject
+	Labels    map[string]string   `json:"labels"`
+	Finalizer bool                `json:"finalizer"`
+	Rules     []rbacv1.PolicyRule `json:"rules"`
+	RoleRef   rbacv1.RoleRef      `json:"roleRef"`
+	Subjects  []rbacv1.Subject    `json:"subjects"`
 }
 
 // digest covers what we own in an object: the same for what we want and for

@@ -120,7 +120,7 @@ func (p *pass) accept() {
 	p.e.Status.AcceptedBy = p.acceptedBy()
 	p.set(v1alpha1.StateAccepted, "Accepted", "accepted; a certificate will be signed")
 	p.setCondition(v1alpha1.ConditionAccepted, metav1.ConditionTrue, "Accepted", "accepted by "+orDefault(p.e.Status.AcceptedBy, "a hub admin"))
-	p.note("EnrollmentAccepted", "Accept", "Enrollment %s of cluster %s was accepted by %s.",
+	p.notef("EnrollmentAccepted", "Accept", "Enrollment %s of cluster %s was accepted by %s.",
 		p.e.Name, p.e.Spec.ClusterName, orDefault(p.e.Status.AcceptedBy, "a hub admin"))
 }
 
@@ -136,7 +136,7 @@ func (p *pass) acceptedBy() string {
 
 func (p *pass) deny(why, message string) {
 	p.set(v1alpha1.StateDenied, why, message)
-	p.warn("EnrollmentDenied", "Deny", "Enrollment %s of cluster %s was denied (%s): %s.", p.e.Name, p.e.Spec.ClusterName, why, message)
+	p.warnf("EnrollmentDenied", "Deny", "Enrollment %s of cluster %s was denied (%s): %s.", p.e.Name, p.e.Spec.ClusterName, why, message)
 }
 
 func (p *pass) deniedMessage() string {
@@ -149,7 +149,7 @@ func (p *pass) deniedMessage() string {
 
 func (p *pass) expire(message string) {
 	p.set(v1alpha1.StateExpired, "Expired", message)
-	p.warn("EnrollmentExpired", "Expire", "Enrollment %s of cluster %s expired: %s.", p.e.Name, p.e.Spec.ClusterName, message)
+	p.warnf("EnrollmentExpired", "Expire", "Enrollment %s of cluster %s expired: %s.", p.e.Name, p.e.Spec.ClusterName, message)
 }
 
 // overtakenBy names the enrollment of the same ManagedCluster that was accepted
@@ -176,13 +176,13 @@ func (p *pass) overtakenBy() string {
 func (p *pass) decideIssued() {
 	if why, message := p.lost(); why != "" {
 		p.set(v1alpha1.StateRevoked, why, message)
-		p.warn("EnrollmentRevoked", "Revoke", "Enrollment %s of cluster %s has ended (%s).", p.e.Name, p.e.Spec.ClusterName, why)
+		p.warnf("EnrollmentRevoked", "Revoke", "Enrollment %s of cluster %s has ended (%s).", p.e.Name, p.e.Spec.ClusterName, why)
 		return
 	}
 	if !p.cluster.Spec.HubAcceptsClient {
 		p.setCondition(ConditionSuspended, metav1.ConditionTrue, string(p.e.Status.State), "hubAcceptsClient is false; accepting the cluster again restores this enrollment")
 		p.set(v1alpha1.StateRevoked, reason.NotAccepted, "the cluster was denied (hubAcceptsClient is false)")
-		p.warn("EnrollmentRevoked", "Revoke", "Enrollment %s is out of use: cluster %s was denied.", p.e.Name, p.e.Spec.ClusterName)
+		p.warnf("EnrollmentRevoked", "Revoke", "Enrollment %s is out of use: cluster %s was denied.", p.e.Name, p.e.Spec.ClusterName)
 		return
 	}
 	if p.e.Status.State != v1alpha1.StateIssued || p.e.Status.LastTransitionTime == nil {
@@ -212,7 +212,7 @@ func (p *pass) decideSuspended() {
 	before := v1alpha1.EnrollmentState(meta.FindStatusCondition(p.e.Status.Conditions, ConditionSuspended).Reason)
 	p.setCondition(ConditionSuspended, metav1.ConditionFalse, "Accepted", "the cluster was accepted again")
 	p.set(before, "AcceptedAgain", "the cluster was accepted again")
-	p.note("EnrollmentRestored", "Accept", "Enrollment %s is in use again: cluster %s was accepted.", p.e.Name, p.e.Spec.ClusterName)
+	p.notef("EnrollmentRestored", "Accept", "Enrollment %s is in use again: cluster %s was accepted.", p.e.Name, p.e.Spec.ClusterName)
 }
 
 // ended says whether nothing can bring the enrollment back.

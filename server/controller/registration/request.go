@@ -51,7 +51,7 @@ func (p *pass) request(ctx context.Context, reader client.Reader, name, keySHA25
 	object := &certificatesv1.CertificateSigningRequest{}
 	err := reader.Get(ctx, client.ObjectKey{Name: name}, object)
 	if apierrors.IsNotFound(err) {
-		return nil, nil
+		return nil, nil //nolint:nilnil // nil is no request
 	}
 	if err != nil {
 		return nil, fmt.Errorf("reading CertificateSigningRequest %q: %w", name, err)
@@ -60,7 +60,7 @@ func (p *pass) request(ctx context.Context, reader client.Reader, name, keySHA25
 	if err != nil {
 		p.log.WarnContext(ctx, "a certificate request is not the hub's own and is ignored",
 			"csr", name, "requester", object.Spec.Username, "cluster", p.e.Spec.ClusterName, "enrollment", p.e.Name, "error", err)
-		return nil, nil
+		return nil, nil //nolint:nilnil // nil is no request
 	}
 	return found, nil
 }
@@ -78,16 +78,9 @@ func (p *pass) genuine(object *certificatesv1.CertificateSigningRequest, keySHA2
 	case object.Labels[identity.ClusterNameLabel] != p.e.Spec.ClusterName:
 		return nil, fmt.Errorf("labelled for cluster %q, want %q", object.Labels[identity.ClusterNameLabel], p.e.Spec.ClusterName)
 	}
-	der, err := pki.DecodeCSR(spec.Request)
-	if err != nil {
-		return &request{object: object, broken: err}, nil
-	}
-	parsed, agent, err := pki.ParseCSR(der)
-	if err == nil {
-		err = clientUsages(spec.Usages)
-	}
-	if err != nil {
-		return &request{object: object, broken: err}, nil
+	parsed, agent, broken := parse(spec)
+	if broken != nil { // a request of the hub's that cannot be served is not a forgery
+		return &request{object: object, broken: broken}, nil //nolint:nilerr // it is told to people instead
 	}
 	if agent.Cluster != p.e.Spec.ClusterName || agent.Name != p.e.Spec.AgentName {
 		return nil, fmt.Errorf("its subject is %q, want %q", agent.User(), identity.User(p.e.Spec.ClusterName, p.e.Spec.AgentName))
@@ -96,6 +89,19 @@ func (p *pass) genuine(object *certificatesv1.CertificateSigningRequest, keySHA2
 		return nil, fmt.Errorf("its key is %s, want %s", key, keySHA256)
 	}
 	return &request{object: object, parsed: parsed}, nil
+}
+
+// parse holds what is asked for against the rules for requests.
+func parse(spec *certificatesv1.CertificateSigningRequestSpec) (*x509.CertificateRequest, identity.Agent, error) {
+	der, err := pki.DecodeCSR(spec.Request)
+	if err != nil {
+		return nil, identity.Agent{}, err
+	}
+	parsed, agent, err := pki.ParseCSR(der)
+	if err != nil {
+		return nil, identity.Agent{}, err
+	}
+	return parsed, agent, clientUsages(spec.Usages)
 }
 
 func clientUsages(usages []certificatesv1.KeyUsage) error {

@@ -41,7 +41,7 @@ func (p *pass) signFirst(ctx context.Context) error {
 	}
 	p.e.Status.Current = p.record(p.first, leaf)
 	p.set(v1alpha1.StateIssued, "CertificateIssued", "a certificate was signed; the agent has not used it yet")
-	p.note("CertificateIssued", "Sign", "Cluster %s, accepted by %s, got its certificate %s, valid until %s.",
+	p.notef("CertificateIssued", "Sign", "Cluster %s, accepted by %s, got its certificate %s, valid until %s.",
 		p.e.Spec.ClusterName, orDefault(p.e.Status.AcceptedBy, "a hub admin"), pki.Serial(leaf), leaf.NotAfter.UTC().Format(time.RFC3339))
 	return nil
 }
@@ -73,7 +73,7 @@ func (p *pass) signNext(ctx context.Context) error {
 func (p *pass) certificate(ctx context.Context, r *request) (*x509.Certificate, error) {
 	if len(r.object.Status.Certificate) == 0 {
 		if p.cfg.Signer == nil {
-			return nil, nil
+			return nil, nil //nolint:nilnil // nil is no certificate yet
 		}
 		if err := p.sign(ctx, r); err != nil {
 			return nil, err
@@ -88,8 +88,7 @@ func (p *pass) certificate(ctx context.Context, r *request) (*x509.Certificate, 
 
 func (p *pass) sign(ctx context.Context, r *request) error {
 	chain, err := p.cfg.Signer.Sign(r.parsed, agent(p.e))
-	var broken *pki.CSRError
-	if errors.As(err, &broken) {
+	if broken, ok := errors.AsType[*pki.CSRError](err); ok {
 		return errors.Join(fmt.Errorf("%w: %w", errRefused, err), p.fail(ctx, r, broken))
 	}
 	if err != nil {
@@ -142,8 +141,7 @@ func (p *pass) record(r *request, leaf *x509.Certificate) *v1alpha1.Certificate 
 
 // refusal is the reason word for a request that is refused.
 func refusal(err error) string {
-	var broken *pki.CSRError
-	if errors.As(err, &broken) {
+	if _, ok := errors.AsType[*pki.CSRError](err); ok {
 		return reason.InvalidCSR
 	}
 	return reason.CertificateError
