@@ -1,0 +1,71 @@
+// Copyright The Fairlead Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package reliability
+
+import (
+	"context"
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	workclient "open-cluster-management.io/api/client/work/clientset/versioned"
+
+	"fairlead.dev/fairlead/internal/identity"
+)
+
+// TestWork shows the rows that need hub and agent together.
+func TestWork(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	w.join("rows")
+	applied, err := workclient.NewForConfig(w.spoke.RESTConfig())
+	require.NoError(t, err)
+
+	t.Run("MW-01_only_its_own_namespace", func(t *testing.T) {
+		_, err := w.works.WorkV1().ManifestWorks("default").Create(t.Context(), newWork("of-nobody", "1"), metav1.CreateOptions{})
+		require.NoError(t, err)
+		w.create("rows", "of-rows", "1")
+		w.settled("rows", "of-rows", "1")
+		require.Empty(t, w.journal.since(0, "of-nobody"))
+		list, err := applied.WorkV1().AppliedManifestWorks().List(t.Context(), metav1.ListOptions{})
+		require.NoError(t, err)
+		require.Len(t, list.Items, 1)
+	})
+
+	t.Run("MW-02_finalizer_before_it_is_applied", func(t *testing.T) {
+		work := w.create("rows", "plain", "1")
+		require.Empty(t, work.Finalizers, "kubectl sets none")
+		w.settled("rows", "plain", "1")
+		stored, err := w.works.WorkV1().ManifestWorks("rows").Get(t.Context(), "plain", metav1.GetOptions{})
+		require.NoError(t, err)
+		require.Contains(t, stored.Finalizers, identity.ManifestWorkFinalizer)
+	})
+
+	t.Run("MW-60_goes_after_its_AppliedManifestWork", func(t *testing.T) {
+		finalizers := func(value string) {
+			patch := fmt.Appendf(nil, `{"metadata":{"finalizers":%s}}`, value)
+			_, err := w.kube.CoreV1().ConfigMaps("default").Patch(t.Context(), "plain", types.MergePatchType, patch, metav1.PatchOptions{})
+			require.NoError(t, err)
+		}
+		finalizers(`["example.com/stays"]`)
+		require.NoError(t, w.works.WorkV1().ManifestWorks("rows").Delete(t.Context(), "plain", metav1.DeleteOptions{}))
+		w.until("the ConfigMap to be deleting", func(ctx context.Context) (bool, error) {
+			object, err := w.kube.CoreV1().ConfigMaps("default").Get(ctx, "plain", metav1.GetOptions{})
+			return err == nil && object.DeletionTimestamp != nil, err
+		})
+		_, err := w.works.WorkV1().ManifestWorks("rows").Get(t.Context(), "plain", metav1.GetOptions{})
+		require.NoError(t, err, "the work waits for its objects")
+		finalizers("null")
+		w.until("the work to be gone", func(ctx context.Context) (bool, error) {
+			_, err := w.works.WorkV1().ManifestWorks("rows").Get(ctx, "plain", metav1.GetOptions{})
+			return apierrors.IsNotFound(err), err
+		})
+		list, err := applied.WorkV1().AppliedManifestWorks().List(t.Context(), metav1.ListOptions{})
+		require.NoError(t, err)
+		require.Len(t, list.Items, 1, "only that of the other work is left")
+	})
+}
