@@ -135,8 +135,11 @@ func toAdminEnrollment(e *v1alpha1.ClusterEnrollment) *adminv1.Enrollment {
 		TokenId: e.Spec.TokenID, Created: timestamppb.New(e.CreationTimestamp.Time), AgentId: e.Spec.AgentID,
 		AgentVersion: e.Spec.AgentVersion, AcceptedBy: e.Status.AcceptedBy, Message: e.Status.Message,
 	}
-	if e.Status.Current != nil && e.Status.Current.NotAfter != nil {
-		out.CertificateExpires = timestamppb.New(e.Status.Current.NotAfter.Time)
+	if current := e.Status.Current; current != nil {
+		out.CertificateSerial = current.Serial
+		if current.NotAfter != nil {
+			out.CertificateExpires = timestamppb.New(current.NotAfter.Time)
+		}
 	}
 	return out
 }

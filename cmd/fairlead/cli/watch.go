@@ -45,7 +45,11 @@ func (s Stream[E, T]) Each(ctx context.Context, o *Options, f func(Event[T]) err
 			return err
 		}
 		if !told {
-			o.Notef("The hub does not answer (%s); trying again…", status.Convert(err).Message())
+			why := ""
+			if Reason(err) != "" { // a word of the hub's, and not of the network's
+				why = " (" + status.Convert(err).Message() + ")"
+			}
+			o.Notef("The hub does not answer%s; trying again…", why)
 			told = true
 		}
 		if err := Pause(ctx, reconnectPause); err != nil {
@@ -112,22 +116,29 @@ func (s *show[T]) event(e Event[T]) error {
 	case e.Synced:
 		return s.synced()
 	case e.Removed != "":
+		if _, shown := s.known[e.Removed]; !shown {
+			return nil
+		}
 		delete(s.known, e.Removed)
 		return s.print.Removed(e.Removed)
 	}
 	return nil
 }
 
-// synced prints the snapshot, and what a former one had besides.
+// synced prints what of the snapshot is news, and what a former one had besides.
 func (s *show[T]) synced() error {
 	gone := s.known
+	var fresh []T
 	s.known, s.live = map[string]string{}, true
 	for _, item := range s.snapshot {
 		id := s.print.kind.ID(item)
 		s.known[id] = s.print.news(item)
+		if old, known := gone[id]; !known || old != s.known[id] || old == "" {
+			fresh = append(fresh, item)
+		}
 		delete(gone, id)
 	}
-	if err := s.print.stream(s.snapshot); err != nil {
+	if err := s.print.stream(fresh); err != nil {
 		return err
 	}
 	for _, id := range slices.Sorted(maps.Keys(gone)) {

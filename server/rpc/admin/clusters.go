@@ -231,6 +231,7 @@ func (s *Service) clusterInfo(u *unstructured.Unstructured, known facts) (*admin
 		Joined:            meta.IsStatusConditionTrue(cluster.Status.Conditions, clusterv1.ManagedClusterConditionJoined),
 		KubernetesVersion: cluster.Status.Version.Kubernetes, Created: timestamppb.New(cluster.CreationTimestamp.Time),
 		CertificateExpires: known.enrollments[cluster.Name].GetCertificateExpires(),
+		CertificateSerial:  known.enrollments[cluster.Name].GetCertificateSerial(),
 		LastSeen:           known.sessions[cluster.Name].GetLastReceived(),
 	}
 	s.countWorks(info, known.sessions[cluster.Name])

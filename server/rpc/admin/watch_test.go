@@ -64,7 +64,7 @@ func TestWatchClustersShape(t *testing.T) {
 	f.with(func(r *rooms) {
 		r.enrollments = []*adminv1.Enrollment{
 			{EnrollmentId: "old", ClusterName: "watch-c", CertificateExpires: timestamppb.New(time.Unix(1, 0))},
-			{EnrollmentId: "new", ClusterName: "watch-c", CertificateExpires: ends},
+			{EnrollmentId: "new", ClusterName: "watch-c", CertificateExpires: ends, CertificateSerial: "1f"},
 			{EnrollmentId: "oldest", ClusterName: "watch-c", CertificateExpires: timestamppb.New(time.Unix(2, 0))},
 		}
 	})
@@ -82,6 +82,7 @@ func TestWatchClustersShape(t *testing.T) {
 	first := next(t, stream).GetUpsert()
 	require.Equal(t, "watch-c", first.GetName())
 	require.Equal(t, ends.GetSeconds(), first.GetCertificateExpires().GetSeconds(), "of several keys the newest certificate")
+	require.Equal(t, "1f", first.GetCertificateSerial())
 	require.EqualValues(t, 5, first.GetWorks())
 	require.EqualValues(t, 3, first.GetWorksInSync())
 	require.True(t, next(t, stream).GetBookmark().GetInitialSyncComplete())

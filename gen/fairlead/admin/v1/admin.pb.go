@@ -679,6 +679,7 @@ type Enrollment struct {
 	AcceptedBy         string                 `protobuf:"bytes,12,opt,name=accepted_by,json=acceptedBy,proto3" json:"accepted_by,omitempty"`
 	Message            string                 `protobuf:"bytes,13,opt,name=message,proto3" json:"message,omitempty"` // what the state waits for, or why it ended
 	CertificateExpires *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=certificate_expires,json=certificateExpires,proto3" json:"certificate_expires,omitempty"`
+	CertificateSerial  string                 `protobuf:"bytes,15,opt,name=certificate_serial,json=certificateSerial,proto3" json:"certificate_serial,omitempty"` // hex
 	unknownFields      protoimpl.UnknownFields
 	sizeCache          protoimpl.SizeCache
 }
@@ -809,6 +810,13 @@ func (x *Enrollment) GetCertificateExpires() *timestamppb.Timestamp {
 		return x.CertificateExpires
 	}
 	return nil
+}
+
+func (x *Enrollment) GetCertificateSerial() string {
+	if x != nil {
+		return x.CertificateSerial
+	}
+	return ""
 }
 
 type WatchEnrollmentsRequest struct {
@@ -4252,7 +4260,7 @@ const file_fairlead_admin_v1_admin_proto_rawDesc = "" +
 	"\x05state\x18\x03 \x01(\tR\x05state\"\x82\x01\n" +
 	"\x17ListEnrollmentsResponse\x12?\n" +
 	"\venrollments\x18\x01 \x03(\v2\x1d.fairlead.admin.v1.EnrollmentR\venrollments\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x9d\x04\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xcc\x04\n" +
 	"\n" +
 	"Enrollment\x12#\n" +
 	"\renrollment_id\x18\x01 \x01(\tR\fenrollmentId\x12!\n" +
@@ -4271,7 +4279,8 @@ const file_fairlead_admin_v1_admin_proto_rawDesc = "" +
 	"\vaccepted_by\x18\f \x01(\tR\n" +
 	"acceptedBy\x12\x18\n" +
 	"\amessage\x18\r \x01(\tR\amessage\x12K\n" +
-	"\x13certificate_expires\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\x12certificateExpires\"/\n" +
+	"\x13certificate_expires\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\x12certificateExpires\x12-\n" +
+	"\x12certificate_serial\x18\x0f \x01(\tR\x11certificateSerial\"/\n" +
 	"\x17WatchEnrollmentsRequest\x12\x14\n" +
 	"\x05state\x18\x01 \x01(\tR\x05state\"\xe5\x01\n" +
 	"\x18WatchEnrollmentsResponse\x127\n" +
