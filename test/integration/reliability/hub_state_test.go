@@ -119,8 +119,11 @@ func TestT07_restored_hub_holds_deletes(t *testing.T) {
 	t.Logf("DeletesHeld: %s", message)
 	require.Empty(t, w.journal.deletions(mark), "everything is held")
 
-	out, err := w.hub.CLI(t.Context(), "release", "t7")
-	require.NoError(t, err)
+	var out string
+	w.until("all four to be held as one batch", func(ctx context.Context) (bool, error) {
+		out, err = w.hub.CLI(ctx, "release", "t7")
+		return err == nil && containsAll(out, names("t7-new", 4)...), fmt.Errorf("release says %q (%v)", out, err)
+	})
 	t.Logf("release t7:\n%s", out)
 	lines := strings.Split(strings.TrimSpace(out), "\n")
 	require.Len(t, lines, 2, "one batch")
