@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -103,6 +104,19 @@ func TestProgress(t *testing.T) {
 	out.Reset()
 	p.Sayf("%s", strings.Repeat("é", 100))
 	require.Equal(t, "\r\x1b[K"+strings.Repeat("é", 70)+"… (3s)", out.String(), "that fits on it")
+}
+
+func TestProgressKeepsTheClockGoing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		p := (&Options{Err: &out, Now: time.Now, Terminal: true}).Progress()
+		err := p.While(func() error {
+			p.Sayf("waiting")
+			return Pause(t.Context(), 2500*time.Millisecond)
+		})
+		require.NoError(t, err)
+		require.Equal(t, "\r\x1b[Kwaiting (0s)\r\x1b[Kwaiting (1s)\r\x1b[Kwaiting (2s)\r\x1b[K", out.String())
+	})
 }
 
 func TestConfigIsKept(t *testing.T) {

@@ -5,6 +5,7 @@ package cli
 
 import (
 	"fmt"
+	"sync"
 	"time"
 )
 
@@ -13,10 +14,13 @@ import (
 const lineRunes = 70
 
 // Progress shows what a wait is waiting for: one line that is redrawn on a
-// terminal, a new line for each change elsewhere. It is for one goroutine.
+// terminal, with a clock, and a new line for each change elsewhere. It is safe
+// for concurrent use.
 type Progress struct {
 	o     *Options
 	began time.Time
+
+	mu    sync.Mutex
 	last  string
 	drawn bool
 }
@@ -24,25 +28,63 @@ type Progress struct {
 // Progress begins a wait.
 func (o *Options) Progress() *Progress { return &Progress{o: o, began: o.Now()} }
 
-// Sayf shows where the wait stands. The same words again only move the clock.
+// While runs a wait and keeps the clock going meanwhile.
+func (p *Progress) While(wait func() error) error {
+	var group sync.WaitGroup
+	done := make(chan struct{})
+	group.Go(func() { p.tick(done) })
+	err := wait()
+	close(done)
+	group.Wait()
+	p.Break()
+	return err
+}
+
+func (p *Progress) tick(done <-chan struct{}) {
+	ticker := time.NewTicker(time.Second)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-done:
+			return
+		case <-ticker.C:
+			p.mu.Lock()
+			if p.drawn {
+				p.draw()
+			}
+			p.mu.Unlock()
+		}
+	}
+}
+
+// Sayf shows where the wait stands.
 func (p *Progress) Sayf(format string, args ...any) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	text := oneLine(fmt.Sprintf(format, args...))
+	news := text != p.last
+	p.last = text
 	switch {
 	case p.o.Terminal:
-		shown := text
-		if runes := []rune(text); len(runes) > lineRunes {
-			shown = string(runes[:lineRunes]) + "…"
-		}
-		fmt.Fprintf(p.o.Err, "\r\x1b[K%s (%s)", shown, p.o.Now().Sub(p.began).Round(time.Second))
-		p.drawn = true
-	case text != p.last:
+		p.draw()
+	case news:
 		p.o.Notef("%s", text)
 	}
-	p.last = text
+}
+
+func (p *Progress) draw() {
+	shown := p.last
+	if runes := []rune(shown); len(runes) > lineRunes {
+		shown = string(runes[:lineRunes]) + "…"
+	}
+	fmt.Fprintf(p.o.Err, "\r\x1b[K%s (%s)", shown, p.o.Now().Sub(p.began).Round(time.Second))
+	p.drawn = true
 }
 
 // Break ends the line on a terminal, so that something else can be printed.
 func (p *Progress) Break() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if p.drawn {
 		fmt.Fprint(p.o.Err, "\r\x1b[K")
 		p.drawn = false

@@ -29,8 +29,11 @@ func (s *spoke) await(ctx context.Context, a agent) error {
 	bounded, cancel := s.o.WaitForPerson(ctx)
 	defer cancel()
 	w := &wait{spoke: s, agent: a, progress: s.o.Progress()}
-	known, err := w.until(bounded)
-	w.progress.Break()
+	var known state
+	err := w.progress.While(func() (err error) {
+		known, err = w.until(bounded)
+		return err
+	})
 	switch {
 	case errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil:
 		return cli.TimedOut(w.late(known))

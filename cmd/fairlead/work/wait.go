@@ -59,18 +59,19 @@ type goal struct {
 // says until then.
 func follow(ctx context.Context, o *cli.Options, hub *cli.Hub, g goal, look func(cli.Event[*shown]) (string, bool)) error {
 	progress := o.Progress()
-	defer progress.Break()
 	last := "nothing was seen of it"
-	err := works(hub, g.work, "").Each(ctx, o, func(e cli.Event[*shown]) error {
-		text, done := look(e)
-		if done {
-			return errDone
-		}
-		if text != "" {
-			last = text
-			progress.Sayf("%s: %s", g.work, text)
-		}
-		return nil
+	err := progress.While(func() error {
+		return works(hub, g.work, "").Each(ctx, o, func(e cli.Event[*shown]) error {
+			text, done := look(e)
+			if done {
+				return errDone
+			}
+			if text != "" {
+				last = text
+				progress.Sayf("%s: %s", g.work, text)
+			}
+			return nil
+		})
 	})
 	switch {
 	case errors.Is(err, errDone):
