@@ -27,7 +27,9 @@ var update = flag.Bool("update", false, "write what the commands print into test
 // compares what a person would see: a line "$ fairlead …" is a command, what
 // follows is its output, with "! " before what goes to standard error and
 // "[exit N]" for a code other than 0. "$ < text" is the next command's standard
-// input, "$ asked" prints what the hub was asked since.
+// input, "$ terminal" has it run on a terminal, "$ login TOKEN" changes who calls,
+// "$ broken" has the next watch cut off, "$ asked" prints what the hub was
+// asked since.
 func TestTranscripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
 	require.NoError(t, err)
@@ -68,6 +70,7 @@ type desk struct {
 	config     string
 	kubeconfig string
 	stdin      string
+	terminal   bool
 }
 
 func newDesk(t *testing.T) *desk {
@@ -108,6 +111,8 @@ func (d *desk) play(t *testing.T, transcript string) string {
 			out.WriteString(strings.Join(d.hub.take(), "\n") + "\n")
 		case command == "broken":
 			d.hub.broken = 1
+		case command == "terminal":
+			d.terminal = true
 		case strings.HasPrefix(command, "login "):
 			d.login(t, strings.TrimPrefix(command, "login "))
 		case strings.HasPrefix(command, "< "):
@@ -125,8 +130,8 @@ func (d *desk) run(t *testing.T, line string) string {
 	args := words(line)
 	require.Contains(t, []string{"fairlead", "kubectl-fairlead", "kubectl_complete-fairlead"}, args[0])
 	var stdout, stderr bytes.Buffer
-	o := &cli.Options{In: strings.NewReader(d.stdin), Out: &stdout, Err: &stderr, Now: now}
-	d.stdin = ""
+	o := &cli.Options{In: strings.NewReader(d.stdin), Out: &stdout, Err: &stderr, Now: now, Terminal: d.terminal}
+	d.stdin, d.terminal = "", false
 	root := newRoot(o)
 	root.SetArgs(calledAs(root, args[0], args[1:]))
 	o.ConfigFile = d.config
