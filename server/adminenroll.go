@@ -45,6 +45,10 @@ func (t adminTokens) Create(ctx context.Context, p admin.TokenPolicy, by string)
 		endpoints = t.cfg.publicEndpoints(t.addresses.Agent)
 	}
 	join := pki.JoinString{Endpoints: endpoints, CASHA256: t.authorities.RootSHA256(), Name: p.ClusterName}
+	join.Token = "id.secret" // what does not make a join string must not leave a token behind
+	if _, err := join.Encode(); err != nil {
+		return admin.Token{}, rpcerr.New(codes.FailedPrecondition, reason.InvalidArgument, "no join string: %v (see --endpoints of the hub)", err)
+	}
 	token, presented, err := service.Tokens().Create(ctx, policy, by)
 	if err != nil {
 		return admin.Token{}, refusal(err)
@@ -52,7 +56,7 @@ func (t adminTokens) Create(ctx context.Context, p admin.TokenPolicy, by string)
 	join.Token = presented
 	text, err := join.Encode()
 	if err != nil {
-		return admin.Token{}, rpcerr.New(codes.FailedPrecondition, reason.InvalidArgument, "no join string: %v (see --endpoints of the hub)", err)
+		return admin.Token{}, fmt.Errorf("encoding the join string of token %q: %w", token.ID, err)
 	}
 	out := toAdminToken(token)
 	out.Presented, out.JoinString, out.CASHA256 = presented, text, join.CASHA256

@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -105,8 +106,32 @@ func (d *demo) heal(ctx context.Context) error {
 		return err
 	}
 	say("the Deployment deleted by hand was back after %s", time.Since(began).Round(time.Millisecond))
+	if err := d.rolledOut(ctx, s); err != nil {
+		return err
+	}
 	_, err = d.ready(ctx, s, 3, "Hello again")
 	return err
+}
+
+// rolledOut waits until the spoke's own controllers have nothing more to write
+// into the new Deployment: from then on only an agent would change its version.
+func (d *demo) rolledOut(ctx context.Context, s *spoke) error {
+	return house.Until(ctx, "the Deployment to be rolled out", func(ctx context.Context) (bool, error) {
+		deployment, err := s.kube.AppsV1().Deployments(work).Get(ctx, work, metav1.GetOptions{})
+		if err != nil {
+			return false, err
+		}
+		status := deployment.Status
+		if status.ObservedGeneration != deployment.Generation || status.AvailableReplicas != *deployment.Spec.Replicas {
+			return false, fmt.Errorf("status %+v", status)
+		}
+		for _, c := range status.Conditions {
+			if c.Type == appsv1.DeploymentProgressing && c.Reason == "NewReplicaSetAvailable" {
+				return true, nil
+			}
+		}
+		return false, fmt.Errorf("conditions %+v", status.Conditions)
+	}, s.agent.Process)
 }
 
 // identities are the UID and resourceVersion of what the agent applied: equal
