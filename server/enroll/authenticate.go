@@ -109,18 +109,20 @@ func (s *Service) parseCertificate(cert *x509.Certificate) (identity.Agent, erro
 }
 
 // match finds the enrollment that the certificate belongs to, or says why it is
-// refused. It reads from the cache or from the apiserver and writes nothing.
+// refused. It reads from the cache or from the apiserver and writes nothing; the
+// result must not be changed.
 func (s *Service) match(ctx context.Context, cached bool, id identity.Agent, cert *x509.Certificate) (*v1alpha1.ClusterEnrollment, error) {
 	var reader client.Reader = s.cfg.Agents
 	if cached {
 		reader = s.watch.reader
 	}
-	enrollments, err := s.ofCluster(ctx, cached, id.Cluster)
+	// Whatever is found is only read: a copy would cost more than all the rest.
+	enrollments, err := s.ofCluster(ctx, cached, id.Cluster, client.UnsafeDisableDeepCopy)
 	if err != nil {
 		return nil, err
 	}
 	cluster := &clusterv1.ManagedCluster{}
-	err = reader.Get(ctx, client.ObjectKey{Name: id.Cluster}, cluster)
+	err = reader.Get(ctx, client.ObjectKey{Name: id.Cluster}, cluster, client.UnsafeDisableDeepCopy)
 	if apierrors.IsNotFound(err) {
 		return nil, gone(enrollments, id)
 	}

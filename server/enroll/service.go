@@ -160,14 +160,14 @@ func (s *Service) read(ctx context.Context, name string) (*v1alpha1.ClusterEnrol
 }
 
 // ofCluster lists the enrollments of a cluster, from the cache or the apiserver.
-func (s *Service) ofCluster(ctx context.Context, cached bool, cluster string) ([]v1alpha1.ClusterEnrollment, error) {
+func (s *Service) ofCluster(ctx context.Context, cached bool, cluster string, options ...client.ListOption) ([]v1alpha1.ClusterEnrollment, error) {
 	var reader client.Reader = s.cfg.Agents
 	var which client.ListOption = client.MatchingLabels{identity.ClusterNameLabel: cluster}
 	if cached {
 		reader, which = s.watch.reader, client.MatchingFields{clusterIndex: cluster}
 	}
 	var list v1alpha1.ClusterEnrollmentList
-	if err := reader.List(ctx, &list, which); err != nil {
+	if err := reader.List(ctx, &list, append(options, which)...); err != nil {
 		return nil, fmt.Errorf("listing the enrollments of cluster %q: %w", cluster, err)
 	}
 	return list.Items, nil

@@ -186,7 +186,7 @@ func (b *bench) hubFile() string   { return filepath.Join(b.dir, "hub.json") }
 func (b *bench) fleetFile() string { return filepath.Join(b.dir, "fleet.json") }
 
 func (b *bench) configureHub() error {
-	b.hubAt.Kubeconfig = b.world.Plane.Kubeconfig()
+	b.hubAt.Kubeconfig, b.hubAt.Profiled = b.world.Plane.Kubeconfig(), b.cfg.profile != ""
 	for _, address := range []*string{&b.hubAt.Agents, &b.hubAt.HTTP} {
 		free, err := house.FreeAddress()
 		if err != nil {

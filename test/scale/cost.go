@@ -112,13 +112,15 @@ func each(total time.Duration, times int) time.Duration {
 }
 
 // memory is what one agent costs.
-type memory struct{ rss, live float64 } // KiB
+type memory struct{ rss, heap, spans, stack float64 } // KiB
 
 func (b *bench) perAgent(before, after child.Usage) memory {
 	n := float64(b.cfg.agents) * 1024
 	return memory{
-		rss:  float64(after.RSS-before.RSS) / n,
-		live: float64(after.Heap.Heap+after.Stack-before.Heap.Heap-before.Stack) / n,
+		rss:   float64(after.RSS-before.RSS) / n,
+		heap:  float64(after.Heap.Heap-before.Heap.Heap) / n,
+		spans: float64(after.Spans-before.Spans) / n,
+		stack: float64(after.Stack-before.Stack) / n,
 	}
 }
 

@@ -61,7 +61,9 @@ func (b *bench) memoryRows(t *table) {
 	r := &b.report
 	t.add("memory per idle agent, RSS after GC (KiB)", "<= 64", number(r.hubIdle.rss), number(r.bareIdle.rss), mark(r.hubIdle.rss <= 64))
 	t.add("… as a ratio to bare", "<= 1.35x", "", "", mark(r.hubIdle.rss <= 1.35*r.bareIdle.rss)).over(r.hubIdle.rss, r.bareIdle.rss)
-	t.add("… heap and stacks in use (KiB)", "", number(r.hubIdle.live), number(r.bareIdle.live), "").over(r.hubIdle.live, r.bareIdle.live)
+	t.add("… objects on the heap (KiB)", "", number(r.hubIdle.heap), number(r.bareIdle.heap), "").over(r.hubIdle.heap, r.bareIdle.heap)
+	t.add("… with the gaps between them (KiB)", "", number(r.hubIdle.spans), number(r.bareIdle.spans), "").over(r.hubIdle.spans, r.bareIdle.spans)
+	t.add("… stacks in use (KiB)", "", number(r.hubIdle.stack), number(r.bareIdle.stack), "").over(r.hubIdle.stack, r.bareIdle.stack)
 	t.add("… goroutines", "<= 5", number(r.goroutines), "", mark(r.goroutines <= 5.05))
 	t.add("memory per agent after traffic, RSS after GC (KiB)", "<= 77", number(r.hubBusy.rss), number(r.bareBusy.rss), mark(r.hubBusy.rss <= 77))
 	t.add("… as a ratio to bare", "<= 1.4x", "", "", mark(r.hubBusy.rss <= 1.4*r.bareBusy.rss)).over(r.hubBusy.rss, r.bareBusy.rss)

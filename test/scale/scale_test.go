@@ -48,8 +48,8 @@ func TestSmallFleet(t *testing.T) {
 	require.Equal(t, agents, r.sameReports)
 	require.Zero(t, r.same.requests["PATCH manifestworks/status"], "what is stored already is not written again")
 	require.Len(t, r.latency, agents)
-	require.Positive(t, r.hubIdle.live)
-	require.Positive(t, r.bareIdle.live)
+	require.Positive(t, r.hubIdle.heap)
+	require.Positive(t, r.bareIdle.heap)
 	require.Zero(t, r.firstAttach.requests["POST manifestworks"])
 
 	var text, markdown bytes.Buffer

@@ -12,6 +12,7 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
 	clusterv1 "open-cluster-management.io/api/cluster/v1"
@@ -75,7 +76,8 @@ func (c Config) withDefaults() Config {
 // CacheOptions keeps Leases of clusters' namespaces out of memory.
 func CacheOptions(hubNamespace string) map[client.Object]cache.ByObject {
 	return map[client.Object]cache.ByObject{
-		&coordinationv1.Lease{}: {Namespaces: map[string]cache.Config{hubNamespace: {}}},
+		// By field, since with Namespaces every Get asks for the kind's mapping first.
+		&coordinationv1.Lease{}: {Field: fields.OneTermEqualSelector("metadata.namespace", hubNamespace)},
 	}
 }
 

@@ -27,7 +27,7 @@ type Caller struct {
 	Serial     string
 	NotAfter   time.Time
 	Enrollment string // name of the ClusterEnrollment; empty without one
-	Leaf       []byte // the certificate, DER
+	Leaf       *x509.Certificate
 	Conn       Conn
 
 	// Of a Person. It is passed through to the apiserver and never logged.
@@ -43,14 +43,13 @@ type Conn interface {
 	Close() error
 }
 
-// Certificate parses the agent's certificate. It is kept as bytes, since a
-// parsed one costs several times the memory for as long as the agent stays.
+// Certificate is the agent's certificate. It is the one that the TLS connection
+// keeps anyhow, for as long as the agent stays.
 func (c *Caller) Certificate() (*x509.Certificate, error) {
-	cert, err := x509.ParseCertificate(c.Leaf)
-	if err != nil {
-		return nil, fmt.Errorf("parsing the certificate of %q again: %w", c.Agent.User(), err)
+	if c.Leaf == nil {
+		return nil, fmt.Errorf("the call of %q came without a certificate", c.Agent.User())
 	}
-	return cert, nil
+	return c.Leaf, nil
 }
 
 type callerKey struct{}

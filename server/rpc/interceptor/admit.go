@@ -115,11 +115,7 @@ func (c *Chain) verify(ctx context.Context, info *peerInfo, caller *authz.Caller
 		return rpcerr.New(codes.PermissionDenied, reason.PermissionDenied, "agents are not served here")
 	}
 	caller.Agent, caller.Serial, caller.NotAfter, caller.Leaf = info.agent, info.serial, info.until, info.leaf
-	cert, err := caller.Certificate()
-	if err != nil {
-		return rpcerr.New(codes.Unauthenticated, reason.CertificateError, "the client certificate does not parse").Because(err)
-	}
-	verified, err := c.cfg.Verify(ctx, cert, info.agent)
+	verified, err := c.cfg.Verify(ctx, info.leaf, info.agent)
 	if err != nil {
 		return err
 	}

@@ -82,7 +82,7 @@ type peerInfo struct {
 	agent  identity.Agent
 	serial string
 	until  time.Time
-	leaf   []byte
+	leaf   *x509.Certificate // which the connection keeps anyhow
 	// err says why a verified certificate is not an agent's; nil without one.
 	err error
 }
@@ -188,7 +188,7 @@ func newPeerInfo(counted *conn, state tls.ConnectionState) *peerInfo {
 		return info
 	}
 	leaf := state.PeerCertificates[0]
-	info.serial, info.until, info.leaf = pki.Serial(leaf), leaf.NotAfter, leaf.Raw
+	info.serial, info.until, info.leaf = pki.Serial(leaf), leaf.NotAfter, leaf
 	info.agent, info.err = identity.ParseCertificate(leaf)
 	return info
 }

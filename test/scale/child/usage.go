@@ -18,7 +18,10 @@ import (
 // Heap is what of a process's memory is in use, by its own account after a
 // garbage collection.
 type Heap struct {
-	Heap, Stack int64
+	// Heap is what objects take; Spans also has the gaps between them, which the
+	// next objects fill.
+	Heap, Spans int64
+	Stack       int64
 	Goroutines  int
 }
 
@@ -31,13 +34,21 @@ func cpu() (time.Duration, error) {
 	return time.Duration(times.Utime.Nano() + times.Stime.Nano()), nil
 }
 
-// collect gives back all that can be given back.
+// collections are what it takes until nothing changes any more: each halves a
+// stack that is too large once, and pools live through one.
+const collections = 6
+
+// collect gives back all that can be given back, as some minutes of idling do.
 func collect() (Heap, error) {
-	runtime.GC() // twice: what a finalizer or a pool held goes with the second
+	for range collections {
+		runtime.GC()
+	}
 	debug.FreeOSMemory()
 	var memory runtime.MemStats
 	runtime.ReadMemStats(&memory)
-	return Heap{Heap: int64(memory.HeapInuse), Stack: int64(memory.StackInuse), Goroutines: runtime.NumGoroutine()}, nil
+	return Heap{
+		Heap: int64(memory.HeapAlloc), Spans: int64(memory.HeapInuse), Stack: int64(memory.StackInuse), Goroutines: runtime.NumGoroutine(),
+	}, nil
 }
 
 // ProfileRequest asks for a profile of the child.

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"runtime"
 
 	"golang.org/x/sync/errgroup"
 
@@ -20,11 +21,18 @@ import (
 	"fairlead.dev/fairlead/test/scale/child"
 )
 
+// heapRate is in bytes for each sample.
+const heapRate = 4 << 10
+
 var errStopped = errors.New("the parent has ended the hub")
 
 // Config is what the parent says. A hub that is started again at the same
 // address is the same hub to its agents.
-type Config struct{ Kubeconfig, Agents, HTTP string }
+type Config struct {
+	Kubeconfig, Agents, HTTP string
+	// Profiled makes heap profiles exact enough for a few hundred agents.
+	Profiled bool
+}
 
 // Run is the hub's process; file has its Config. It stops when its parent closes
 // the connection.
@@ -36,6 +44,9 @@ func Run(ctx context.Context, file string) error {
 	var config Config
 	if err := json.Unmarshal(text, &config); err != nil {
 		return err
+	}
+	if config.Profiled {
+		runtime.MemProfileRate = heapRate
 	}
 	log, err := obs.NewLogger(os.Stderr, obs.FormatJSON, 0)
 	if err != nil {
