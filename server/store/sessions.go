@@ -13,10 +13,13 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"fairlead.dev/fairlead/internal/identity"
 	"fairlead.dev/fairlead/internal/wire/reason"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	coordinationclient "k8s.io/client-go/kubernetes/typed/coordination/v1"
@@ -29,6 +32,8 @@ const (
 	// replicaRenew and replicaDuration are those of a replica's own Lease.
 	replicaRenew    = 5 * time.Second
 	replicaDuration = 20 * time.Second
+	// leaseWrites is how many session Leases are written at a time.
+	leaseWrites = 32
 )
 
 // SessionsConfig is what Sessions need.
@@ -80,6 +85,9 @@ type Sessions struct {
 	replicas  map[string]sighting    // by id
 	doubtful  map[string]Grant       // by cluster: their Lease has vanished
 	doubt     chan struct{}
+	written   map[string]*coordinationv1.Lease // by name: what we wrote and the watch has not shown yet
+
+	writes *semaphore.Weighted
 }
 
 // sighting is when, on our own clock, a replica was last seen to renew.
@@ -98,7 +106,9 @@ func NewSessions(config SessionsConfig) (*Sessions, error) {
 	if err := identity.ValidateAgentName(config.Replica); err != nil {
 		return nil, fmt.Errorf("id of this hub replica: %w", err)
 	}
-	client, err := kubernetes.NewForConfig(config.Config)
+	protobuf := rest.CopyConfig(config.Config) // a fleet's Leases all change at once when it reconnects
+	protobuf.ContentType, protobuf.AcceptContentTypes = runtime.ContentTypeProtobuf, runtime.ContentTypeProtobuf+","+runtime.ContentTypeJSON
+	client, err := kubernetes.NewForConfig(protobuf)
 	if err != nil {
 		return nil, fmt.Errorf("client for session Leases: %w", err)
 	}
@@ -108,6 +118,7 @@ func NewSessions(config SessionsConfig) (*Sessions, error) {
 		synced: make(chan struct{}), doubt: make(chan struct{}, 1),
 		local: map[string]Grant{}, givenUp: map[string]time.Time{}, takeovers: map[string][]time.Time{},
 		replicas: map[string]sighting{}, doubtful: map[string]Grant{},
+		written: map[string]*coordinationv1.Lease{}, writes: semaphore.NewWeighted(leaseWrites),
 	}
 	if s.clock == nil {
 		s.clock = clock.RealClock{}
@@ -177,8 +188,18 @@ func (s *Sessions) observe(before, now any) {
 		s.sight(lease)
 	case LeaseSession:
 		old, _ := before.(*coordinationv1.Lease)
+		s.shown(lease)
 		s.noteTakeover(old, lease)
 		s.compare(lease)
+	}
+}
+
+// shown forgets what we wrote once the watch tells it.
+func (s *Sessions) shown(lease *coordinationv1.Lease) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if written := s.written[lease.Name]; written != nil && versionOf(lease) >= versionOf(written) {
+		delete(s.written, lease.Name)
 	}
 }
 
@@ -254,6 +275,7 @@ func (s *Sessions) vanished(gone any) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	delete(s.written, lease.Name)
 	if lease.Labels[LabelLease] == LeaseReplica {
 		delete(s.replicas, strings.TrimPrefix(lease.Name, "replica-"))
 		return

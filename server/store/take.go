@@ -45,7 +45,7 @@ func (s *Sessions) Take(ctx context.Context, scope identity.Scope, claim Session
 	if s.config.HighWater != nil {
 		complete = s.config.HighWater()
 	}
-	lease := s.cached(scope.Cluster())
+	lease := s.newest(scope.Cluster())
 	for range tries {
 		if err := s.admit(lease, scope, claim); err != nil {
 			return Grant{}, err
@@ -161,14 +161,46 @@ func (s *Sessions) noteTakeover(before, now *coordinationv1.Lease) {
 }
 
 // store writes a Lease: creates one that has no resourceVersion, else replaces
-// exactly the one it was made from.
+// exactly the one it was made from. So many at a time as one connection to the
+// apiserver takes: a thousand agents that come and go at once would open more.
 func (s *Sessions) store(ctx context.Context, lease *coordinationv1.Lease) (*coordinationv1.Lease, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	if lease.ResourceVersion == "" {
-		return s.leases.Create(ctx, lease, metav1.CreateOptions{FieldManager: sessionManager})
+	if err := s.writes.Acquire(ctx, 1); err != nil {
+		return nil, fmt.Errorf("waiting for other session Leases to be written: %w", err)
 	}
-	return s.leases.Update(ctx, lease, metav1.UpdateOptions{FieldManager: sessionManager})
+	defer s.writes.Release(1)
+	var stored *coordinationv1.Lease
+	var err error
+	if lease.ResourceVersion == "" {
+		stored, err = s.leases.Create(ctx, lease, metav1.CreateOptions{FieldManager: sessionManager})
+	} else {
+		stored, err = s.leases.Update(ctx, lease, metav1.UpdateOptions{FieldManager: sessionManager})
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err != nil {
+		delete(s.written, lease.Name)
+		return nil, err
+	}
+	if shown := s.cached(lease.Labels[identity.ClusterNameLabel]); shown == nil || versionOf(shown) < versionOf(stored) {
+		stored.ManagedFields = nil
+		s.written[lease.Name] = stored
+	}
+	return stored, nil
+}
+
+// newest is a cluster's session Lease as far as this replica knows: what it
+// wrote last, until the watch has shown that or more. It may be nil or out of
+// date, which a compare-and-swap finds out.
+func (s *Sessions) newest(clusterName string) *coordinationv1.Lease {
+	lease := s.cached(clusterName)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if written := s.written[identity.SessionLeaseName(clusterName)]; written != nil && (lease == nil || versionOf(written) > versionOf(lease)) {
+		return written
+	}
+	return lease
 }
 
 // errNoLease says that a cluster has no session Lease.
@@ -244,7 +276,12 @@ func (s *Sessions) Check(ctx context.Context, g Grant) error {
 // returns an error, it is tried again by itself.
 func (s *Sessions) Release(ctx context.Context, g Grant, lastSeen time.Time) error {
 	s.mu.Lock()
-	if s.local[g.Cluster()] == g {
+	current, held := s.local[g.Cluster()]
+	if held && current != g {
+		s.mu.Unlock()
+		return nil // a newer session of this replica has it: the Lease says so already
+	}
+	if held {
 		delete(s.local, g.Cluster())
 		s.givenUp[g.sessionID] = lastSeen
 	}
@@ -263,7 +300,7 @@ func (s *Sessions) modify(ctx context.Context, g Grant, change func(*coordinatio
 	if g == (Grant{}) {
 		return ErrFenced
 	}
-	lease := s.cached(g.Cluster())
+	lease := s.newest(g.Cluster())
 	for range tries {
 		if lease == nil || versionOf(lease) < g.written {
 			var err error
