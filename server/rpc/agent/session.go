@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	agentv1 "fairlead.dev/fairlead/gen/fairlead/agent/v1"
+	"fairlead.dev/fairlead/internal/aside"
 	"fairlead.dev/fairlead/internal/wire/reason"
 	"fairlead.dev/fairlead/server/rpc/authz"
 	"fairlead.dev/fairlead/server/rpc/rpcerr"
@@ -59,7 +60,8 @@ func (s *Service) open(stream agentv1.AgentService_SessionServer) (*runner, erro
 		return nil, err
 	}
 	defer leave()
-	if err := r.take(hello); err != nil {
+	aside.Do(func() { err = r.take(hello) })
+	if err != nil {
 		return nil, err
 	}
 	return r, nil

@@ -22,6 +22,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 
+	"fairlead.dev/fairlead/internal/aside"
 	"fairlead.dev/fairlead/internal/identity"
 	"fairlead.dev/fairlead/server/rpc/authz"
 	"fairlead.dev/fairlead/server/rpc/rpcerr"
@@ -112,7 +113,9 @@ func (c *Chain) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, 
 
 func (c *Chain) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 	call := c.begin(ss.Context(), info.FullMethod)
-	ctx, err := c.admit(ss.Context(), call)
+	var ctx context.Context
+	var err error
+	aside.Do(func() { ctx, err = c.admit(ss.Context(), call) }) // this goroutine lives as long as the stream
 	if err != nil {
 		return c.end(ctx, call, err)
 	}
