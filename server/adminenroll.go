@@ -100,9 +100,9 @@ func (t adminTokens) Revoke(ctx context.Context, id string) error {
 
 func toAdminToken(t enroll.Token) admin.Token {
 	out := admin.Token{
-		ID: t.ID, Expires: t.Expires, UsesLeft: uint32(t.UsesLeft()), CreatedBy: t.CreatedBy,
+		ID: t.ID, Expires: t.Expires, UsesLeft: uint32(t.UsesLeft()), CreatedBy: t.CreatedBy, //nolint:gosec // checked where the token is made
 		Policy: admin.TokenPolicy{
-			ClusterName: t.Policy.ClusterName, NamePattern: t.Policy.NamePattern, MaxUses: uint32(t.Policy.MaxUses),
+			ClusterName: t.Policy.ClusterName, NamePattern: t.Policy.NamePattern, MaxUses: uint32(t.Policy.MaxUses), //nolint:gosec // checked where the token is made
 			AutoAccept: t.Policy.AutoAccept, ReEnroll: t.Policy.ReEnroll,
 		},
 	}

@@ -51,7 +51,7 @@ func (s adminSessions) List(context.Context) ([]*adminv1.SessionInfo, error) {
 
 func addLive(info *adminv1.SessionInfo, state agent.State) {
 	info.Live = true
-	info.DirtyObjects, info.UnackedBytes = uint32(state.Dirty), state.UnackedBytes
+	info.DirtyObjects, info.UnackedBytes = uint32(state.Dirty), state.UnackedBytes //nolint:gosec // never negative
 	info.SendStalled = durationpb.New(state.SendStalled)
 	info.LastReceived = optionalTime(state.LastReceived)
 	info.CertificateExpires = optionalTime(state.CertificateExpires)

@@ -197,8 +197,7 @@ func (h *house) verify(ctx context.Context, cert *x509.Certificate, named identi
 // refusal is what enrollment refused, as the face says it; other errors stay
 // what they are.
 func refusal(err error) error {
-	var refused *enroll.Error
-	if errors.As(err, &refused) {
+	if refused, ok := errors.AsType[*enroll.Error](err); ok {
 		return rpcerr.Refusal(refused.Reason, refused.Message, refused.RetryAfter, refused.Err)
 	}
 	return err

@@ -52,13 +52,11 @@ func (l leases) Take(ctx context.Context, scope identity.Scope, claim agent.Clai
 // refused says why a session was not given, to the agent and on the cluster.
 func (l leases) refused(ctx context.Context, scope identity.Scope, err error) error {
 	about := &hold{house: l.house, scope: scope}
-	var duplicate *store.DuplicateError
-	if errors.As(err, &duplicate) {
+	if _, ok := errors.AsType[*store.DuplicateError](err); ok {
 		about.setCondition(ctx, conditionDuplicate, metav1.ConditionTrue, "TwoClusters", err.Error())
 		return rpcerr.New(codes.AlreadyExists, reason.DuplicateCluster, "another cluster is connected with this identity; every cluster needs an enrollment of its own").Because(err)
 	}
-	var flapping *store.FlappingError
-	if errors.As(err, &flapping) {
+	if flapping, ok := errors.AsType[*store.FlappingError](err); ok {
 		about.setCondition(ctx, conditionFlapping, metav1.ConditionTrue, "Takeovers", err.Error())
 		return rpcerr.New(codes.ResourceExhausted, reason.AgentFlapping, "agents of this cluster keep taking its session from each other; run one").RetryIn(flapping.RetryAfter).Because(err)
 	}

@@ -98,7 +98,7 @@ func (h *house) runFace(ctx context.Context, f *face) error {
 		{"serve", func(context.Context) error { return f.server.Serve(f.socket) }},
 		{"stop", func(context.Context) error {
 			h.followHealth(ctx, f)
-			h.stopFace(f)
+			h.stopFace(f) //nolint:contextcheck // it has a time of its own, as ctx has ended
 			return nil
 		}},
 	})

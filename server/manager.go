@@ -14,7 +14,6 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/client-go/rest"
 	"k8s.io/utils/clock"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	ctrlconfig "sigs.k8s.io/controller-runtime/pkg/config"
@@ -98,7 +97,7 @@ func (h *house) runControllers(ctx context.Context) error {
 		}
 		err = mgr.Start(ctx)
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // it was asked to end
 		}
 		if err != nil && !h.cfg.LeaderElect {
 			return err
@@ -118,8 +117,8 @@ func (h *house) newManager() (manager.Manager, error) {
 		Scheme:                        h.scheme,
 		NewCache:                      func(*rest.Config, cache.Options) (cache.Cache, error) { return h.cache, nil },
 		Client:                        client.Options{Cache: &client.CacheOptions{DisableFor: []client.Object{&corev1.Secret{}}}},
-		Controller:                    ctrlconfig.Controller{SkipNameValidation: ptr.To(true)}, // one manager a term
-		Metrics:                       metricsserver.Options{BindAddress: "0"},                 // served with ours
+		Controller:                    ctrlconfig.Controller{SkipNameValidation: new(true)}, // one manager a term
+		Metrics:                       metricsserver.Options{BindAddress: "0"},              // served with ours
 		LeaderElection:                h.cfg.LeaderElect,
 		LeaderElectionID:              "fairlead-hub-controllers",
 		LeaderElectionNamespace:       h.cfg.Namespace,

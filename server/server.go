@@ -89,7 +89,7 @@ func (s *Server) Addresses(ctx context.Context) (Addresses, error) {
 // Run serves until ctx ends, and returns when agents have been asked to leave
 // and everything has stopped; nil then. Any other end is an error.
 func (s *Server) Run(ctx context.Context) error {
-	ctrllog.SetLogger(klog.Background()) // controller-runtime logs where client-go does
+	ctrllog.SetLogger(klog.Background()) //nolint:forbidigo // it logs where client-go does, and has no other way
 	listeners, err := s.listen(ctx)
 	if err != nil {
 		return err

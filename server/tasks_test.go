@@ -25,7 +25,7 @@ func TestTasks(t *testing.T) {
 		want   string
 	}{
 		"first error ends all": {"others are cancelled", []task{until, {"breaks", func(context.Context) error { return boom }}}, "breaks: boom"},
-		"panic":                {"a panic is an error with a stack", []task{until, {"panics", func(context.Context) error { panic("ouch") }}}, "panics panicked: ouch"},
+		"panic":                {"a panic is an error with a stack", []task{until, {"panics", func(context.Context) error { panic("ouch") }}}, "panics panicked: ouch"}, //nolint:forbidigo // what is tested
 		"own cancellation": {"a task's own cancelled context is a failure of that task", []task{until, {"confused", func(context.Context) error {
 			return context.Canceled
 		}}}, "confused: context canceled"},

@@ -10,24 +10,26 @@ package aside
 import (
 	"fmt"
 	"runtime/debug"
+	"sync"
 )
 
-// Do calls f on a goroutine of its own, whose stack is given back, and returns
-// when f has. A panic in f goes on in the caller, with where it was raised. It
-// may be called at any time from anywhere.
-func Do(f func()) {
-	raised := make(chan any, 1)
-	go func() {
+// Call calls f on a goroutine of its own, whose stack is given back, and returns
+// what f returns, when it does. A panic in f goes on in the caller, with where it
+// was raised. It may be called at any time from anywhere.
+func Call[T any](f func() (T, error)) (result T, err error) {
+	var raised any
+	var call sync.WaitGroup
+	call.Go(func() {
 		defer func() {
-			value := recover()
-			if value != nil {
-				value = fmt.Sprintf("%v\n%s", value, debug.Stack())
+			if value := recover(); value != nil {
+				raised = fmt.Sprintf("%v\n%s", value, debug.Stack())
 			}
-			raised <- value
 		}()
-		f()
-	}()
-	if value := <-raised; value != nil {
-		panic(value) //nolint:forbidigo // it is f's panic, on its way to the recovery of the call
+		result, err = f()
+	})
+	call.Wait()
+	if raised != nil {
+		panic(raised) //nolint:forbidigo // it is f's panic, on its way to the recovery of the call
 	}
+	return result, err
 }

@@ -4,6 +4,7 @@
 package aside_test
 
 import (
+	"io"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -11,10 +12,10 @@ import (
 	"fairlead.dev/fairlead/internal/aside"
 )
 
-func TestDo(t *testing.T) {
-	done := false
-	aside.Do(func() { done = true })
-	require.True(t, done, "it has returned by now")
+func TestCall(t *testing.T) {
+	result, err := aside.Call(func() (int, error) { return 7, io.EOF })
+	require.Equal(t, 7, result)
+	require.ErrorIs(t, err, io.EOF)
 }
 
 func TestPanicsGoOnInTheCaller(t *testing.T) {
@@ -23,6 +24,6 @@ func TestPanicsGoOnInTheCaller(t *testing.T) {
 		require.Contains(t, value, "oh dear")
 		require.Contains(t, value, "TestPanicsGoOnInTheCaller", "where it was raised")
 	}()
-	aside.Do(func() { panic("oh dear") }) //nolint:forbidigo // what is tested
+	_, _ = aside.Call(func() (int, error) { panic("oh dear") }) //nolint:forbidigo // what is tested
 	require.Fail(t, "the panic was swallowed")
 }

@@ -29,13 +29,13 @@ type Codec struct {
 	max      uint64
 }
 
-// New returns a codec that decodes objects of at most max bytes.
-func New(max uint64) (*Codec, error) {
+// New returns a codec that decodes objects of no more than most bytes.
+func New(most uint64) (*Codec, error) {
 	encoder, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1), zstd.WithLowerEncoderMem(true))
 	if err != nil {
 		return nil, fmt.Errorf("making a zstd encoder: %w", err)
 	}
-	c := &Codec{encoder: encoder, max: max}
+	c := &Codec{encoder: encoder, max: most}
 	if _, err := c.decoder(); err != nil {
 		return nil, err
 	}

@@ -98,7 +98,7 @@ func TestT70_the_token_of_a_person_is_the_only_identity(t *testing.T) {
 	require.Equal(t, "system:serviceaccount:default:alice", whoami(t, cfg))
 
 	inCluster := rest.CopyConfig(admin)
-	inCluster.TLSClientConfig.CertData, inCluster.TLSClientConfig.KeyData = nil, nil
+	inCluster.CertData, inCluster.KeyData = nil, nil
 	inCluster.BearerTokenFile = "/var/run/secrets/hub/token"
 	cfg, err = kube.AnonymousConfigWithToken(inCluster, token.Status.Token)
 	require.NoError(t, err)

@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"errors"
 	"log/slog"
+	"net/http"
 	"net/http/httptest"
 	"testing"
 
@@ -62,7 +63,7 @@ func TestHealth(t *testing.T) {
 	var health Health
 	get := func(path string) (int, string) {
 		recorder := httptest.NewRecorder()
-		health.ServeHTTP(recorder, httptest.NewRequest("GET", path, nil))
+		health.ServeHTTP(recorder, httptest.NewRequest(http.MethodGet, path, nil))
 		return recorder.Code, recorder.Body.String()
 	}
 	code, _ := get("/readyz")
@@ -73,7 +74,7 @@ func TestHealth(t *testing.T) {
 	health.Add("caches", func() error { return nil })
 	code, body := get("/readyz?verbose")
 	require.Equal(t, 200, code)
-	require.Equal(t, "[+] caches ok\n[+] index ok\nok\n", body)
+	require.Equal(t, "[+] caches ok\n[+] index ok\nok\n", body) //nolint:dupword // as Kubernetes answers
 	require.NoError(t, health.Err())
 
 	broken = errors.New("3 pages read, not synced")
@@ -87,7 +88,7 @@ func TestRegistry(t *testing.T) {
 	registry := NewRegistry(HubPrefix)
 	registry.MustRegister(prometheus.NewCounter(prometheus.CounterOpts{Name: HubPrefix + "x_total", Help: "x"}))
 	recorder := httptest.NewRecorder()
-	MetricsHandler(slog.New(slog.DiscardHandler), registry).ServeHTTP(recorder, httptest.NewRequest("GET", "/metrics", nil))
+	MetricsHandler(slog.New(slog.DiscardHandler), registry).ServeHTTP(recorder, httptest.NewRequest(http.MethodGet, "/metrics", nil))
 	require.Equal(t, 200, recorder.Code)
 	for _, metric := range []string{"fairlead_hub_build_info{", "fairlead_hub_x_total 0", "go_goroutines ", "process_open_fds "} {
 		require.Contains(t, recorder.Body.String(), metric)

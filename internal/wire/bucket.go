@@ -31,7 +31,7 @@ func (k Key) Bucket() uint8 {
 	h := fnv.New32a()
 	_, _ = h.Write([]byte{byte(k.Kind)})
 	_, _ = h.Write([]byte(k.Name))
-	return uint8(h.Sum32())
+	return uint8(h.Sum32()) //nolint:gosec // the low byte is wanted
 }
 
 // DeletingDigest stands for the content of an object whose deletion has been
@@ -89,17 +89,17 @@ func compareEntries(a, b Entry) int {
 // strings carry their length.
 func appendEntry(buf []byte, e *Entry) []byte {
 	buf = append(buf, byte(e.Key.Kind))
-	buf = binary.BigEndian.AppendUint32(buf, uint32(len(e.Key.Name)))
+	buf = binary.BigEndian.AppendUint32(buf, uint32(len(e.Key.Name))) //nolint:gosec // names are short
 	buf = append(buf, e.Key.Name...)
-	buf = binary.BigEndian.AppendUint32(buf, uint32(len(e.UID)))
+	buf = binary.BigEndian.AppendUint32(buf, uint32(len(e.UID))) //nolint:gosec // UIDs are short
 	buf = append(buf, e.UID...)
-	buf = binary.BigEndian.AppendUint64(buf, uint64(e.Generation))
+	buf = binary.BigEndian.AppendUint64(buf, uint64(e.Generation)) //nolint:gosec // the same 64 bits
 	return append(buf, e.Digest[:]...)
 }
 
 // EntryProto is an entry on the wire.
 func EntryProto(e Entry) *agentv1.InventoryEntry {
-	return &agentv1.InventoryEntry{Key: e.Key.Proto(), Revision: e.Revision.Proto()}
+	return &agentv1.InventoryEntry{Key: e.Key.Proto(), Revision: e.Proto()}
 }
 
 // EntryOf reads an entry from the wire; ok is false when it has no name or no

@@ -84,7 +84,7 @@ func Scan(raw []byte) (*Scanned, error) {
 	if len(tail) > 0 {
 		tail = append([]byte{','}, tail...)
 	}
-	s.Head, s.Tail = append([]byte{'{'}, head...), append(tail, '}')
+	s.Head, s.Tail = append([]byte{'{'}, head...), append(tail, '}') //nolint:gocritic // tail is ours and not used again
 	s.Digest = s.digest()
 	return s, nil
 }

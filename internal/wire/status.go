@@ -43,8 +43,9 @@ func CanonicalStatus(status []byte) ([]byte, error) {
 		return nil, fmt.Errorf("%w: status: something follows the object", ErrScan)
 	}
 	if conditions, ok := fields["conditions"].([]any); ok {
-		fields["conditions"] = slices.DeleteFunc(conditions, isDelivered)
-		if len(fields["conditions"].([]any)) == 0 {
+		conditions = slices.DeleteFunc(conditions, isDelivered)
+		fields["conditions"] = conditions
+		if len(conditions) == 0 {
 			delete(fields, "conditions")
 		}
 	}

@@ -31,7 +31,7 @@ const delivered = `{"apiVersion":"work.open-cluster-management.io/v1","kind":"Ma
 func TestScanRemovesExactlyTheNoise(t *testing.T) {
 	s, err := Scan([]byte(served))
 	require.NoError(t, err)
-	require.Equal(t, delivered, string(s.Delivered()))
+	require.JSONEq(t, delivered, string(s.Delivered()))
 	require.Equal(t, Digest(sha256.Sum256([]byte(delivered))), s.Digest)
 	require.Equal(t, len(delivered), s.Size())
 	require.Equal(t, "c1/web u-1", s.Namespace+"/"+s.Name+" "+s.UID)

@@ -37,7 +37,7 @@ const (
 	HubEpochKey = "hub-epoch"
 	// HMACSecret holds the key, under HMACKey, with which every replica makes and
 	// checks challenges and high-water proofs.
-	HMACSecret = "fairlead-hub-hmac"
+	HMACSecret = "fairlead-hub-hmac" //nolint:gosec // the name of a Secret
 	HMACKey    = "key"
 
 	hmacKeyBytes = 32
@@ -117,7 +117,7 @@ func readHubConfig(ctx context.Context, c client.Client, namespace string) (*cor
 	config := &corev1.ConfigMap{}
 	err := c.Get(ctx, client.ObjectKey{Namespace: namespace, Name: HubConfigMap}, config)
 	if apierrors.IsNotFound(err) {
-		return nil, nil
+		return nil, nil //nolint:nilnil // as its comment says
 	}
 	if err != nil {
 		return nil, fmt.Errorf("reading ConfigMap %s/%s: %w", namespace, HubConfigMap, err)

@@ -85,8 +85,7 @@ func (s *Service) verify(ctx context.Context, cert *x509.Certificate) (identity.
 		return id, nil, err
 	}
 	enrollment, err := s.match(ctx, true, id, cert)
-	var refused *Error
-	if errors.As(err, &refused) { // the cache may be behind: no one is refused by it
+	if _, ok := errors.AsType[*Error](err); ok { // the cache may be behind: no one is refused by it
 		enrollment, err = s.match(ctx, false, id, cert)
 	}
 	return id, enrollment, err

@@ -41,7 +41,7 @@ func checkChallenge(key []byte, id string, challenge []byte, now time.Time) erro
 	if len(challenge) != challengeLen || !hmac.Equal(challengeMAC(key, id, challenge[:challengeHeader]), challenge[challengeHeader:]) {
 		return refuse(reason.InvalidProof, "the challenge is not one that this hub made for that enrollment; enroll again with the same key to get one")
 	}
-	age := now.Sub(time.UnixMilli(int64(binary.BigEndian.Uint64(challenge))))
+	age := now.Sub(time.UnixMilli(int64(binary.BigEndian.Uint64(challenge)))) //nolint:gosec // the same 64 bits, which we made
 	if age > challengeLife || age < -challengeSkew {
 		return refuse(reason.InvalidProof, "the challenge is older than %v; enroll again with the same key to get a new one", challengeLife)
 	}

@@ -155,11 +155,12 @@ func TestDenyKeepsWhatSomebodyElseNeeds(t *testing.T) {
 		touch  func(t *testing.T)
 	}{
 		"kept-labelled": {reason: "a person labelled it", touch: func(t *testing.T) {
+			t.Helper()
 			cluster := h.cluster(t, "kept-labelled")
 			cluster.Labels = map[string]string{"env": "prod"}
 			require.NoError(t, h.admin.Update(t.Context(), cluster))
 		}},
-		"kept-shared": {reason: "another key waits for the same cluster", touch: func(t *testing.T) { pending(t, s, "kept-shared") }},
+		"kept-shared": {reason: "another key waits for the same cluster", touch: func(t *testing.T) { t.Helper(); pending(t, s, "kept-shared") }},
 	}
 	for cluster, tc := range cases {
 		t.Run(cluster, func(t *testing.T) {
@@ -186,7 +187,7 @@ func TestGetWaitsForTheCertificate(t *testing.T) {
 	}
 	results := make(chan result)
 	go func() {
-		told, err := m.get(t, other, answer, time.Minute)
+		told, err := m.get(t, other, answer, time.Minute) //nolint:testifylint // it only reports, and the test reads what it told
 		results <- result{told, err}
 	}()
 	_, err := s.Accept(t.Context(), h.admin, enroll.Choice{ID: answer.ID, PairingCode: answer.PairingCode})
@@ -228,7 +229,7 @@ func TestGetRefusesAndReturns(t *testing.T) {
 
 	older := make(chan error)
 	go func() {
-		_, err := m.get(t, s, answer, time.Minute)
+		_, err := m.get(t, s, answer, time.Minute) //nolint:testifylint // it only reports, and the test reads what it told
 		older <- err
 	}()
 	require.Eventually(t, func() bool { return s.OpenPolls() == 1 }, wait, tick)

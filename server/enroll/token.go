@@ -29,9 +29,9 @@ import (
 
 const (
 	// TokenSecretType is the type of the Secrets that hold join tokens.
-	TokenSecretType = "fairlead.dev/join-token"
+	TokenSecretType = "fairlead.dev/join-token" //nolint:gosec // a label
 	// TokenLabel is on every one of them.
-	TokenLabel = "fairlead.dev/join-token"
+	TokenLabel = "fairlead.dev/join-token" //nolint:gosec // a key in a Secret
 
 	tokenSecretPrefix = "fairlead-jointoken-"
 
@@ -50,7 +50,7 @@ const (
 )
 
 // Policy is what a join token allows.
-type Policy struct {
+type Policy struct { //nolint:recvcheck // UnmarshalJSON needs a pointer, nobody else does
 	// ClusterName is the one name that may join; or NamePattern, a glob over
 	// names (`edge-*`). One of them must be set.
 	ClusterName string `json:"clusterName,omitempty"`

@@ -8,8 +8,9 @@ import (
 	"slices"
 	"time"
 
-	"fairlead.dev/fairlead/internal/wire"
 	"k8s.io/utils/clock"
+
+	"fairlead.dev/fairlead/internal/wire"
 )
 
 // deliveredChange sets the hub's own condition Delivered=False on a work; with

@@ -12,13 +12,14 @@ import (
 	"strings"
 	"time"
 
-	"fairlead.dev/fairlead/internal/identity"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	clusterv1 "open-cluster-management.io/api/cluster/v1"
+
+	"fairlead.dev/fairlead/internal/identity"
 )
 
 // maxClaimValue bounds a claim's value, as the CRD does.

@@ -12,7 +12,6 @@ import (
 	"sync"
 	"time"
 
-	"fairlead.dev/fairlead/internal/api/v1alpha1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 	toolscache "k8s.io/client-go/tools/cache"
@@ -20,6 +19,8 @@ import (
 	clusterv1 "open-cluster-management.io/api/cluster/v1"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"fairlead.dev/fairlead/internal/api/v1alpha1"
 )
 
 // enrollmentsOf is the name of this room's index of ClusterEnrollments.

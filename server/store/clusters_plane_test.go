@@ -9,9 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"fairlead.dev/fairlead/internal/api/v1alpha1"
-	"fairlead.dev/fairlead/internal/identity"
-	"fairlead.dev/fairlead/test/env"
 	"github.com/stretchr/testify/require"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -20,6 +17,10 @@ import (
 	clusterv1 "open-cluster-management.io/api/cluster/v1"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"fairlead.dev/fairlead/internal/api/v1alpha1"
+	"fairlead.dev/fairlead/internal/identity"
+	"fairlead.dev/fairlead/test/env"
 )
 
 // registry is Clusters over a running cache, with a person who administers them.

@@ -12,11 +12,12 @@ import (
 	"strconv"
 	"time"
 
-	"fairlead.dev/fairlead/internal/identity"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
+
+	"fairlead.dev/fairlead/internal/identity"
 )
 
 // List returns all sessions of all replicas, released ones too, in the order of

@@ -13,9 +13,10 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"fairlead.dev/fairlead/internal/wire"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"fairlead.dev/fairlead/internal/wire"
 )
 
 var (

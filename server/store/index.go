@@ -11,9 +11,10 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"k8s.io/client-go/rest"
+
 	"fairlead.dev/fairlead/internal/codec"
 	"fairlead.dev/fairlead/internal/wire"
-	"k8s.io/client-go/rest"
 )
 
 // shards is the number of locks that the clusters of the index share.

@@ -9,10 +9,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/require"
+
 	"fairlead.dev/fairlead/deploy"
 	"fairlead.dev/fairlead/internal/wire"
 	"fairlead.dev/fairlead/test/env"
-	"github.com/stretchr/testify/require"
 )
 
 func TestIndex_follows_an_apiserver(t *testing.T) {

@@ -10,9 +10,10 @@ import (
 	"strings"
 	"time"
 
-	"fairlead.dev/fairlead/internal/identity"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"fairlead.dev/fairlead/internal/identity"
 )
 
 // Labels and annotations of session and replica Leases.

@@ -11,8 +11,6 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"fairlead.dev/fairlead/deploy"
-	"fairlead.dev/fairlead/test/env"
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -22,6 +20,9 @@ import (
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+
+	"fairlead.dev/fairlead/deploy"
+	"fairlead.dev/fairlead/test/env"
 )
 
 func TestMain(m *testing.M) { env.Main(m, env.Options{Name: "store", CRDs: deploy.HubCRDs()}) }

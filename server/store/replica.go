@@ -12,11 +12,12 @@ import (
 	"sync"
 	"time"
 
-	"fairlead.dev/fairlead/internal/identity"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	coordinationapply "k8s.io/client-go/applyconfigurations/coordination/v1"
 	"k8s.io/client-go/tools/cache"
+
+	"fairlead.dev/fairlead/internal/identity"
 )
 
 // orphanedAfter is how old a session Lease of this replica without a session

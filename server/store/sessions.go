@@ -14,9 +14,6 @@ import (
 	"time"
 
 	"golang.org/x/sync/semaphore"
-
-	"fairlead.dev/fairlead/internal/identity"
-	"fairlead.dev/fairlead/internal/wire/reason"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -26,6 +23,9 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/utils/clock"
+
+	"fairlead.dev/fairlead/internal/identity"
+	"fairlead.dev/fairlead/internal/wire/reason"
 )
 
 const (

@@ -11,9 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"fairlead.dev/fairlead/internal/identity"
-	"fairlead.dev/fairlead/internal/wire/reason"
-	"fairlead.dev/fairlead/test/env"
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -21,6 +18,10 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/utils/clock"
 	clocktesting "k8s.io/utils/clock/testing"
+
+	"fairlead.dev/fairlead/internal/identity"
+	"fairlead.dev/fairlead/internal/wire/reason"
+	"fairlead.dev/fairlead/test/env"
 )
 
 func realClock() clock.PassiveClock { return clock.RealClock{} }

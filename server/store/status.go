@@ -11,10 +11,11 @@ import (
 	"sync"
 	"time"
 
-	"fairlead.dev/fairlead/internal/wire"
-	"fairlead.dev/fairlead/internal/wire/reason"
 	"k8s.io/client-go/rest"
 	"k8s.io/utils/clock"
+
+	"fairlead.dev/fairlead/internal/wire"
+	"fairlead.dev/fairlead/internal/wire/reason"
 )
 
 // statusManager is the field manager of everything that is written for agents.

@@ -11,8 +11,9 @@ import (
 	"testing"
 	"time"
 
-	"fairlead.dev/fairlead/test/env"
 	"github.com/stretchr/testify/require"
+
+	"fairlead.dev/fairlead/test/env"
 )
 
 // BenchmarkStatuses has 500 works of 25 clusters reported ten times each in one

@@ -14,12 +14,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/require"
+	"k8s.io/client-go/rest"
+
 	"fairlead.dev/fairlead/internal/identity"
 	"fairlead.dev/fairlead/internal/wire"
 	"fairlead.dev/fairlead/internal/wire/reason"
 	"fairlead.dev/fairlead/test/env"
-	"github.com/stretchr/testify/require"
-	"k8s.io/client-go/rest"
 )
 
 // fence is a Fence that is told what to say.

@@ -10,9 +10,10 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/stretchr/testify/require"
+
 	"fairlead.dev/fairlead/internal/identity"
 	"fairlead.dev/fairlead/internal/wire"
-	"github.com/stretchr/testify/require"
 )
 
 // synthetic is a ManifestWork as an apiserver would serve it, made by hand: about

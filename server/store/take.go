@@ -9,11 +9,12 @@ import (
 	"fmt"
 	"time"
 
-	"fairlead.dev/fairlead/internal/identity"
-	"fairlead.dev/fairlead/internal/wire/reason"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"fairlead.dev/fairlead/internal/identity"
+	"fairlead.dev/fairlead/internal/wire/reason"
 )
 
 const (

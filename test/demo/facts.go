@@ -88,7 +88,7 @@ func (d *demo) heal(ctx context.Context) error {
 	if _, err := d.ready(ctx, s, 3, "Hello again"); err != nil {
 		return err
 	}
-	say("the ConfigMap changed by hand was healed within %s", time.Since(began).Round(time.Millisecond))
+	sayf("the ConfigMap changed by hand was healed within %s", time.Since(began).Round(time.Millisecond))
 
 	before, err := s.kube.AppsV1().Deployments(work).Get(ctx, work, metav1.GetOptions{})
 	if err != nil {
@@ -105,7 +105,7 @@ func (d *demo) heal(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	say("the Deployment deleted by hand was back after %s", time.Since(began).Round(time.Millisecond))
+	sayf("the Deployment deleted by hand was back after %s", time.Since(began).Round(time.Millisecond))
 	if err := d.rolledOut(ctx, s); err != nil {
 		return err
 	}
@@ -162,7 +162,7 @@ func (d *demo) kill(ctx context.Context) error {
 	}
 	d.hub.Kill()
 	s.agent.Kill()
-	say("hub and agent of %s killed; the spoke goes on as it is", s.name)
+	sayf("hub and agent of %s killed; the spoke goes on as it is", s.name)
 	if err := s.agent.Launch(); err != nil {
 		return err
 	}
@@ -182,7 +182,7 @@ func (d *demo) kill(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	say("an edit made at once after the restart arrived and was reported after %s", took)
+	sayf("an edit made at once after the restart arrived and was reported after %s", took)
 	after, err := d.identities(ctx, s)
 	if err != nil {
 		return err
@@ -192,7 +192,7 @@ func (d *demo) kill(ctx context.Context) error {
 			return fmt.Errorf("the %s on %s was %s and is %s: it was deleted or written again", kind, s.name, was, after[kind])
 		}
 	}
-	say("hub and agent are back without a human; Namespace, Service and Deployment have the same UID and resourceVersion as before")
+	sayf("hub and agent are back without a human; Namespace, Service and Deployment have the same UID and resourceVersion as before")
 	return nil
 }
 
@@ -211,7 +211,7 @@ func (d *demo) healWithoutHub(ctx context.Context, s *spoke, before map[string]s
 	if err != nil {
 		return err
 	}
-	say("the restarted agent healed a change while the hub was gone, in %s", time.Since(began).Round(10*time.Millisecond))
+	sayf("the restarted agent healed a change while the hub was gone, in %s", time.Since(began).Round(10*time.Millisecond))
 	after, err := d.identities(ctx, s)
 	if err == nil && after["Deployment"] != before["Deployment"] {
 		return fmt.Errorf("the Deployment was %s and is %s", before["Deployment"], after["Deployment"])

@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -27,7 +28,7 @@ func (d *demo) startHub(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	say("agents dial %s, people %s; it holds no credential of any spoke", hub.AgentAddress, hub.AdminAddress)
+	sayf("agents dial %s, people %s; it holds no credential of any spoke", hub.AgentAddress, hub.AdminAddress)
 	return nil
 }
 
@@ -90,11 +91,11 @@ func (d *demo) accept(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	say("the agent of %s shows %s", s.name, code)
+	sayf("the agent of %s shows %s", s.name, code)
 	if _, err := d.hub.CLI(ctx, "accept", s.name, "--pairing-code", "AAAA-AAAA-AAAA"); err == nil {
-		return fmt.Errorf("a wrong pairing code was accepted")
+		return errors.New("a wrong pairing code was accepted")
 	}
-	say("a wrong pairing code is refused")
+	sayf("a wrong pairing code is refused")
 	if err := d.show(ctx, "accept", s.name, "--pairing-code", code); err != nil {
 		return err
 	}
@@ -131,7 +132,7 @@ func (d *demo) createWork(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		say("%s: Available=True, ReadyReplicas=2 reported after %s", s.name, took)
+		sayf("%s: Available=True, ReadyReplicas=2 reported after %s", s.name, took)
 	}
 	return d.show(ctx, "get", "works")
 }
@@ -145,7 +146,7 @@ func (d *demo) editWork(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		say("%s: ConfigMap changed, ReadyReplicas=3 reported after %s", s.name, took)
+		sayf("%s: ConfigMap changed, ReadyReplicas=3 reported after %s", s.name, took)
 	}
 	return d.show(ctx, "get", "works")
 }
@@ -178,7 +179,7 @@ func (d *demo) deleteWork(ctx context.Context) error {
 		if err := d.gone(bounded, s); err != nil {
 			return err
 		}
-		say("%s: Namespace, ConfigMap, Service and Deployment are gone, and so is the work on the hub", s.name)
+		sayf("%s: Namespace, ConfigMap, Service and Deployment are gone, and so is the work on the hub", s.name)
 	}
 	return d.show(ctx, "get", "works")
 }

@@ -61,8 +61,8 @@ func (d *demo) step(ctx context.Context, title string, do func(context.Context) 
 
 func dim(text string) string { return "took " + text }
 
-// say prints one fact, indented.
-func say(format string, args ...any) { fmt.Printf("    "+format+"\n", args...) }
+// sayf prints one fact, indented.
+func sayf(format string, args ...any) { fmt.Printf("    "+format+"\n", args...) }
 
 // show prints what a user would see of the CLI.
 func (d *demo) show(ctx context.Context, args ...string) error {
@@ -122,13 +122,13 @@ func (d *demo) describePlanes(context.Context) error {
 	if err != nil {
 		return err
 	}
-	say("hub: Kubernetes %s at %s", version.GitVersion, d.plane.RESTConfig().Host)
+	sayf("hub: Kubernetes %s at %s", version.GitVersion, d.plane.RESTConfig().Host)
 	for _, s := range d.spokes {
 		nodes, err := s.kube.CoreV1().Nodes().List(context.Background(), metav1.ListOptions{})
 		if err != nil {
 			return err
 		}
-		say("%s: Kubernetes at %s with %d nodes", s.name, s.plane.RESTConfig().Host, len(nodes.Items))
+		sayf("%s: Kubernetes at %s with %d nodes", s.name, s.plane.RESTConfig().Host, len(nodes.Items))
 	}
 	d.clusters, err = clusterclient.NewForConfig(d.plane.RESTConfig())
 	if err != nil {

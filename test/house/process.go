@@ -119,7 +119,7 @@ func Until(ctx context.Context, what string, check func(context.Context) (bool, 
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("waiting for %s: %w (last: %v)", what, ctx.Err(), err)
+			return fmt.Errorf("waiting for %s: %w (last: %v)", what, ctx.Err(), err) //nolint:errorlint // it may be nil
 		case <-ticker.C:
 		}
 	}

@@ -39,13 +39,13 @@ type config struct {
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
 	var err error
 	if isPart(os.Args) {
 		err = part(context.WithoutCancel(ctx), os.Args[1], os.Args[2]) // a part ends with its parent
 	} else {
 		err = measure(ctx)
 	}
+	stop()
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "scale: %v\n", err)
 		os.Exit(1)

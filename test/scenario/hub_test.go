@@ -13,7 +13,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"sync"
 	"testing"
@@ -223,7 +222,7 @@ type hub struct {
 func startHub(t *testing.T) *hub {
 	t.Helper()
 	h := &hub{state: newState(), keys: rpctest.NewPKI(t)}
-	log := slog.New(slog.NewTextHandler(io.Discard, nil))
+	log := slog.New(slog.DiscardHandler)
 	registry := prometheus.NewRegistry()
 	var err error
 	h.service, err = agent.New(agent.Config{

@@ -183,7 +183,7 @@ func TestStatusIsKeptUntilPersisted(t *testing.T) {
 		report("new")
 		s.settle()
 		h.see(func() {
-			require.Equal(t, `{"v":"new"}`, string(h.statuses[len(h.statuses)-1].JSON))
+			require.JSONEq(t, `{"v":"new"}`, string(h.statuses[len(h.statuses)-1].JSON))
 			require.LessOrEqual(t, len(h.statuses), 4)
 			h.statuses = nil
 		})

@@ -6,7 +6,6 @@ package scenario
 import (
 	"context"
 	"crypto/tls"
-	"io"
 	"log/slog"
 	"net"
 	"slices"
@@ -55,7 +54,7 @@ func bubble(t *testing.T, story func(t *testing.T, h *hub, s *spoke)) {
 // start opens the store, as after SIGKILL, and connects.
 func (s *spoke) start() {
 	s.t.Helper()
-	log := slog.New(slog.NewTextHandler(io.Discard, nil))
+	log := slog.New(slog.DiscardHandler)
 	backend, err := store.NewFiles(s.dir)
 	require.NoError(s.t, err)
 	s.store, err = store.Open(s.t.Context(), store.Config{Backend: backend, Log: log, Clock: clock.RealClock{}, HeldChanged: func() { s.link.ReportCluster() }})

@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
+	"slices"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
@@ -301,10 +302,8 @@ func (e *ClusterEnrollment) EverIssued() bool {
 // CertificateBySerial returns the current or the next certificate if it has
 // that serial and is not revoked, and nil otherwise.
 func (e *ClusterEnrollment) CertificateBySerial(serial string) *Certificate {
-	for _, revoked := range e.Status.RevokedSerials {
-		if revoked == serial {
-			return nil
-		}
+	if slices.Contains(e.Status.RevokedSerials, serial) {
+		return nil
 	}
 	for _, c := range []*Certificate{e.Status.Current, e.Status.Next} {
 		if c != nil && c.Serial != "" && c.Serial == serial {

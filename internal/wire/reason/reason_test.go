@@ -9,7 +9,6 @@ import (
 	"go/token"
 	"os"
 	"strconv"
-	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -33,7 +32,7 @@ func TestEveryReasonIsDocumented(t *testing.T) {
 			return true
 		}
 		found++
-		require.True(t, strings.Contains(string(doc), "| `"+value+"` |"), "docs/errors.md has no row for %s: say what happened and what to do", value)
+		require.Contains(t, string(doc), "| `"+value+"` |", "docs/errors.md has no row for %s: say what happened and what to do", value)
 		return true
 	})
 	require.Greater(t, found, 30)

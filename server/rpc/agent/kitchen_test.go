@@ -9,7 +9,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"sync"
 	"testing"
@@ -306,7 +305,7 @@ type hubFake struct {
 func startHub(t *testing.T) *hubFake {
 	t.Helper()
 	h := &hubFake{t: t, kitchen: newKitchen(), registry: prometheus.NewRegistry(), keys: rpctest.NewPKI(t)}
-	log := slog.New(slog.NewTextHandler(io.Discard, nil))
+	log := slog.New(slog.DiscardHandler)
 	var err error
 	h.service, err = New(Config{
 		Enroller: h.kitchen, Renewer: h.kitchen, Trust: func() TrustBundle { return TrustBundle{} },

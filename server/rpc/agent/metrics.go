@@ -23,12 +23,12 @@ type metrics struct {
 }
 
 func newMetrics(registry prometheus.Registerer, sessions *Registry) *metrics {
-	make := promauto.With(registry)
+	promoted := promauto.With(registry)
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
-		return make.NewCounterVec(prometheus.CounterOpts{Name: "fairlead_hub_" + name, Help: help}, labels)
+		return promoted.NewCounterVec(prometheus.CounterOpts{Name: "fairlead_hub_" + name, Help: help}, labels)
 	}
 	seconds := func(name, help string) prometheus.Histogram {
-		return make.NewHistogram(prometheus.HistogramOpts{
+		return promoted.NewHistogram(prometheus.HistogramOpts{
 			Name: "fairlead_hub_" + name, Help: help, Buckets: prometheus.ExponentialBuckets(0.001, 2, 18),
 		})
 	}

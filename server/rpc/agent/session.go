@@ -60,11 +60,7 @@ func (s *Service) open(stream agentv1.AgentService_SessionServer) (*runner, erro
 		return nil, err
 	}
 	defer leave()
-	aside.Do(func() { err = r.take(hello) })
-	if err != nil {
-		return nil, err
-	}
-	return r, nil
+	return aside.Call(func() (*runner, error) { return r, r.take(hello) })
 }
 
 // enter waits for a place among the sessions being opened, at most a second.

@@ -113,9 +113,8 @@ func (c *Chain) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, 
 
 func (c *Chain) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 	call := c.begin(ss.Context(), info.FullMethod)
-	var ctx context.Context
-	var err error
-	aside.Do(func() { ctx, err = c.admit(ss.Context(), call) }) // this goroutine lives as long as the stream
+	// This goroutine lives as long as the stream.
+	ctx, err := aside.Call(func() (context.Context, error) { return c.admit(ss.Context(), call) })
 	if err != nil {
 		return c.end(ctx, call, err)
 	}

@@ -99,7 +99,7 @@ const (
 )
 
 func verdict(err error) string {
-	switch status.Code(err) {
+	switch status.Code(err) { //nolint:exhaustive // only these can come
 	case codes.OK, codes.Unimplemented:
 		return pass
 	case codes.Unauthenticated:
@@ -236,7 +236,7 @@ func TestT55_panic(t *testing.T) {
 		var log bytes.Buffer
 		cfg := chain(authz.AgentListener, registry)
 		cfg.Log = slog.New(slog.NewTextHandler(&log, nil))
-		server := rpctest.Serve(t, keys, cfg, everything(func(context.Context) { panic("secret internals") }))
+		server := rpctest.Serve(t, keys, cfg, everything(func(context.Context) { panic("secret internals") })) //nolint:forbidigo // what is tested
 		conn := server.Dial(t, keys.Agent(t, "c1", "uid", time.Hour))
 		err := invoke(t.Context(), conn, "/fairlead.agent.v1.AgentService/Detach", "")
 		require.Equal(t, codes.Internal, status.Code(err))

@@ -226,8 +226,7 @@ func refusals(registry prometheus.Registerer) *prometheus.CounterVec {
 // register adds a collector, or returns the equal one that is there already.
 func register[C prometheus.Collector](registry prometheus.Registerer, collector C) C {
 	err := registry.Register(collector)
-	var there prometheus.AlreadyRegisteredError
-	if errors.As(err, &there) {
+	if there, ok := errors.AsType[prometheus.AlreadyRegisteredError](err); ok {
 		if existing, ok := there.ExistingCollector.(C); ok {
 			return existing
 		}

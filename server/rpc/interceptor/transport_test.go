@@ -148,7 +148,7 @@ func TestConnections_per_source(t *testing.T) {
 	require.NoError(t, second.Close())
 	require.NoError(t, fourth.Close())
 	require.NoError(t, listener.Close())
-	for range accepted { //nolint:revive // until the goroutine has ended
+	for range accepted {
 	}
 	require.Equal(t, 1.0, rpctest.Metric(t, registry, "fairlead_hub_handshakes_rejected_total", "reason", "connections_per_source"))
 }

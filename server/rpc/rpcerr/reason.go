@@ -4,6 +4,7 @@
 package rpcerr
 
 import (
+	"slices"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -21,10 +22,8 @@ func Refusal(why, message string, retryAfter time.Duration, cause error) *Error 
 // CodeOf is the gRPC code that goes with a reason; an unknown one is INTERNAL.
 func CodeOf(why string) codes.Code {
 	for code, reasons := range reasonsByCode() {
-		for _, r := range reasons {
-			if r == why {
-				return code
-			}
+		if slices.Contains(reasons, why) {
+			return code
 		}
 	}
 	return codes.Internal

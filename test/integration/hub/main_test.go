@@ -63,7 +63,7 @@ func startHub(t *testing.T, config *rest.Config, change func(*server.Config)) *r
 	}
 	hub, err := server.New(cfg)
 	require.NoError(t, err)
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- hub.Run(ctx) }()
 	var stopped bool

@@ -263,7 +263,7 @@ func TestHub_starts_before_its_apiserver(t *testing.T) {
 		"fairlead_hub_sessions 0", "fairlead_hub_index_works", `fairlead_hub_enrollments{state="Active"}`,
 		"fairlead_hub_certificate_expiry_seconds", "go_goroutines", "controller_runtime_",
 	} {
-		require.True(t, strings.Contains(metrics, "\n"+name), name)
+		require.Contains(t, metrics, "\n"+name, name)
 	}
 	require.Equal(t, 1, strings.Count(metrics, "\ngo_goroutines "), "nothing twice")
 }

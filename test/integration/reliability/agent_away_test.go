@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"testing"
 	"time"
 
@@ -67,7 +68,7 @@ func TestT09_recreated_names(t *testing.T) {
 	dice := rand.New(rand.NewPCG(9, 9))
 	mark := w.journal.mark()
 	for round := range rounds {
-		value := fmt.Sprint(round)
+		value := strconv.Itoa(round)
 		w.create("t9", "t9-same", value)
 		if dice.IntN(4) == 0 {
 			w.settled("t9", "t9-same", value)
@@ -98,7 +99,7 @@ func requireNoResurrection(t *testing.T, entries []entry) {
 	var alive types.UID
 	last := -1
 	for i, e := range entries {
-		switch e.what {
+		switch e.what { //nolint:exhaustive // only what appears or goes counts
 		case watch.Added:
 			require.Empty(t, alive, "entry %d: %+v came while another was there", i, e)
 			alive = e.uid
@@ -137,7 +138,7 @@ func TestSIGKILL_under_load(t *testing.T) {
 	for round := range rounds {
 		for _, name := range names("kill", count) {
 			if dice.IntN(2) == 0 {
-				last[name] = fmt.Sprint(round + 1)
+				last[name] = strconv.Itoa(round + 1)
 				w.update("kill", name, last[name])
 			}
 		}

@@ -22,6 +22,7 @@ import (
 
 // throughProxy puts a fault proxy between the hub and its apiserver.
 func throughProxy(t *testing.T, proxy **env.Proxy) func(*env.Plane) string {
+	t.Helper()
 	return func(plane *env.Plane) string {
 		*proxy = env.StartProxy(t, plane.RESTConfig())
 		file := filepath.Join(t.TempDir(), "proxy.kubeconfig")
@@ -122,7 +123,7 @@ func TestT07_restored_hub_holds_deletes(t *testing.T) {
 	var out string
 	w.until("all four to be held as one batch", func(ctx context.Context) (bool, error) {
 		out, err = w.hub.CLI(ctx, "release", "t7")
-		return err == nil && containsAll(out, names("t7-new", 4)...), fmt.Errorf("release says %q (%v)", out, err)
+		return err == nil && containsAll(out, names("t7-new", 4)...), fmt.Errorf("release says %q (%v)", out, err) //nolint:errorlint // it may be nil
 	})
 	t.Logf("release t7:\n%s", out)
 	lines := strings.Split(strings.TrimSpace(out), "\n")

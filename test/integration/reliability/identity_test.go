@@ -88,7 +88,7 @@ func TestT62_old_certificate_of_a_recreated_cluster(t *testing.T) {
 	w.logged(agent.Process, reason.UIDMismatch)
 	out, err := w.sessions(t.Context(), "t62")
 	require.NoError(t, err)
-	require.Equal(t, "", strings.TrimSpace(out))
+	require.Empty(t, strings.TrimSpace(out))
 	require.Empty(t, w.journal.since(mark, ""), "nothing is removed because of it")
 }
 

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"time"
 )
 
@@ -52,9 +53,7 @@ func Serve(ctx context.Context, in io.Reader, out io.Writer, handlers Handlers) 
 		"collect": Do(func(context.Context, None) (Heap, error) { return collect() }),
 		"profile": Do(profiler.do),
 	}
-	for name, h := range handlers {
-		all[name] = h
-	}
+	maps.Copy(all, handlers)
 	decoder, encoder := json.NewDecoder(in), json.NewEncoder(out)
 	for {
 		var r request

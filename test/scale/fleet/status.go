@@ -54,7 +54,7 @@ func (a *agent) prepare(r Report) (statuses []link.Status, err error) {
 			continue
 		}
 		for t := r.First; t <= r.Last; t++ {
-			text, err := statusJSON(int64(rev.Generation), t)
+			text, err := statusJSON(rev.Generation, t)
 			if err != nil {
 				return nil, err
 			}

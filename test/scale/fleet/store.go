@@ -5,6 +5,7 @@ package fleet
 
 import (
 	"context"
+	"maps"
 	"sync"
 	"time"
 
@@ -40,7 +41,7 @@ func (s *store) Snapshot() link.Snapshot {
 func (s *store) Put(_ context.Context, key wire.Key, rev wire.Revision, _ []byte) error {
 	s.mu.Lock()
 	s.held[key] = rev
-	s.arrivals = append(s.arrivals, Arrival{Cluster: s.cluster, Name: key.Name, Generation: int64(rev.Generation), At: time.Now()})
+	s.arrivals = append(s.arrivals, Arrival{Cluster: s.cluster, Name: key.Name, Generation: rev.Generation, At: time.Now()})
 	s.mu.Unlock()
 	s.tallies.stored.Add(1)
 	return nil
@@ -88,9 +89,7 @@ func (s *store) objects() map[wire.Key]wire.Revision {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	objects := make(map[wire.Key]wire.Revision, len(s.held))
-	for key, rev := range s.held {
-		objects[key] = rev
-	}
+	maps.Copy(objects, s.held)
 	return objects
 }
 

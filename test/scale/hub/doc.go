@@ -42,7 +42,7 @@ func Run(ctx context.Context, file string) error {
 		return err
 	}
 	var config Config
-	if err := json.Unmarshal(text, &config); err != nil {
+	if err := json.Unmarshal(text, &config); err != nil { //nolint:musttag // both ends are this program
 		return err
 	}
 	if config.Profiled {

@@ -24,7 +24,7 @@ func Quantile[N Number](samples []N, q float64) N {
 		return 0
 	}
 	sorted := slices.Clone(samples)
-	slices.SortFunc(sorted, func(a, b N) int { return cmp.Compare(a, b) })
+	slices.SortFunc(sorted, cmp.Compare[N])
 	rank := int(math.Ceil(q*float64(len(sorted)))) - 1
 	return sorted[min(max(rank, 0), len(sorted)-1)]
 }

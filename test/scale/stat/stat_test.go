@@ -4,7 +4,6 @@
 package stat_test
 
 import (
-	"context"
 	"os"
 	"testing"
 	"testing/synctest"
@@ -106,7 +105,7 @@ func TestTally(t *testing.T) {
 		n, err = tally.Await(t.Context(), stat.Goal{Count: 5, Within: time.Minute})
 		require.NoError(t, err)
 		require.Equal(t, 5, n)
-		n, err = tally.Await(context.Background(), stat.Goal{Count: 6, Within: time.Minute})
+		n, err = tally.Await(t.Context(), stat.Goal{Count: 6, Within: time.Minute})
 		require.ErrorContains(t, err, "counted 5 of 6")
 		require.Equal(t, 5, n)
 	})

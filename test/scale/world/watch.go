@@ -53,7 +53,7 @@ func (w *World) Watch(ctx context.Context) (*Watch, error) {
 	var meta struct {
 		Metadata struct{ ResourceVersion string }
 	}
-	if err := json.Unmarshal(list, &meta); err != nil {
+	if err := json.Unmarshal(list, &meta); err != nil { //nolint:musttag // field names are matched without case
 		return nil, err
 	}
 	watch := &Watch{version: meta.Metadata.ResourceVersion}
@@ -88,7 +88,7 @@ func (w *World) follow(ctx context.Context, watch *Watch, body io.ReadCloser) er
 	for {
 		err := errors.Join(watch.read(body), body.Close())
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // it was asked to end
 		}
 		if err != nil {
 			w.log.Warn("the watch of works begins anew", "error", err)
@@ -132,7 +132,7 @@ func (w *Watch) take(line []byte, now time.Time) error {
 			}
 		}
 	}
-	if err := json.Unmarshal(line, &event); err != nil {
+	if err := json.Unmarshal(line, &event); err != nil { //nolint:musttag // field names are matched without case
 		return fmt.Errorf("an event of the watch of works: %w", err)
 	}
 	meta := event.Object.Metadata

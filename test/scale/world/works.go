@@ -35,7 +35,7 @@ func work(cluster, name string) []byte {
 	meta := func(n string) map[string]any {
 		return map[string]any{"name": n, "namespace": "default", "labels": labels}
 	}
-	make := func(filler string) []byte {
+	render := func(filler string) []byte {
 		manifests := []any{
 			map[string]any{"apiVersion": "apps/v1", "kind": "Deployment", "metadata": meta("web"), "spec": map[string]any{
 				"replicas": 3, "selector": map[string]any{"matchLabels": labels},
@@ -58,7 +58,7 @@ func work(cluster, name string) []byte {
 		}
 		return text
 	}
-	return make(filler(cluster+"/"+name, workBytes-len(make(""))))
+	return render(filler(cluster+"/"+name, workBytes-len(render(""))))
 }
 
 // filler is text that does not compress to nothing: digests in hex.
@@ -99,7 +99,7 @@ func (w *World) do(request *http.Request) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer response.Body.Close() //nolint:errcheck // it was read
+	defer response.Body.Close()
 	text, err := io.ReadAll(response.Body)
 	if err == nil && response.StatusCode >= http.StatusBadRequest {
 		err = fmt.Errorf("%s %s: %s: %s", request.Method, request.URL.Path, response.Status, text)
