@@ -8,6 +8,7 @@ import (
 
 	agentv1 "fairlead.dev/fairlead/gen/fairlead/agent/v1"
 	"fairlead.dev/fairlead/internal/wire"
+	"fairlead.dev/fairlead/internal/wire/reason"
 )
 
 const (
@@ -68,18 +69,16 @@ func (c *Core) objectAck(now time.Time, e *entry, o *agentv1.ObjectAck) *StoredO
 	}
 	switch o.GetCode() {
 	case agentv1.AckCode_ACK_CODE_STORED:
-		c.concluded(e, orphaned, f)
+		c.announced(e, f, false)
 		c.replaced(e, f)
 		c.noteStored(e.key, f)
 		c.landed(e)
 		return &StoredObject{Key: e.key, Revision: f.rev, Delete: f.delete, Marked: f.marked, Sent: f.sent}
 	case agentv1.AckCode_ACK_CODE_HELD:
-		c.concluded(e, held, f)
+		c.announced(e, f, true)
 		c.landed(e)
 	case agentv1.AckCode_ACK_CODE_REJECTED:
-		c.dropOrphan(e, f)
-		e.verdict = &verdict{kind: rejected, rev: f.rev, err: bounded(o.GetError())}
-		c.effect(Undelivered{Key: e.key, Revision: f.rev, Rejected: true, Error: e.verdict.err})
+		c.rejected(e, f, bounded(o.GetError()))
 		c.landed(e)
 	default: // RETRY, and what a newer agent may say
 		c.effect(Retried{Key: e.key, Error: bounded(o.GetError())})
@@ -92,14 +91,38 @@ func (c *Core) objectAck(now time.Time, e *entry, o *agentv1.ObjectAck) *StoredO
 	return nil
 }
 
-// concluded notes that the agent knows of an orphan delete.
-func (c *Core) concluded(e *entry, kind verdictKind, f flight) {
+// rejected takes the agent's refusal. It is final for that revision, and says
+// nothing of others of that name: whoever has not the orphan that was to go
+// gets what the index shows now.
+func (c *Core) rejected(e *entry, f flight, why *agentv1.ErrorInfo) {
+	orphan := c.dropOrphan(e, f)
+	if !f.delete || why.GetReason() != reason.UIDMismatch {
+		e.verdict = &verdict{kind: rejected, rev: f.rev, err: why}
+		c.effect(Undelivered{Key: e.key, Revision: f.rev, Rejected: true, Error: why})
+		return
+	}
+	if e.gone == f.rev.UID {
+		e.gone = ""
+	}
+	obj, ok := c.src.Get(e.key)
+	switch {
+	case ok && obj.UID == f.rev.UID:
+		// The agent has another object, of which nothing is known yet. It
+		// reports by itself that nothing of this one is there.
+		e.verdict = &verdict{kind: rejected, rev: f.rev, err: why}
+	case ok && orphan && !e.dirty:
+		e.dirty, e.since = true, f.marked
+	}
+}
+
+// announced notes that the agent knows of an orphan delete.
+func (c *Core) announced(e *entry, f flight, held bool) {
 	e.attempts = 0
 	if !f.delete {
 		return
 	}
-	if c.dropOrphan(e, f) || kind == held {
-		e.verdict = &verdict{kind: kind, rev: f.rev}
+	if c.dropOrphan(e, f) || held {
+		e.verdict, e.left = nil, &leftover{rev: f.rev, held: held}
 		if obj, ok := c.src.Get(e.key); ok && e.displacedBy(obj) {
 			e.gone, e.dirty, e.since = "", true, f.marked // the other's delete follows
 		}
@@ -112,7 +135,7 @@ func (c *Core) replaced(e *entry, f flight) {
 	if f.delete {
 		return
 	}
-	e.gone = ""
+	e.gone, e.left = "", nil
 	if e.orphan != nil && e.orphan.entry.UID != f.rev.UID {
 		c.cancelOrphan(e)
 		e.gone = f.rev.UID // gone as well, or its mark follows

@@ -5,6 +5,7 @@ package session_test
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -43,13 +44,17 @@ type agent struct {
 	upserts  int // whole ones received
 	goodbye  string
 	finished map[string]bool // UIDs whose delete was carried out and reported
-	faults   []string
+	// foreign are requested deletes of objects that it never had, while it holds
+	// others of those names: there is nothing to do, which it reports.
+	foreign map[wire.Key]string
+	faults  []string
 }
 
 func newAgent() *agent {
 	return &agent{
 		holds: map[wire.Key]*holding{}, storeEpoch: "store-1", hubEpoch: hubEpoch,
 		rejects: map[wire.Key]bool{}, retries: map[wire.Key]int{}, finished: map[string]bool{},
+		foreign: map[wire.Key]string{},
 	}
 }
 
@@ -107,7 +112,8 @@ func (a *agent) take(m *agentv1.SessionResponse) []*agentv1.SessionRequest {
 	case *agentv1.SessionResponse_InventoryRequest:
 		return []*agentv1.SessionRequest{{Message: &agentv1.SessionRequest_Inventory{Inventory: a.inventory(m.InventoryRequest)}}}
 	case *agentv1.SessionResponse_Delta:
-		return []*agentv1.SessionRequest{{Message: &agentv1.SessionRequest_Ack{Ack: a.delta(m.Delta)}}}
+		requests := []*agentv1.SessionRequest{{Message: &agentv1.SessionRequest_Ack{Ack: a.delta(m.Delta)}}}
+		return append(requests, a.reportForeign()...)
 	case *agentv1.SessionResponse_StatusAck:
 		a.statusAck(m.StatusAck)
 	case *agentv1.SessionResponse_Heartbeat:
@@ -165,6 +171,9 @@ func (a *agent) delta(d *agentv1.Delta) *agentv1.Ack {
 			o := &agentv1.ObjectAck{Key: change.GetKey(), Revision: change.GetRevision(), Code: code}
 			if code == agentv1.AckCode_ACK_CODE_REJECTED {
 				o.Error = &agentv1.ErrorInfo{Reason: "UNDECODABLE", Message: "it cannot be decoded"}
+				if change.GetDelete() != nil {
+					o.Error = &agentv1.ErrorInfo{Reason: "UID_MISMATCH", Message: "another object of this name is held"}
+				}
 			}
 			ack.Objects = append(ack.Objects, o)
 		}
@@ -211,8 +220,11 @@ func (a *agent) upsert(key wire.Key, rev wire.Revision, u *agentv1.Upsert) agent
 func (a *agent) remove(key wire.Key, rev wire.Revision, d *agentv1.Delete) agentv1.AckCode {
 	h := a.holds[key]
 	if d.GetReason() == agentv1.DeleteReason_DELETE_REASON_ORPHAN {
-		if h == nil || h.rev.UID != rev.UID {
+		if h == nil {
 			return agentv1.AckCode_ACK_CODE_STORED
+		}
+		if h.rev.UID != rev.UID {
+			return agentv1.AckCode_ACK_CODE_REJECTED
 		}
 		h.orphaned, h.held = true, a.holdBack
 		if h.held {
@@ -221,7 +233,8 @@ func (a *agent) remove(key wire.Key, rev wire.Revision, d *agentv1.Delete) agent
 		return agentv1.AckCode_ACK_CODE_STORED
 	}
 	if h != nil && h.rev.UID != rev.UID {
-		return agentv1.AckCode_ACK_CODE_STORED // as if it were done; nothing is
+		a.foreign[key] = rev.UID
+		return agentv1.AckCode_ACK_CODE_REJECTED
 	}
 	a.holds[key] = &holding{rev: rev, deleting: true, finalized: h != nil && h.finalized}
 	return agentv1.AckCode_ACK_CODE_STORED
@@ -230,6 +243,9 @@ func (a *agent) remove(key wire.Key, rev wire.Revision, d *agentv1.Delete) agent
 func (a *agent) statusAck(ack *agentv1.StatusAck) {
 	for _, r := range ack.GetResults() {
 		key := wire.KeyOf(r.GetKey())
+		if r.GetCode() == agentv1.StatusCode_STATUS_CODE_PERSISTED || r.GetCode() == agentv1.StatusCode_STATUS_CODE_STALE_UID {
+			delete(a.foreign, key)
+		}
 		h := a.holds[key]
 		if h == nil || !h.finalized {
 			continue
@@ -242,6 +258,19 @@ func (a *agent) statusAck(ack *agentv1.StatusAck) {
 			h.finalized = false
 		}
 	}
+}
+
+// reportForeign says of each requested delete of an object that it never had
+// that nothing of it is left.
+func (a *agent) reportForeign() []*agentv1.SessionRequest {
+	var requests []*agentv1.SessionRequest
+	for _, key := range slices.SortedFunc(maps.Keys(a.foreign), func(a, b wire.Key) int { return strings.Compare(a.Name, b.Name) }) {
+		request := a.status(key, "", false)
+		item := request.GetStatus().GetItems()[0]
+		item.Uid, item.Finalized, item.ObservedGeneration, item.ObservedDigest = a.foreign[key], true, 0, nil
+		requests = append(requests, request)
+	}
+	return requests
 }
 
 // status is a status of one key, or the news that its delete is done.

@@ -130,7 +130,8 @@ func (c *Core) compareOrphan(now time.Time, theirs wire.Entry) {
 	}
 	e := c.entries[theirs.Key]
 	if e != nil {
-		known := e.verdict != nil && e.verdict.kind != undeliverable && e.verdict.rev.UID == theirs.UID
+		v := e.verdict
+		known := e.knownOrphan(theirs.UID) || v != nil && v.kind != undeliverable && v.rev.UID == theirs.UID
 		if known || e.dirty || e.flight.seq != 0 {
 			return
 		}
@@ -138,7 +139,7 @@ func (c *Core) compareOrphan(now time.Time, theirs wire.Entry) {
 		c.mismatch(theirs.Key)
 	}
 	e = c.entryOf(theirs.Key)
-	e.verdict = nil
+	e.verdict, e.left = nil, nil
 	c.count(e)
 	c.suspect(now, e, theirs.Revision, c.sync.orphans)
 }

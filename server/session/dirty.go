@@ -41,6 +41,14 @@ type entry struct {
 	orphan   *orphan
 	flight   flight
 	verdict  *verdict
+	left     *leftover
+}
+
+// leftover is an object that the agent still has and knows to be an orphan. One
+// that is being deleted may have taken its place in the index.
+type leftover struct {
+	rev  wire.Revision
+	held bool // until a person there releases it
 }
 
 // flight is what was sent and is not acknowledged; seq 0 is none.
@@ -77,8 +85,6 @@ type verdictKind uint8
 const (
 	rejected      verdictKind = iota // by the agent, for rev
 	undeliverable                    // by us, for rev
-	orphaned                         // the orphan delete is known to the agent
-	held                             // likewise, and waits for a person there
 	finished                         // finalized and persisted; the index has yet to see it go
 )
 
@@ -97,7 +103,7 @@ func (c *Core) entryOf(key wire.Key) *entry {
 
 // settle drops an entry about which there is nothing left to say.
 func (c *Core) settle(e *entry) {
-	if e.dirty || e.flight.seq != 0 || e.verdict != nil || e.orphan != nil {
+	if e.dirty || e.flight.seq != 0 || e.verdict != nil || e.left != nil || e.orphan != nil {
 		return
 	}
 	e.unlink()
@@ -119,7 +125,24 @@ func (c *Core) quiet(e *entry) {
 func (c *Core) forget(e *entry) {
 	c.abandon(e)
 	c.cancelOrphan(e)
-	e.flight, e.verdict, e.gone = flight{}, nil, ""
+	e.flight, e.verdict, e.left, e.gone = flight{}, nil, nil, ""
+	c.quiet(e)
+}
+
+// conclude drops everything about one object of the key's. An orphan of another
+// UID stays what it is.
+func (c *Core) conclude(e *entry, uid string) {
+	if e.orphan != nil && e.orphan.entry.UID != uid {
+		e.verdict = nil
+		return
+	}
+	left := e.left
+	if left != nil && left.rev.UID == uid {
+		left = nil
+	}
+	c.abandon(e)
+	c.cancelOrphan(e)
+	e.flight, e.verdict, e.left, e.gone = flight{}, nil, left, ""
 	c.quiet(e)
 }
 
@@ -199,6 +222,9 @@ func (c *Core) plan(e *entry) {
 	switch {
 	case e.flight.seq != 0 && e.flight.rev.Same(obj.Revision):
 		c.quiet(e)
+	case obj.Deleting && e.replacing():
+		e.unlink()
+		e.wait = waitFlight
 	case obj.Deleting && e.gone != "" && e.gone != obj.UID && !e.displacedBy(obj):
 		c.suspect(c.now, e, wire.Revision{UID: e.gone}, &batch{})
 	case obj.Deleting:
@@ -212,6 +238,10 @@ func (c *Core) plan(e *entry) {
 		c.queue(e, obj)
 	}
 }
+
+// replacing tells whether content is on its way that takes the place of what the
+// agent may hold of another object.
+func (e *entry) replacing() bool { return e.gone != "" && e.flight.seq != 0 && !e.flight.delete }
 
 // queue puts an entry with content to send into the list of its size.
 func (c *Core) queue(e *entry, obj Object) {
@@ -232,13 +262,16 @@ func (c *Core) explained(e *entry, obj Object) bool {
 	if obj.Deleting && c.finalizing(e.key, obj.UID) != nil {
 		return true // the agent is done with it already
 	}
-	if v := e.verdict; v != nil && !e.displacedBy(obj) {
+	if !e.displacedBy(obj) {
+		e.dropLeft()
+	}
+	if v := e.verdict; v != nil {
 		switch {
 		case v.kind == finished && v.rev.UID == obj.UID && obj.Deleting,
 			(v.kind == rejected || v.kind == undeliverable) && v.rev.Same(obj.Revision):
 			return true
 		}
-		e.dropVerdict()
+		e.verdict = nil
 	}
 	why := obj.Undeliverable
 	limit := c.cfg.Hub.Limits.maxObject()
@@ -257,15 +290,15 @@ func (c *Core) explained(e *entry, obj Object) bool {
 // displacedBy tells whether the agent knows of an orphan whose place is taken by
 // an object that is being deleted itself.
 func (e *entry) displacedBy(obj Object) bool {
-	return obj.Deleting && e.knownOrphan("") && e.verdict.rev.UID != obj.UID
+	return obj.Deleting && e.left != nil && e.left.rev.UID != obj.UID
 }
 
-// dropVerdict forgets it, but not which object the agent still has.
-func (e *entry) dropVerdict() {
-	if v := e.verdict; v != nil && (v.kind == orphaned || v.kind == held) && e.gone == "" {
-		e.gone = v.rev.UID
+// dropLeft forgets that the agent knows of its orphan, but not that it has it.
+func (e *entry) dropLeft() {
+	if e.left != nil && e.gone == "" {
+		e.gone = e.left.rev.UID
 	}
-	e.verdict = nil
+	e.left = nil
 }
 
 func (c *Core) ensureFinalizer(e *entry, uid string) {
@@ -299,7 +332,7 @@ func (c *Core) vanish(now time.Time, key wire.Key, uid string) {
 	}
 	if w != nil || e != nil && e.finishedFor(uid) {
 		if e != nil {
-			c.forget(e)
+			c.conclude(e, uid)
 		}
 		return // the agent has removed it already
 	}
@@ -307,7 +340,8 @@ func (c *Core) vanish(now time.Time, key wire.Key, uid string) {
 		return
 	}
 	e = c.entryOf(key)
-	if e.knownOrphan(uid) {
+	if e.left != nil { // nothing was sent since that the agent would hold
+		e.verdict = nil
 		c.quiet(e)
 		return
 	}
@@ -327,6 +361,4 @@ func (e *entry) finishedFor(uid string) bool {
 	return e.verdict != nil && e.verdict.kind == finished && (uid == "" || e.verdict.rev.UID == uid)
 }
 
-func (e *entry) knownOrphan(uid string) bool {
-	return e.verdict != nil && (e.verdict.kind == orphaned || e.verdict.kind == held) && (uid == "" || e.verdict.rev.UID == uid)
-}
+func (e *entry) knownOrphan(uid string) bool { return e.left != nil && e.left.rev.UID == uid }

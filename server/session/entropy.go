@@ -30,7 +30,7 @@ func (c *Core) heartbeat(now time.Time, h *agentv1.Heartbeat) {
 // forgetVerdicts drops what explained differences: there are none.
 func (c *Core) forgetVerdicts() {
 	for _, e := range c.entries {
-		e.verdict = nil
+		e.verdict, e.left = nil, nil
 		c.settle(e)
 	}
 }

@@ -48,6 +48,9 @@ func (c *Core) State(key wire.Key) State {
 	if e.wait == waitRetry || e.wait == waitReread {
 		s.RetryAt = e.due
 	}
+	if e.left != nil {
+		s.Revision, s.Orphaned, s.Held = e.left.rev, true, e.left.held
+	}
 	if v := e.verdict; v != nil {
 		s.Revision = v.rev
 		switch v.kind {
@@ -55,10 +58,6 @@ func (c *Core) State(key wire.Key) State {
 			s.Rejected = v.err
 		case undeliverable:
 			s.Undelivered = v.err
-		case orphaned:
-			s.Orphaned = true
-		case held:
-			s.Orphaned, s.Held = true, true
 		case finished: // nothing to say
 		}
 	}

@@ -239,8 +239,8 @@ func (c *Core) concludeDelete(key wire.Key, uid string, gone bool) {
 		return // another object by now
 	}
 	if e := c.entries[key]; e != nil {
-		gone = gone || e.orphan != nil || e.knownOrphan(uid)
-		c.forget(e)
+		gone = gone || e.orphan != nil && e.orphan.entry.UID == uid || e.knownOrphan(uid)
+		c.conclude(e, uid)
 	}
 	if ok || !gone {
 		c.entryOf(key).verdict = &verdict{kind: finished, rev: wire.Revision{UID: uid}}

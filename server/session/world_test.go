@@ -268,5 +268,8 @@ func (w *world) finalize() {
 			w.tell(w.agent.status(e.Key, "", true))
 		}
 	}
+	for _, request := range w.agent.reportForeign() {
+		w.tell(request)
+	}
 	w.run()
 }
