@@ -136,9 +136,12 @@ func (c *Core) replaced(e *entry, f flight) {
 		return
 	}
 	e.gone, e.left = "", nil
+	if obj, ok := c.src.Get(e.key); !ok || obj.UID != f.rev.UID {
+		e.gone = f.rev.UID // its mark follows, or came
+	}
 	if e.orphan != nil && e.orphan.entry.UID != f.rev.UID {
 		c.cancelOrphan(e)
-		e.gone = f.rev.UID // gone as well, or its mark follows
+		e.gone = f.rev.UID // gone as well
 	}
 }
 

@@ -347,6 +347,14 @@ func (c *Core) vanish(now time.Time, key wire.Key, uid string) {
 	}
 	c.abandon(e)
 	e.verdict = nil
+	if e.replacing() { // its answer says which of the two the agent has
+		e.unlink()
+		e.wait = waitFlight
+		if !e.dirty {
+			e.dirty, e.since = true, now
+		}
+		return
+	}
 	if e.gone == "" {
 		e.gone = uid // the oldest: nothing was sent since
 	}
