@@ -17,6 +17,7 @@ func (h *house) adminServices() []func(grpc.ServiceRegistrar) {
 	people := admin.New(admin.Config{
 		REST: h.rest, ManifestLimit: h.cfg.ManifestLimit,
 		Tokens: adminTokens{h}, Enrollments: adminEnrollments{h}, Sessions: adminSessions{h}, Deliveries: adminDeliveries{h},
+		Peers: h.peers,
 		Works: func(cluster string) int { return h.index.View(cluster).Summary().Count },
 		Now:   time.Now, Logger: h.log,
 	})

@@ -45,6 +45,9 @@ type Config struct {
 	AgentListen string
 	AdminListen string
 	HTTPListen  string // empty: none
+	// AdvertiseAdmin is where other replicas reach the admin listener (host:port);
+	// empty for where it listens.
+	AdvertiseAdmin string
 	// Endpoints are the public host:port (or host) of the agent listener: the
 	// names in its certificate and in join strings.
 	Endpoints []string
@@ -127,6 +130,9 @@ func (c *Config) checkListeners() (problems []error) {
 			problems = append(problems, bad(flag, address, "host:port or :port"))
 		}
 	}
+	if !isReachable(c.AdvertiseAdmin) {
+		problems = append(problems, bad("advertise-admin-address", c.AdvertiseAdmin, "host:port at which other replicas reach the admin listener"))
+	}
 	for _, endpoint := range c.Endpoints {
 		host, port := splitEndpoint(endpoint)
 		if host == "" || (port != "" && !isPort(port)) || (net.ParseIP(host) == nil && len(validation.IsDNS1123Subdomain(host)) > 0) {
@@ -207,7 +213,7 @@ func (c *Config) servingNames() []string {
 	if host, err := os.Hostname(); err == nil && len(validation.IsDNS1123Subdomain(host)) == 0 {
 		names = append(names, host)
 	}
-	for _, address := range []string{c.AgentListen, c.AdminListen} {
+	for _, address := range []string{c.AgentListen, c.AdminListen, c.AdvertiseAdmin} {
 		if host, _, err := net.SplitHostPort(address); err == nil && host != "" && !isUnspecified(host) {
 			names = append(names, host)
 		}
@@ -244,6 +250,29 @@ func (c *Config) publicEndpoints(bound string) []string {
 	return []string{net.JoinHostPort(host, port)}
 }
 
+// adminAddress is where other replicas reach the admin listener: what the hub
+// was told; else where it listens, on this machine's own address when it listens
+// on all of them.
+func (c *Config) adminAddress(bound string) string {
+	if c.AdvertiseAdmin != "" {
+		return c.AdvertiseAdmin
+	}
+	host, port, err := net.SplitHostPort(bound)
+	if err != nil || !isUnspecified(host) {
+		return bound
+	}
+	addresses, err := net.InterfaceAddrs()
+	if err != nil {
+		return bound
+	}
+	for _, address := range addresses {
+		if ip, ok := address.(*net.IPNet); ok && ip.IP.IsGlobalUnicast() {
+			return net.JoinHostPort(ip.IP.String(), port)
+		}
+	}
+	return bound
+}
+
 func splitEndpoint(endpoint string) (host, port string) {
 	if host, port, err := net.SplitHostPort(endpoint); err == nil {
 		return host, port
@@ -254,6 +283,15 @@ func splitEndpoint(endpoint string) (host, port string) {
 func isPort(text string) bool {
 	n, err := strconv.ParseUint(text, 10, 16)
 	return err == nil && n <= 65535
+}
+
+// isReachable tells whether an address, if there is one, is host:port of one host.
+func isReachable(address string) bool {
+	if address == "" {
+		return true
+	}
+	host, port, err := net.SplitHostPort(address)
+	return err == nil && host != "" && !isUnspecified(host) && isPort(port)
 }
 
 func isUnspecified(host string) bool {

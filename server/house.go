@@ -38,6 +38,7 @@ type house struct {
 	sessions *store.Sessions
 	writer   *store.StatusWriter
 	service  *agent.Service
+	peers    *peers
 	sizes    manifestSizes
 
 	shared    atomic.Pointer[session.Hub] // with the hub epoch of now
@@ -66,7 +67,7 @@ func (h *house) wire() (err error) {
 		return err
 	}
 	h.sessions, err = store.NewSessions(store.SessionsConfig{
-		Config: h.rest, Namespace: h.cfg.Namespace, Replica: h.cfg.Replica, AdminAddress: h.addresses.Admin,
+		Config: h.rest, Namespace: h.cfg.Namespace, Replica: h.cfg.Replica, AdminAddress: h.cfg.adminAddress(h.addresses.Admin),
 		HighWater: h.index.HighWater, Clock: clock.RealClock{}, Log: h.log,
 	})
 	if err != nil {
@@ -78,6 +79,7 @@ func (h *house) wire() (err error) {
 	if err != nil {
 		return err
 	}
+	h.peers = newPeers(h)
 	enrollments := enrollments{h}
 	h.service, err = agent.New(agent.Config{
 		Enroller: enrollments, Renewer: enrollments, Trust: h.trust,
@@ -108,6 +110,7 @@ func (h *house) run(ctx, face context.Context, listeners *listeners) error {
 		{"apiserver watch", h.watchApiserver},
 		{"join tokens", h.sweepTokens},
 		{"session watchdog", h.service.Run},
+		{"peers", h.peers.run},
 		{"listeners", func(context.Context) error {
 			defer closeKitchen()
 			err := h.serve(face, listeners)

@@ -100,6 +100,7 @@ func addFlags(f *pflag.FlagSet, cfg *server.Config) {
 	f.StringVar(&cfg.Namespace, "namespace", cfg.Namespace, "namespace of the hub's own objects")
 	f.StringVar(&cfg.AgentListen, "agent-listen", cfg.AgentListen, "address of the listener for agents")
 	f.StringVar(&cfg.AdminListen, "admin-listen", cfg.AdminListen, "address of the listener for people and tools")
+	f.StringVar(&cfg.AdvertiseAdmin, "advertise-admin-address", cfg.AdvertiseAdmin, "host:port at which other replicas of the hub reach the admin listener; default where it listens")
 	f.StringVar(&cfg.HTTPListen, "http-listen", cfg.HTTPListen, "address for /metrics, /livez and /readyz; empty for none")
 	f.StringSliceVar(&cfg.Endpoints, "endpoints", cfg.Endpoints, "public names or addresses (host or host:port) of the agent listener, for its certificate and for join strings")
 	f.IntVar(&cfg.MaxConnectionsPerSource, "max-connections-per-source", cfg.MaxConnectionsPerSource, "connections that one IP address may have open to the agent listener; 0 for any number")

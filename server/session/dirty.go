@@ -222,13 +222,8 @@ func (c *Core) plan(e *entry) {
 	switch {
 	case e.flight.seq != 0 && e.flight.rev.Same(obj.Revision):
 		c.quiet(e)
-	case obj.Deleting && e.replacing():
-		e.unlink()
-		e.wait = waitFlight
-	case obj.Deleting && e.gone != "" && e.gone != obj.UID && !e.displacedBy(obj):
-		c.suspect(c.now, e, wire.Revision{UID: e.gone}, &batch{})
 	case obj.Deleting:
-		c.deletes.keep(e)
+		c.planDelete(e, obj)
 	case e.flight.seq != 0:
 		e.unlink()
 		e.wait = waitFlight
@@ -236,6 +231,20 @@ func (c *Core) plan(e *entry) {
 		c.ensureFinalizer(e, obj.UID)
 	default:
 		c.queue(e, obj)
+	}
+}
+
+// planDelete finds where an entry belongs whose object is being deleted. An
+// object of another UID that the agent may hold is an orphan and goes first.
+func (c *Core) planDelete(e *entry, obj Object) {
+	switch {
+	case e.replacing():
+		e.unlink()
+		e.wait = waitFlight
+	case e.gone != "" && e.gone != obj.UID && !e.displacedBy(obj):
+		c.suspect(c.now, e, wire.Revision{UID: e.gone}, &batch{})
+	default:
+		c.deletes.keep(e)
 	}
 }
 

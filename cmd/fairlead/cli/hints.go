@@ -53,6 +53,7 @@ func hints() map[string]string {
 		reason.HubStarting:        "the hub is reading its state: " + tryAgain,
 		reason.HubRestored:        "«fairlead release CLUSTER» shows deletes that are held now",
 		reason.HubOverloaded:      "the hub is busy: " + tryAgain,
+		reason.ReplicaSilent:      "«fairlead get sessions» names the replica: is it running, and can the others reach its admin listener (--advertise-admin-address)?",
 		reason.ApiserverLost:      "check the hub's Kubernetes",
 		reason.ProtocolTooOld:     "update the older of hub and agent",
 		reason.ProtocolError:      "please report it, with the logs of hub and agent",

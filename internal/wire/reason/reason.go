@@ -56,6 +56,7 @@ const (
 	HubStarting        = "HUB_STARTING"
 	HubRestored        = "HUB_RESTORED"
 	HubOverloaded      = "HUB_OVERLOADED"
+	ReplicaSilent      = "REPLICA_SILENT"
 	ApiserverLost      = "HUB_APISERVER_UNREACHABLE"
 	ProtocolTooOld     = "PROTOCOL_TOO_OLD"
 	ProtocolError      = "PROTOCOL_ERROR"

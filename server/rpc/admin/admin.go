@@ -22,7 +22,8 @@ import (
 	"fairlead.dev/fairlead/internal/wire"
 )
 
-// Config is what the admin services need. All fields but Works are required.
+// Config is what the admin services need. All fields but Works and Peers are
+// required.
 type Config struct {
 	// REST is the hub's apiserver; only its address and CA are used, never its
 	// credentials.
@@ -35,6 +36,8 @@ type Config struct {
 	Deliveries    Deliveries
 	// Works counts the works that a cluster is to have; nil where that is not known.
 	Works func(cluster string) int
+	// Peers are the other replicas; nil where there are none to ask.
+	Peers Peers
 	// Now is the hub's clock.
 	Now    func() time.Time
 	Logger *slog.Logger

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/timestamppb"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -64,7 +65,15 @@ func (s workService) ExplainDelivery(ctx context.Context, r *adminv1.ExplainDeli
 		e.session = sessions[0]
 	}
 	key := wire.Key{Kind: wire.KindWork, Name: work.Name}
-	e.state, e.stateKnown = s.Deliveries.State(work.Namespace, key)
+	if e.state, e.stateKnown = s.Deliveries.State(work.Namespace, key); !e.stateKnown {
+		if replica, ok := s.elsewhere(ctx, work.Namespace); ok {
+			answer, err := s.explainElsewhere(ctx, replica, r)
+			if err == nil {
+				return answer, nil
+			}
+			e.silent = ", and does not answer: " + status.Convert(err).Message()
+		}
+	}
 	if digest, ok := s.Deliveries.Digest(work.Namespace, key); ok {
 		e.digest = hexDigest(digest)
 	}
@@ -96,6 +105,7 @@ type explanation struct {
 	session    *adminv1.SessionInfo
 	state      DeliveryState
 	stateKnown bool
+	silent     string // why the replica that knows state did not tell
 	digest     string
 	now        time.Time
 }
@@ -196,7 +206,7 @@ func (e explanation) sent() *adminv1.DeliveryStop {
 	case e.stateKnown || e.reported():
 		return stop(stopSent, passed, e.state.Sent, "sent")
 	}
-	return stop(stopSent, unknown, time.Time{}, "hub replica %s knows", e.session.GetHubReplica())
+	return stop(stopSent, unknown, time.Time{}, "unknown at hub replica %s%s", e.session.GetHubReplica(), e.silent)
 }
 
 func (e explanation) stored() *adminv1.DeliveryStop {
@@ -212,7 +222,7 @@ func (e explanation) stored() *adminv1.DeliveryStop {
 	case e.stateKnown || e.reported():
 		return stop(stopStored, passed, time.Time{}, "the agent has it on disk")
 	}
-	return stop(stopStored, unknown, time.Time{}, "hub replica %s knows", e.session.GetHubReplica())
+	return stop(stopStored, unknown, time.Time{}, "unknown at hub replica %s%s", e.session.GetHubReplica(), e.silent)
 }
 
 func (e explanation) condition(name, kind string) *adminv1.DeliveryStop {

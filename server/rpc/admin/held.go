@@ -21,6 +21,9 @@ func (s workService) ListHeldDeletes(ctx context.Context, r *adminv1.ListHeldDel
 	}
 	batches, known := s.Sessions.Held(r.GetClusterName())
 	if !known {
+		if replica, ok := s.elsewhere(ctx, r.GetClusterName()); ok {
+			return s.heldElsewhere(ctx, replica, r)
+		}
 		return nil, s.notHere(ctx, r.GetClusterName())
 	}
 	return &adminv1.ListHeldDeletesResponse{Batches: batches}, nil
@@ -35,6 +38,9 @@ func (s workService) ReleaseHeldDeletes(ctx context.Context, r *adminv1.ReleaseH
 	}
 	batches, known := s.Sessions.Held(r.GetClusterName())
 	if !known {
+		if replica, ok := s.elsewhere(ctx, r.GetClusterName()); ok {
+			return s.releaseElsewhere(ctx, replica, r)
+		}
 		return nil, s.notHere(ctx, r.GetClusterName())
 	}
 	for _, batch := range batches {
@@ -50,8 +56,8 @@ func (s workService) ReleaseHeldDeletes(ctx context.Context, r *adminv1.ReleaseH
 	return nil, fail(codes.NotFound, reason.NotFound, "cluster %q holds no batch %q: list them with «fairlead release %s»", r.GetClusterName(), r.GetBatchId(), r.GetClusterName())
 }
 
-// notHere says who could answer: another replica, or nobody while the agent is
-// away.
+// notHere says why there is no answer: the session has just moved to another
+// replica, or there is none while the agent is away.
 func (s *Service) notHere(ctx context.Context, cluster string) error {
 	sessions, err := s.sessionsOf(ctx, cluster)
 	if err != nil {
@@ -60,7 +66,7 @@ func (s *Service) notHere(ctx context.Context, cluster string) error {
 	if len(sessions) == 0 {
 		return fail(codes.FailedPrecondition, reason.NotFound, "cluster %q has no session: its agent keeps its held deletes and shows them when it is back", cluster)
 	}
-	return fail(codes.Unavailable, reason.NotFound, "hub replica %q has the session of cluster %q: ask that one", sessions[0].GetHubReplica(), cluster)
+	return fail(codes.Unavailable, reason.NotFound, "hub replica %q has the session of cluster %q: try again", sessions[0].GetHubReplica(), cluster)
 }
 
 func worksAccess(verb, namespace string) authorizationv1.ResourceAttributes {

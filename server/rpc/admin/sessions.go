@@ -16,7 +16,8 @@ import (
 	"fairlead.dev/fairlead/internal/wire/reason"
 )
 
-// ListSessions lists the sessions of all replicas.
+// ListSessions lists the sessions of all replicas, with what each knows of its
+// own.
 func (s clusterService) ListSessions(ctx context.Context, r *adminv1.ListSessionsRequest) (*adminv1.ListSessionsResponse, error) {
 	if _, _, err := s.authorize(ctx, virtual("list", "sessions", "")); err != nil {
 		return nil, err
@@ -29,6 +30,7 @@ func (s clusterService) ListSessions(ctx context.Context, r *adminv1.ListSession
 	if err != nil {
 		return nil, err
 	}
+	s.addElsewhere(ctx, r, page)
 	return &adminv1.ListSessionsResponse{Sessions: page, NextPageToken: next}, nil
 }
 
@@ -53,7 +55,8 @@ func (s *Service) sessionsOf(ctx context.Context, cluster string) ([]*adminv1.Se
 	return out, nil
 }
 
-// WatchSessions follows sessions; see ClusterAdminService.
+// WatchSessions follows sessions; see ClusterAdminService. Of those that other
+// replicas have it tells what their Leases say.
 func (s clusterService) WatchSessions(r *adminv1.WatchSessionsRequest, stream grpc.ServerStreamingServer[adminv1.WatchSessionsResponse]) error {
 	return poll(stream.Context(), s.Service, virtual("watch", "sessions", ""), poller[*adminv1.SessionInfo]{
 		list: func(ctx context.Context) ([]*adminv1.SessionInfo, error) {

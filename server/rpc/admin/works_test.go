@@ -190,7 +190,7 @@ func TestExplainDelivery(t *testing.T) {
 	f.with(func(r *rooms) {
 		r.sessions = []*adminv1.SessionInfo{{ClusterName: "explain", SessionId: "s", HubReplica: "r1"}}
 	})
-	require.Contains(t, verdict(), "hub replica r1 knows")
+	require.Contains(t, verdict(), "unknown at hub replica r1")
 	f.with(func(r *rooms) { r.known, r.state = true, admin.DeliveryState{Waiting: true} })
 	require.Contains(t, verdict(), `stands before "sent"`)
 	f.with(func(r *rooms) { r.state = admin.DeliveryState{Sent: time.Now()} })

@@ -52,7 +52,7 @@ func reasonsByCode() map[codes.Code][]string {
 		codes.Aborted:            {reason.Conflict, reason.Superseded, reason.Fenced},
 		codes.Unavailable: {
 			reason.HubStarting, reason.Draining, reason.HubRestored, reason.ApiserverLost, reason.Kicked,
-			reason.SlowConsumer, reason.LivenessLost,
+			reason.SlowConsumer, reason.LivenessLost, reason.ReplicaSilent,
 		},
 		codes.Unimplemented: {reason.Unsupported},
 	}
