@@ -40,5 +40,14 @@ func EnrollmentName(cluster, pairingCode string) string {
 	return cluster + "-" + strings.ToLower(pairingCode)
 }
 
+// LeaseLabel tells the hub's Leases apart: who holds a cluster's session, and
+// which replica is alive.
+const (
+	LeaseLabel         = "fairlead.dev/lease"
+	LeaseOfSession     = "session"
+	LeaseOfReplica     = "replica"
+	ReplicaLeasePrefix = "replica-"
+)
+
 // SessionLeaseName names the Lease that says who holds a cluster's session.
 func SessionLeaseName(cluster string) string { return "session-" + cluster }

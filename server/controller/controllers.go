@@ -24,6 +24,7 @@ import (
 
 	"fairlead.dev/fairlead/internal/api/v1alpha1"
 	"fairlead.dev/fairlead/internal/identity"
+	"fairlead.dev/fairlead/server/controller/gc"
 	"fairlead.dev/fairlead/server/controller/lease"
 	"fairlead.dev/fairlead/server/controller/registration"
 )
@@ -66,6 +67,7 @@ func All() []Controller {
 		{"registration", []schema.GroupVersionKind{managedCluster}, setupRegistration},
 		{"enrollment", []schema.GroupVersionKind{managedCluster, enrollment}, setupEnrollment},
 		{"lease", []schema.GroupVersionKind{managedCluster}, setupLease},
+		{"gc", []schema.GroupVersionKind{managedCluster, enrollment}, setupGC},
 	}
 }
 
@@ -81,6 +83,10 @@ func setupLease(_ context.Context, mgr manager.Manager, deps Deps) error {
 	return lease.Setup(mgr, lease.Config{
 		HubNamespace: deps.HubNamespace, Refresh: deps.ClusterLeaseRefresh, Clock: deps.Clock, Log: deps.Log,
 	})
+}
+
+func setupGC(_ context.Context, mgr manager.Manager, deps Deps) error {
+	return gc.Setup(mgr, gc.Config{HubNamespace: deps.HubNamespace, Log: deps.Log})
 }
 
 func (d Deps) registration() registration.Config {

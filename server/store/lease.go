@@ -18,9 +18,9 @@ import (
 
 // Labels and annotations of session and replica Leases.
 const (
-	LabelLease   = "fairlead.dev/lease"
-	LeaseSession = "session"
-	LeaseReplica = "replica"
+	LabelLease   = identity.LeaseLabel
+	LeaseSession = identity.LeaseOfSession
+	LeaseReplica = identity.LeaseOfReplica
 
 	AnnotationFingerprint  = "fairlead.dev/cluster-fingerprint"
 	AnnotationAgentID      = "fairlead.dev/agent-id"

@@ -10,22 +10,24 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	clusterv1 "open-cluster-management.io/api/cluster/v1"
+
+	"fairlead.dev/fairlead/internal/identity"
 )
 
 // Names on the Leases in the hub's namespace.
 const (
 	// KindLabel tells the Leases of sessions from those of replicas.
-	KindLabel = "fairlead.dev/lease"
+	KindLabel = identity.LeaseLabel
 	// KindSession and KindReplica are its values.
-	KindSession = "session"
-	KindReplica = "replica"
+	KindSession = identity.LeaseOfSession
+	KindReplica = identity.LeaseOfReplica
 	// LastSeenAnnotation is when the last frame of a released session came.
 	LastSeenAnnotation = "fairlead.dev/last-seen"
 	// SpokeHealthyAnnotation is "false" while the agent reports that the spoke's
 	// apiserver is not healthy.
 	SpokeHealthyAnnotation = "fairlead.dev/spoke-healthy"
 
-	replicaPrefix = "replica-"
+	replicaPrefix = identity.ReplicaLeasePrefix
 )
 
 // Reasons of the condition, as OCM's tools read them.
