@@ -5,6 +5,7 @@ package reliability
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"testing"
 
@@ -43,6 +44,15 @@ func TestWork(t *testing.T) {
 		stored, err := w.works.WorkV1().ManifestWorks("rows").Get(t.Context(), "plain", metav1.GetOptions{})
 		require.NoError(t, err)
 		require.Contains(t, stored.Finalizers, identity.ManifestWorkFinalizer)
+	})
+
+	t.Run("MW-04_named_by_the_hub's_id", func(t *testing.T) {
+		config, err := w.hubKube.CoreV1().ConfigMaps(identity.HubNamespace).Get(t.Context(), "fairlead-hub", metav1.GetOptions{})
+		require.NoError(t, err)
+		hash := fmt.Sprintf("%x", sha256.Sum256([]byte(config.Data["hub-id"])))
+		inventory, err := applied.WorkV1().AppliedManifestWorks().Get(t.Context(), hash+"-plain", metav1.GetOptions{})
+		require.NoError(t, err, "no address is in the name, so moving the hub evicts nothing")
+		require.Equal(t, hash, inventory.Spec.HubHash)
 	})
 
 	t.Run("MW-60_goes_after_its_AppliedManifestWork", func(t *testing.T) {

@@ -58,6 +58,7 @@ type world struct {
 	hub      *house.Hub
 	clusters clusterclient.Interface
 	works    workclient.Interface
+	hubKube  kubernetes.Interface
 	kube     kubernetes.Interface // of the spoke
 	journal  *journal
 }
@@ -80,6 +81,8 @@ func newWorld(t *testing.T, kubeconfig func(*env.Plane) string, hubFlags ...stri
 	w.clusters, err = clusterclient.NewForConfig(w.hubPlane.RESTConfig())
 	require.NoError(t, err)
 	w.works, err = workclient.NewForConfig(w.hubPlane.RESTConfig())
+	require.NoError(t, err)
+	w.hubKube, err = kubernetes.NewForConfig(w.hubPlane.RESTConfig())
 	require.NoError(t, err)
 	w.kube, err = kubernetes.NewForConfig(w.spoke.RESTConfig())
 	require.NoError(t, err)
