@@ -15,6 +15,8 @@ RACE := $(if $(filter 1,$(shell $(GO) env CGO_ENABLED)),-race)
 # Packages under test at a time: the integration packages each run real planes.
 TEST_PARALLEL ?= 2
 TEST_TIMEOUT ?= 12m
+# Which mutants «make mutants» runs: those whose name contains this.
+ONLY ?=
 # What buf breaking compares with.
 BASE ?= main
 # Must equal buildEnvironment in test/env/build.go, or everything is compiled twice.
@@ -46,6 +48,10 @@ test: devplane ## Run every test, on real control planes where it matters (what 
 .PHONY: demo
 demo: devplane ## Run the main job on a hub and two spokes; KEEP=1 leaves them running
 	$(GO) run ./test/demo
+
+.PHONY: mutants
+mutants: devplane ## Remove each guard in turn and show which test notices; ONLY=name for some
+	$(GO) run ./test/mutants -only "$(ONLY)"
 
 .PHONY: bench
 bench: devplane ## Measure the hub with many simulated agents

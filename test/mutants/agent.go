@@ -1,0 +1,95 @@
+// Copyright The Fairlead Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+func agents() []mutant {
+	holding := []string{"./agent/store/..."}
+	linking := []string{"./agent/link"}
+	return []mutant{
+		{
+			name: "ack-before-store", rule: "decision 12: STORED means that a re-read after SIGKILL gives the same digest",
+			file: "agent/link/intake.go", tests: linking,
+			old: "	err := in.store.Put(ctx, key, rev, content)\n", new: "	_ = in.store.Put(ctx, key, rev, content)\n	err := error(nil)\n",
+		},
+		{
+			name: "visible-before-durable", rule: "decision 12: what is not on disk does not count",
+			file: "agent/store/write.go", tests: holding,
+			old: "Record{Key: key, Head: raw, Body: body}); err != nil {\n		return err\n	}\n", new: "Record{Key: key, Head: raw, Body: body}); err != nil {\n		defer func() { _ = err }()\n	}\n",
+		},
+		{
+			name: "head-before-chunks", rule: "decision 12: the head Secret is written last",
+			file: "agent/store/secrets.go", tests: holding,
+			old: "		names, err := s.putChunks(ctx, record.Key, head.SHA256, body)\n		if err != nil {\n			return err\n		}\n",
+			new: "		names, err := s.putChunks(ctx, record.Key, head.SHA256, body)\n		if err != nil {\n			_ = err\n		}\n",
+		},
+		{
+			name: "content-unchecked", rule: "T67: content that has not its digest is thrown away",
+			file: "agent/link/intake.go", tests: linking,
+			old: "	if err := wire.Verify(rev, content); err != nil {", new: "	if err := wire.Verify(rev, content); err != nil && false {",
+		},
+		{
+			name: "bomb", rule: "B22: the reader stops at the declared size",
+			file: "internal/codec/codec.go", tests: []string{"./internal/codec"},
+			old: "	if size > c.max {", new: "	if false {",
+		},
+	}
+}
+
+// holds are guards of what an agent deletes, prunes and applies.
+func holds() []mutant {
+	holding := []string{"./agent/store/..."}
+	return []mutant{
+		{
+			name: "requested-other-uid", rule: "B6: a requested delete is for one UID",
+			file: "agent/store/hold/book.go", tests: holding,
+			old: "	if had && item.UID() != uid {\n", new: "	if false {\n",
+		},
+		{
+			name: "orphan-other-uid", rule: "B6: an orphan delete is for one UID",
+			file: "agent/store/hold/book.go", tests: holding,
+			old: "	if !had || item.UID() != uid {\n", new: "	if !had {\n",
+		},
+		{
+			name: "many-orphans", rule: "decision 8: many deletes by absence at once wait for a person",
+			file: "agent/store/hold/book.go", tests: holding,
+			old: "	return orphans > MaxOrphans || ", new: "	return false && ",
+		},
+		{
+			name: "orphans-of-an-old-epoch", rule: "decision 8: what was stored under another hub epoch is held",
+			file: "agent/store/hold/book.go", tests: holding,
+			old: "	case older:\n		hold(&item, HubEpoch)\n", new: "	case false:\n",
+		},
+		{
+			name: "hub-behind", rule: "decision 9: what a hub behind its own mark deletes is held",
+			file: "agent/store/hold/book.go", tests: holding,
+			old: "		b.behind = mark.ResourceVersion < b.High.ResourceVersion\n", new: "		b.behind = false\n",
+		},
+		{
+			name: "prune-of-older-content", rule: "decision 8: prunes caused by an older generation are held",
+			file: "agent/store/hold/book.go", tests: holding,
+			old: "	case rev.Generation < old.Revision.Generation:\n", new: "	case false:\n",
+		},
+		{
+			name: "no-grace", rule: "decision 8: every orphan delete waits for its grace",
+			file: "agent/store/store.go", tests: holding,
+			old: "	case d.DueAt(s.cfg.Clock.Now()):", new: "	case true:",
+		},
+		{
+			name: "release-of-anything", rule: "decision 8: a release is for one batch",
+			file: "agent/store/hold/batch.go", tests: holding,
+			old: "		if batch.ID != id {\n", new: "		if false {\n",
+		},
+		{
+			name: "apply-before-inventory", rule: "B8: what will be applied is listed before it is",
+			file: "agent/work/reconcile.go", tests: []string{"./test/integration/work"}, run: "TestWork",
+			old: "		applied, err = c.store.SetResources(ctx, applied, inventory.Merge(applied.Status.AppliedResources, toRecord(p)))\n",
+			new: "		_ = toRecord(p)\n",
+		},
+		{
+			name: "prune-of-others", rule: "MW-55: what belongs to somebody else is left",
+			file: "agent/work/inventory/remove.go", tests: []string{"./test/integration/work"}, run: "TestWork",
+			old: "	if err != nil || !apply.Owns(owner, live) {\n", new: "	if err != nil {\n",
+		},
+	}
+}

@@ -1,0 +1,9 @@
+// Copyright The Fairlead Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Command mutants removes, one at a time, each guard that keeps data or secrets
+// safe, and runs the tests that are to notice. In comes the list of guards in
+// this folder; out goes a line for each: the test that turned red, or SURVIVED.
+// It fails if a guard can be removed unnoticed, or if a place is not in the code
+// any more. The work tree is never touched: Go builds with an overlay.
+package main

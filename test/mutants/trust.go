@@ -1,0 +1,81 @@
+// Copyright The Fairlead Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+func identities() []mutant {
+	enrolling := []string{"./server/enroll"}
+	signing := []string{"./server/controller/registration"}
+	return []mutant{
+		{
+			name: "any-serial", rule: "c10: a serial that is neither the current nor the next one is refused",
+			file: "internal/api/v1alpha1/clusterenrollment.go", tests: enrolling,
+			old: `c != nil && c.Serial != "" && c.Serial == serial {`, new: `c != nil && c.Serial != "" {`,
+		},
+		{
+			name: "any-key", rule: "decision 6: the serial counts with the key it was issued to",
+			file: "server/enroll/authenticate.go", tests: enrolling,
+			old: "		if found == nil || found.KeySHA256 != key {", new: "		if _ = key; found == nil {",
+		},
+		{
+			name: "revoked-serial", rule: "c10: a revoked serial is refused whatever else is true",
+			file: "server/enroll/authenticate.go", tests: enrolling,
+			old: "		if slices.Contains(e.Status.RevokedSerials, serial) {", new: "		if slices.Contains(e.Status.RevokedSerials, serial) && false {",
+		},
+		{
+			name: "not-accepted", rule: "decision 4: a cluster that the hub does not accept is refused",
+			file: "server/enroll/authenticate.go", tests: enrolling,
+			old: "	if !cluster.Spec.HubAcceptsClient {\n		return enrollment", new: "	if false {\n		return enrollment",
+		},
+		{
+			name: "recreated-cluster", rule: "B52: a certificate is of one ManagedCluster UID",
+			file: "server/enroll/authenticate.go", tests: enrolling,
+			old: `	if id.UID != "" && id.UID != string(cluster.UID) || enrollment`, new: `	if false && enrollment`,
+		},
+		{
+			name: "absent-cluster-is-removed", rule: "c4: absence never triggers onDetach; only a removal that was seen does",
+			file: "server/enroll/authenticate.go", tests: enrolling,
+			old: `e.Status.ClusterRemoved != nil && id.UID != "" && e.Spec.ManagedClusterUID == id.UID {`, new: `e.Status.ClusterRemoved == nil || true {`,
+		},
+		{
+			name: "any-pairing-code", rule: "decision 4: acceptance repeats the pairing code of that very key",
+			file: "server/enroll/decide.go", tests: enrolling,
+			old: "	if identity.NormalizePairingCode(choice.PairingCode) != enrollment.Spec.PairingCode {", new: "	if false {",
+		},
+		{
+			name: "any-requester", rule: "B44: only the hub's own account asks for agents' certificates",
+			file: "server/controller/registration/request.go", tests: signing,
+			old: "	case spec.Username != p.cfg.requester():", new: "	case false:",
+		},
+		{
+			name: "any-csr-key", rule: "decision 7: approver and signer demand the recorded key",
+			file: "server/controller/registration/request.go", tests: signing,
+			old: "; key != keySHA256 {", new: `; key == "" {`,
+		},
+		{
+			name: "names-in-csr", rule: "decision 6: a CSR with a subject alternative name is refused",
+			file: "internal/pki/csr.go", tests: []string{"./internal/pki"},
+			old: "; n > 0 {", new: "; n > 100 {",
+		},
+		{
+			name: "unsigned-csr", rule: "c10: CheckSignature comes first",
+			file: "internal/pki/csr.go", tests: []string{"./internal/pki"},
+			old: "	if err := csr.CheckSignature(); err != nil {", new: "	if csr == nil {",
+		},
+		{
+			name: "no-pin", rule: "decision 5: the token leaves the agent only for the pinned root",
+			file: "internal/pki/verify.go", tests: []string{"./internal/pki"},
+			old: "		if Fingerprint(cert) == trust.Pin {", new: "		if true {",
+		},
+		{
+			name: "unlisted-method", rule: "B46: a method that is not in the table is refused",
+			file: "server/rpc/interceptor/admit.go", tests: []string{"./server/rpc/interceptor"},
+			old: "	if !ok || rule.Listeners&c.cfg.Listener == 0 {", new: "	if false && ok {",
+		},
+		{
+			name: "any-credential", rule: "c12: an agent's certificate is refused on admin methods by its type, and the reverse",
+			file: "server/rpc/interceptor/admit.go", tests: []string{"./server/rpc/interceptor"},
+			old: "	if !rule.Allows(caller.Type) {", new: "	if false {",
+		},
+	}
+}
