@@ -22,9 +22,7 @@ const limit = 20 * time.Minute
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	ctx, cancel := context.WithTimeout(ctx, limit)
 	err := run(ctx, os.Getenv("KEEP") != "")
-	cancel()
 	stop()
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "\nThe demo failed: %v\n", err)
@@ -32,10 +30,26 @@ func main() {
 	}
 }
 
-// run tells the story; each step returns an error unless it really happened.
+// run tells the story, and with keep leaves the world to the person for as long
+// as they like: the limit is for the story alone.
 func run(ctx context.Context, keep bool) (err error) {
 	d := &demo{began: time.Now(), keep: keep}
 	defer func() { d.close(err != nil) }()
+	if err := d.story(ctx); err != nil {
+		return err
+	}
+	fmt.Printf("\nAll of it happened, in %s.\n", time.Since(d.began).Round(100*time.Millisecond))
+	if !keep {
+		fmt.Println("Next: «make demo KEEP=1» leaves it running to play with; README.md says what you saw.")
+		return nil
+	}
+	return d.leave(ctx)
+}
+
+// story takes the steps; each returns an error unless it really happened.
+func (d *demo) story(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
 	for _, step := range []struct {
 		title string
 		do    func(context.Context) error
@@ -56,10 +70,5 @@ func run(ctx context.Context, keep bool) (err error) {
 			return err
 		}
 	}
-	fmt.Printf("\nAll of it happened, in %s.\n", time.Since(d.began).Round(100*time.Millisecond))
-	if !keep {
-		fmt.Println("Next: «make demo KEEP=1» leaves it running to play with; README.md says what you saw.")
-		return nil
-	}
-	return d.leave(ctx)
+	return nil
 }
