@@ -29,15 +29,13 @@ func Get(o *cli.Options) *cobra.Command {
 		Use:     "clusters [NAME]",
 		Aliases: []string{"cluster", "mcl"},
 		Short:   "Show clusters",
-		Example: "  fairlead get clusters -l region=eu\n  fairlead get cluster eu-1 -o json",
+		Example: "  fairlead get clusters -l region=eu\n  fairlead get cluster eu-1 -o json\n  fairlead get cluster eu-1 -w",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: o.RunLong(func(ctx context.Context, hub *cli.Hub, args []string) error {
 			printer := kind(o).To(o, &form)
-			switch {
-			case watch && len(args) == 1:
-				return cli.Usagef("-w shows all clusters, or those of a label with -l: leave %q out", args[0])
-			case watch:
-				return clusters(hub, selector).Print(ctx, o, printer)
+			if watch {
+				wanted := func(c info) bool { return len(args) == 0 || c.GetName() == args[0] }
+				return clusters(hub, selector, wanted).Print(ctx, o, printer)
 			}
 			ctx, cancel := o.Call(ctx)
 			defer cancel()
@@ -54,13 +52,13 @@ func Get(o *cli.Options) *cobra.Command {
 	return cmd
 }
 
-func clusters(hub *cli.Hub, selector string) cli.Stream[adminv1.WatchClustersResponse, info] {
+func clusters(hub *cli.Hub, selector string, wanted func(info) bool) cli.Stream[adminv1.WatchClustersResponse, info] {
 	return cli.Stream[adminv1.WatchClustersResponse, info]{
 		Open: func(ctx context.Context) (grpc.ServerStreamingClient[adminv1.WatchClustersResponse], error) {
 			return hub.Clusters.WatchClusters(ctx, &adminv1.WatchClustersRequest{LabelSelector: selector})
 		},
 		Read: func(raw *adminv1.WatchClustersResponse) (e cli.Event[info], _ error) {
-			if c := raw.GetUpsert(); c != nil {
+			if c := raw.GetUpsert(); c != nil && wanted(c) {
 				e.Upsert = &c
 			}
 			e.Removed, e.Synced, e.Anew = raw.GetRemoved(), raw.GetBookmark().GetInitialSyncComplete(), raw.GetReset_() != nil
