@@ -9,6 +9,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"log/slog"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -78,6 +79,9 @@ func (a *Agent) notYet() error { return errors.New("the store is not read yet") 
 // Run runs the agent until ctx ends; that is no error. What the hub delivered is
 // reconciled from the first moment, whether the hub can be reached or not.
 func (a *Agent) Run(ctx context.Context) error {
+	if gates := a.cfg.Gates.Unheeded(ocmfeature.ClusterClaim); len(gates) > 0 {
+		a.log.Warn("these feature gates are known and have no effect: what they turn on or off is not built yet", "gates", strings.Join(gates, ","))
+	}
 	return runTasks(ctx, []task{
 		{"http", a.serveHTTP},
 		{"agent", a.run},

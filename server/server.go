@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"strings"
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -97,6 +98,9 @@ func (s *Server) Run(ctx context.Context) error {
 	defer listeners.close()
 	s.log.Info("hub starts", "version", version.Get().Version, "replica", s.cfg.Replica,
 		"agents", listeners.agent.Addr().String(), "admin", listeners.admin.Addr().String(), "http", listeners.httpAddress())
+	if gates := s.cfg.Gates.Unheeded(); len(gates) > 0 {
+		s.log.Warn("these feature gates are known and have no effect: what they turn on or off is not built yet", "gates", strings.Join(gates, ","))
+	}
 
 	// The kitchen's context ends after the face has; either's failure ends both.
 	kitchen, closeKitchen := context.WithCancelCause(context.WithoutCancel(ctx))

@@ -79,6 +79,23 @@ func (g *Gates) Known() []string {
 	return known
 }
 
+// Unheeded lists name=value of the gates that are set away from their defaults
+// although the program, which heeds only those given, has nothing to turn on or
+// off by them. They are for a warning: OCM's settings must be taken as they are.
+func (g *Gates) Unheeded(heeded ...featuregate.Feature) []string {
+	if g == nil {
+		return nil
+	}
+	all := g.gate.GetAll()
+	var unheeded []string
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		if on := g.Enabled(name); on != all[name].Default && !slices.Contains(heeded, name) {
+			unheeded = append(unheeded, fmt.Sprintf("%s=%t", name, on))
+		}
+	}
+	return unheeded
+}
+
 func newGates(sets ...map[featuregate.Feature]featuregate.FeatureSpec) *Gates {
 	gate := featuregate.NewFeatureGate()
 	for _, set := range sets {

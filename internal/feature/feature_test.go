@@ -45,3 +45,11 @@ func TestGates_FG21_unknown_name(t *testing.T) {
 	require.ErrorContains(t, err, "NoSuchGate")
 	require.ErrorContains(t, err, "ResourceCleanup=true", "the error says what is known")
 }
+
+func TestGates_without_effect_are_named(t *testing.T) {
+	gates := Agent()
+	require.Empty(t, gates.Unheeded(), "defaults are no news")
+	require.NoError(t, gates.Set("ClusterClaim=false,RawFeedbackJsonString=true,AddonManagement=true"))
+	require.Equal(t, []string{"RawFeedbackJsonString=true"}, gates.Unheeded(ocmfeature.ClusterClaim))
+	require.Empty(t, (*Gates)(nil).Unheeded())
+}
