@@ -25,7 +25,8 @@ const (
 	contactGap = 15 * time.Second
 	// replicaDuration is assumed where a replica's Lease does not say.
 	replicaDuration = 20 * time.Second
-	// forgetAfter is how long a dead replica is remembered.
+	// forgetAfter is how long a dead replica is remembered, and its Lease kept;
+	// likewise the session Lease of a cluster that is gone.
 	forgetAfter = 24 * time.Hour
 
 	// Agents come back spread over max(minSpread, sessions / spreadRate).
@@ -54,6 +55,7 @@ type observation struct {
 type replicas struct {
 	live      client.Reader
 	cached    client.Reader
+	client    client.Writer
 	namespace string
 	clock     clock.PassiveClock
 	log       *slog.Logger
@@ -85,8 +87,8 @@ func (r *replicas) Start(ctx context.Context) error {
 	}
 }
 
-// poll reads the replicas' Leases once and wakes the clusters of every replica
-// that has died or come back.
+// poll reads the replicas' Leases once, wakes the clusters of every replica that
+// has died or come back, and removes the Leases of those that are long dead.
 func (r *replicas) poll(ctx context.Context) error {
 	r.polling.Lock()
 	defer r.polling.Unlock()
@@ -100,11 +102,12 @@ func (r *replicas) poll(ctx context.Context) error {
 	if err := r.hear(ctx, now); err != nil {
 		return err
 	}
-	changed := r.observe(list.Items, now)
-	if len(changed) == 0 {
-		return nil
+	if changed := r.observe(list.Items, now); len(changed) > 0 {
+		if err := r.wakeClusters(ctx, changed); err != nil {
+			return err
+		}
 	}
-	return r.wakeClusters(ctx, changed)
+	return r.tidy(ctx, list.Items, now)
 }
 
 // hear notes a successful read. After a start, or when it is the first in a
