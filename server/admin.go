@@ -15,7 +15,7 @@ import (
 // more services whose methods are in the table of authz.
 func (h *house) adminServices() []func(grpc.ServiceRegistrar) {
 	people := admin.New(admin.Config{
-		REST: h.rest, ManifestLimit: h.cfg.ManifestLimit,
+		REST: h.rest, ManifestLimit: h.cfg.ManifestLimit, Clusterless: h.cfg.AgentAuth == AuthCertificate,
 		Tokens: adminTokens{h}, Enrollments: adminEnrollments{h}, Sessions: adminSessions{h}, Deliveries: adminDeliveries{h},
 		Peers: h.peers,
 		Works: func(cluster string) int { return h.index.View(cluster).Summary().Count },

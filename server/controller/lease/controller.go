@@ -47,8 +47,7 @@ func (c *controller) Reconcile(ctx context.Context, request reconcile.Request) (
 	err := c.client.Get(ctx, request.NamespacedName, cluster)
 	if apierrors.IsNotFound(err) {
 		c.leases.forget(request.Name)
-		again, err := c.forgetSession(ctx, request.Name)
-		return reconcile.Result{RequeueAfter: again}, err
+		return reconcile.Result{}, nil
 	}
 	if err != nil {
 		return reconcile.Result{}, fmt.Errorf("reading ManagedCluster %q: %w", request.Name, err)

@@ -12,5 +12,5 @@
 //
 // availability.go decides and is pure; replicas.go watches the replicas and the
 // contact to the apiserver; controller.go does one cluster; clusterlease.go keeps
-// OCM's Lease; tidy.go removes Leases that nobody uses any more. An idle cluster costs one write an hour and no timer besides.
+// OCM's Lease. An idle cluster costs one write an hour and no timer besides.
 package lease

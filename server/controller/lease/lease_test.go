@@ -99,7 +99,7 @@ func (b *bench) start() *controller {
 	return &controller{
 		client: c, live: c, namespace: b.namespace,
 		replicas: &replicas{
-			live: c, cached: c, client: c, namespace: b.namespace, clock: b.clock, log: log,
+			live: c, cached: c, namespace: b.namespace, clock: b.clock, log: log,
 			wake: make(chan event.GenericEvent, 100), known: map[string]observation{},
 		},
 		leases:     &clusterLeases{client: c, refresh: time.Hour, written: map[string]time.Time{}},

@@ -25,8 +25,7 @@ const (
 	contactGap = 15 * time.Second
 	// replicaDuration is assumed where a replica's Lease does not say.
 	replicaDuration = 20 * time.Second
-	// forgetAfter is how long a dead replica is remembered, and its Lease kept;
-	// likewise the session Lease of a cluster that is gone.
+	// forgetAfter is how long a dead replica is remembered.
 	forgetAfter = 24 * time.Hour
 
 	// Agents come back spread over max(minSpread, sessions / spreadRate).
@@ -55,7 +54,6 @@ type observation struct {
 type replicas struct {
 	live      client.Reader
 	cached    client.Reader
-	client    client.Writer
 	namespace string
 	clock     clock.PassiveClock
 	log       *slog.Logger
@@ -87,8 +85,8 @@ func (r *replicas) Start(ctx context.Context) error {
 	}
 }
 
-// poll reads the replicas' Leases once, wakes the clusters of every replica that
-// has died or come back, and removes the Leases of those that are long dead.
+// poll reads the replicas' Leases once and wakes the clusters of every replica
+// that has died or come back.
 func (r *replicas) poll(ctx context.Context) error {
 	r.polling.Lock()
 	defer r.polling.Unlock()
@@ -102,12 +100,11 @@ func (r *replicas) poll(ctx context.Context) error {
 	if err := r.hear(ctx, now); err != nil {
 		return err
 	}
-	if changed := r.observe(list.Items, now); len(changed) > 0 {
-		if err := r.wakeClusters(ctx, changed); err != nil {
-			return err
-		}
+	changed := r.observe(list.Items, now)
+	if len(changed) == 0 {
+		return nil
 	}
-	return r.tidy(ctx, list.Items, now)
+	return r.wakeClusters(ctx, changed)
 }
 
 // hear notes a successful read. After a start, or when it is the first in a

@@ -105,7 +105,7 @@ func newController(mgr manager.Manager, cfg Config) *controller {
 	return &controller{
 		client: mgr.GetClient(), live: mgr.GetAPIReader(), namespace: cfg.HubNamespace,
 		replicas: &replicas{
-			live: mgr.GetAPIReader(), cached: mgr.GetClient(), client: mgr.GetClient(), namespace: cfg.HubNamespace, clock: cfg.Clock, log: cfg.Log,
+			live: mgr.GetAPIReader(), cached: mgr.GetClient(), namespace: cfg.HubNamespace, clock: cfg.Clock, log: cfg.Log,
 			wake: make(chan event.GenericEvent), known: map[string]observation{},
 		},
 		leases:     &clusterLeases{client: mgr.GetClient(), refresh: cfg.Refresh, written: map[string]time.Time{}},

@@ -28,7 +28,6 @@ const (
 
 	defaultPendingTTL = time.Hour
 	defaultUnusedTTL  = 24 * time.Hour
-	defaultEndedTTL   = 7 * 24 * time.Hour
 )
 
 // Signer makes a cluster agent's certificate. The request has passed
@@ -61,9 +60,6 @@ type Config struct {
 	PendingTTL time.Duration
 	// UnusedTTL is how long a first certificate may stay unused. Default 24 h.
 	UnusedTTL time.Duration
-	// EndedTTL is how long an enrollment that has ended is kept, at least. Default
-	// 7 days.
-	EndedTTL time.Duration
 	// Clock is the hub's clock. Default the real one.
 	Clock clock.PassiveClock
 	// Log gets one line for each decision. Default slog.Default().
@@ -79,9 +75,6 @@ func (c Config) withDefaults() Config {
 	}
 	if c.UnusedTTL == 0 {
 		c.UnusedTTL = defaultUnusedTTL
-	}
-	if c.EndedTTL == 0 {
-		c.EndedTTL = defaultEndedTTL
 	}
 	if c.Clock == nil {
 		c.Clock = clock.RealClock{}

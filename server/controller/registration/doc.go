@@ -9,8 +9,8 @@
 // ManagedCluster: accept, deny, remove. "enrollment" (enrollment.go) looks at all
 // ClusterEnrollments of one cluster together with its ManagedCluster and its
 // CertificateSigningRequests, in phases: lifecycle.go decides and does nothing
-// else; autoaccept.go, approve.go, sign.go, discard.go and forget.go do one thing
-// each; one status patch ends the pass.
+// else; autoaccept.go, approve.go, sign.go and discard.go do one thing each; one
+// status patch ends the pass.
 //
 // Everything comes in and goes out as API objects. The package knows no
 // sessions, no agents' messages and no private keys; the signer is given to it.

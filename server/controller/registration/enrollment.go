@@ -132,10 +132,7 @@ func (p *pass) run(ctx context.Context) error {
 	if problem != nil {
 		return problem
 	}
-	if err := p.discard(ctx); err != nil { // what it deletes is the ground for nothing any more
-		return err
-	}
-	return p.forget(ctx)
+	return p.discard(ctx) // what it deletes is the ground for nothing any more
 }
 
 func (p *pass) write(ctx context.Context, before *v1alpha1.ClusterEnrollment) error {

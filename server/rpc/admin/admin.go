@@ -22,8 +22,8 @@ import (
 	"fairlead.dev/fairlead/internal/wire"
 )
 
-// Config is what the admin services need. All fields but Works and Peers are
-// required.
+// Config is what the admin services need. All fields but Works, Peers and
+// Clusterless are required.
 type Config struct {
 	// REST is the hub's apiserver; only its address and CA are used, never its
 	// credentials.
@@ -34,6 +34,9 @@ type Config struct {
 	Enrollments   Enrollments
 	Sessions      Sessions
 	Deliveries    Deliveries
+	// Clusterless says that agents are served by their certificate alone, so that
+	// a cluster needs neither a ManagedCluster nor an enrollment.
+	Clusterless bool
 	// Works counts the works that a cluster is to have; nil where that is not known.
 	Works func(cluster string) int
 	// Peers are the other replicas; nil where there are none to ask.

@@ -187,9 +187,11 @@ func (s *Service) facts(ctx context.Context) (facts, error) {
 	if err != nil {
 		return facts{}, err
 	}
-	enrollments, err := s.enrollments(ctx, "")
-	if err != nil {
-		return facts{}, err
+	var enrollments []*adminv1.Enrollment
+	if !s.Clusterless {
+		if enrollments, err = s.enrollments(ctx, ""); err != nil {
+			return facts{}, err
+		}
 	}
 	out := facts{sessions: make(map[string]*adminv1.SessionInfo, len(sessions)), enrollments: map[string]*adminv1.Enrollment{}}
 	for _, session := range sessions {

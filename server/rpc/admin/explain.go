@@ -60,7 +60,7 @@ func (s workService) ExplainDelivery(ctx context.Context, r *adminv1.ExplainDeli
 	if err != nil {
 		return nil, err
 	}
-	e := explanation{work: &work, cluster: cluster, readable: readable, now: s.Now()}
+	e := explanation{work: &work, cluster: cluster, readable: readable, clusterless: s.Clusterless, now: s.Now()}
 	if len(sessions) > 0 {
 		e.session = sessions[0]
 	}
@@ -84,7 +84,7 @@ func (s workService) ExplainDelivery(ctx context.Context, r *adminv1.ExplainDeli
 func (s *Service) readCluster(ctx context.Context, who *caller, name string) (cluster clusterv1.ManagedCluster, readable bool, err error) {
 	object, err := who.dynamic.Resource(managedClusters).Get(ctx, name, metav1.GetOptions{})
 	switch {
-	case apierrors.IsForbidden(err):
+	case apierrors.IsForbidden(err), apierrors.IsNotFound(err) && s.Clusterless:
 		return cluster, false, nil
 	case apierrors.IsNotFound(err):
 		return cluster, false, fail(codes.NotFound, reason.UnknownCluster, "no cluster %q: the work's namespace is left over from one that was removed", name)
@@ -99,15 +99,16 @@ func (s *Service) readCluster(ctx context.Context, who *caller, name string) (cl
 
 // explanation is everything known of one work at one moment; answer is pure.
 type explanation struct {
-	work       *workv1.ManifestWork
-	cluster    clusterv1.ManagedCluster
-	readable   bool // of the cluster, by the caller
-	session    *adminv1.SessionInfo
-	state      DeliveryState
-	stateKnown bool
-	silent     string // why the replica that knows state did not tell
-	digest     string
-	now        time.Time
+	work        *workv1.ManifestWork
+	cluster     clusterv1.ManagedCluster
+	readable    bool // of the cluster, by the caller
+	clusterless bool // there need be no cluster to read
+	session     *adminv1.SessionInfo
+	state       DeliveryState
+	stateKnown  bool
+	silent      string // why the replica that knows state did not tell
+	digest      string
+	now         time.Time
 }
 
 func (e explanation) answer() *adminv1.ExplainDeliveryResponse {
@@ -173,6 +174,8 @@ func (e explanation) hubObject() *adminv1.DeliveryStop {
 
 func (e explanation) accepted() *adminv1.DeliveryStop {
 	switch {
+	case e.clusterless:
+		return stop(stopAccepted, passed, time.Time{}, "this hub accepts every certificate of its admin's own CA")
 	case !e.readable:
 		return stop(stopAccepted, unknown, time.Time{}, "you may not read clusters, so this is not known")
 	case !e.cluster.Spec.HubAcceptsClient && meta.IsStatusConditionTrue(e.cluster.Status.Conditions, clusterv1.ManagedClusterConditionJoined):

@@ -166,16 +166,20 @@ func newFace(t *testing.T) *face {
 	return newFaceOf(t, env.Shared(t).RESTConfig())
 }
 
-// newFaceOf is a hub with these credentials of its own.
-func newFaceOf(t *testing.T, hub *rest.Config) *face {
+// newFaceOf is a hub with these credentials of its own, and other settings.
+func newFaceOf(t *testing.T, hub *rest.Config, settings ...func(*admin.Config)) *face {
 	t.Helper()
 	f := &face{rooms: &rooms{}, plane: env.Shared(t), log: &journal{}}
-	service := admin.New(admin.Config{
+	config := admin.Config{
 		REST: hub, ManifestLimit: limit, Tokens: f.rooms, Enrollments: enrollments{f.rooms}, Sessions: sessions{f.rooms}, Deliveries: f.rooms,
 		Works:  func(string) int { return 5 },
 		Now:    func() time.Time { return time.Now().Add(time.Duration(f.later.Load())) },
 		Logger: slog.New(slog.NewJSONHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
-	})
+	}
+	for _, set := range settings {
+		set(&config)
+	}
+	service := admin.New(config)
 	server := grpc.NewServer(
 		grpc.UnaryInterceptor(func(ctx context.Context, request any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 			answer, err := handler(identify(ctx), request)

@@ -23,6 +23,7 @@ import (
 	"fairlead.dev/fairlead/internal/identity"
 	"fairlead.dev/fairlead/internal/wire"
 	"fairlead.dev/fairlead/internal/wire/reason"
+	"fairlead.dev/fairlead/server/rpc/rpcerr"
 )
 
 // fieldManager is the name under which works applied by people are managed.
@@ -44,6 +45,9 @@ func (s workService) ApplyWork(ctx context.Context, r *adminv1.ApplyWorkRequest)
 	}
 	works := who.dynamic.Resource(manifestWorks).Namespace(r.GetClusterName())
 	stored, err := write(ctx, works, wanted, r)
+	if s.Clusterless && rpcerr.ReasonOf(err) == reason.NotAccepted {
+		return nil, fail(codes.FailedPrecondition, reason.NotFound, "there is no namespace %q on the hub: make it for the cluster whose certificates have that name", r.GetClusterName())
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -66,6 +70,8 @@ func (s *Service) acceptsWorks(ctx context.Context, who *caller, cluster string)
 	}
 	_, err := who.dynamic.Resource(managedClusters).Get(ctx, cluster, metav1.GetOptions{})
 	switch {
+	case apierrors.IsNotFound(err) && s.Clusterless:
+		return nil // the cluster's namespace is all there need be
 	case apierrors.IsNotFound(err):
 		return fail(codes.NotFound, reason.UnknownCluster, "no cluster %q: see «fairlead get clusters», or join it with «fairlead token create %s»", cluster, cluster)
 	case apierrors.IsForbidden(err):

@@ -12,12 +12,14 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc/codes"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	auditv1 "k8s.io/apiserver/pkg/apis/audit/v1"
 
 	adminv1 "fairlead.dev/fairlead/gen/fairlead/admin/v1"
 	"fairlead.dev/fairlead/internal/wire/reason"
 	"fairlead.dev/fairlead/server/rpc/admin"
+	"fairlead.dev/fairlead/test/env"
 )
 
 // TestT76_rights_in_one_namespace gives a person works in one cluster's
@@ -208,6 +210,28 @@ func TestExplainDelivery(t *testing.T) {
 	_, err = f.clusters.ClusterV1().ManagedClusters().Patch(t.Context(), "explain", "application/merge-patch+json", accepted, metav1.PatchOptions{})
 	require.NoError(t, err)
 	require.Contains(t, verdict(), "the hub has not accepted the cluster: «fairlead accept explain»")
+}
+
+// TestClusterless is a hub that serves by certificate alone: no ManagedCluster is
+// asked for, and no enrollment.
+func TestClusterless(t *testing.T) {
+	f := newFaceOf(t, env.Shared(t).RESTConfig(), func(c *admin.Config) {
+		c.Clusterless, c.Enrollments = true, nil
+	})
+	ctx := f.as(t, "clusterless", "", works(), looks())
+	request := &adminv1.ApplyWorkRequest{ClusterName: "no-object", Name: "w", WorkJson: workJSON(manifest("a", 1))}
+	_, err := f.Works.ApplyWork(ctx, request)
+	requireReason(t, err, codes.FailedPrecondition, reason.NotFound)
+	require.ErrorContains(t, err, `no namespace "no-object"`)
+	_, err = f.kube.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "no-object"}}, metav1.CreateOptions{})
+	require.NoError(t, err)
+	_, err = f.Works.ApplyWork(ctx, request)
+	require.NoError(t, err)
+	answer, err := f.Works.ExplainDelivery(ctx, &adminv1.ExplainDeliveryRequest{ClusterName: "no-object", Name: "w"})
+	require.NoError(t, err)
+	require.Contains(t, answer.GetVerdict(), `stands before "session"`)
+	_, err = f.Clusters.ListClusters(ctx, &adminv1.ListClustersRequest{})
+	require.NoError(t, err)
 }
 
 // TestApplyWorkKeepsWhatOthersAdded applies a work that has numbers beyond what
