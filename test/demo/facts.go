@@ -26,9 +26,9 @@ const manifests = "test/demo/manifests"
 var pairingCode = regexp.MustCompile(`\b[A-Z2-7]{4}-[A-Z2-7]{4}-[A-Z2-7]{4}\b`)
 
 // ready waits until the spoke has the content and the hub's apiserver has the
-// spoke's report of it, for the work's very generation.
-func (d *demo) ready(ctx context.Context, s *spoke, replicas int64, greeting string) (time.Duration, error) {
-	began := time.Now()
+// spoke's report of it, for the work's very generation, and returns how long
+// that was after began.
+func (d *demo) ready(ctx context.Context, s *spoke, began time.Time, replicas int64, greeting string) (time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	err := house.Until(ctx, fmt.Sprintf("%s to report %d ready replicas", s.name, replicas), func(ctx context.Context) (bool, error) {
@@ -85,7 +85,7 @@ func (d *demo) heal(ctx context.Context) error {
 		return err
 	}
 	began := time.Now()
-	if _, err := d.ready(ctx, s, 3, "Hello again"); err != nil {
+	if _, err := d.ready(ctx, s, began, 3, "Hello again"); err != nil {
 		return err
 	}
 	sayf("the ConfigMap changed by hand was healed within %s", time.Since(began).Round(time.Millisecond))
@@ -109,7 +109,7 @@ func (d *demo) heal(ctx context.Context) error {
 	if err := d.rolledOut(ctx, s); err != nil {
 		return err
 	}
-	_, err = d.ready(ctx, s, 3, "Hello again")
+	_, err = d.ready(ctx, s, began, 3, "Hello again")
 	return err
 }
 
@@ -175,10 +175,11 @@ func (d *demo) kill(ctx context.Context) error {
 	if err := d.hub.Ready(ctx); err != nil {
 		return err
 	}
+	began := time.Now()
 	if err := d.edit(ctx, "3", "Hello after the crash"); err != nil {
 		return err
 	}
-	took, err := d.ready(ctx, s, 3, "Hello after the crash")
+	took, err := d.ready(ctx, s, began, 3, "Hello after the crash")
 	if err != nil {
 		return err
 	}

@@ -124,11 +124,12 @@ func (d *demo) available(ctx context.Context, s *spoke) error {
 }
 
 func (d *demo) createWork(ctx context.Context) error {
+	began := time.Now()
 	if err := d.show(ctx, "create", "work", work, "--clusters", strings.Join(spokeNames, ","), "-f", manifests); err != nil {
 		return err
 	}
 	for _, s := range d.spokes {
-		took, err := d.ready(ctx, s, 2, "Hello from the hub")
+		took, err := d.ready(ctx, s, began, 2, "Hello from the hub")
 		if err != nil {
 			return err
 		}
@@ -138,11 +139,12 @@ func (d *demo) createWork(ctx context.Context) error {
 }
 
 func (d *demo) editWork(ctx context.Context) error {
+	began := time.Now()
 	if err := d.edit(ctx, "3", "Hello again"); err != nil {
 		return err
 	}
 	for _, s := range d.spokes {
-		took, err := d.ready(ctx, s, 3, "Hello again")
+		took, err := d.ready(ctx, s, began, 3, "Hello again")
 		if err != nil {
 			return err
 		}
