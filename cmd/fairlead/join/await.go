@@ -37,11 +37,15 @@ func (s *spoke) await(ctx context.Context, a agent) error {
 	switch {
 	case errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil:
 		return cli.TimedOut(w.late(known))
-	case err != nil:
-		return err
+	case err != nil && !errors.As(err, new(endedError)):
+		return err // the agent goes on
 	}
 	if err := s.forgetJoin(ctx); err != nil {
 		s.o.Notef("%v", err) // it is no good to anybody any more
+	}
+	if err != nil {
+		s.o.Notef("Cluster %s is not joined. Namespace %s stays there, with nothing running: a join with another join string goes on from it.", s.name, namespace)
+		return err
 	}
 	s.o.Sayf("cluster %s joined hub %s", s.name, known.hub)
 	s.o.Nextf("on the hub: «fairlead create work NAME --clusters %s -f FILE» sends work; here: %s", s.name, a.hint())

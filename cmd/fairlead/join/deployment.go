@@ -6,6 +6,7 @@ package join
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -74,8 +75,17 @@ func look(pod *corev1.Pod) (ready bool, trouble string) {
 		case c.State.Waiting != nil && c.State.Waiting.Message != "":
 			trouble = c.State.Waiting.Reason + ": " + c.State.Waiting.Message
 		case c.LastTerminationState.Terminated != nil:
-			trouble = fmt.Sprintf("the agent ended with code %d", c.LastTerminationState.Terminated.ExitCode)
+			trouble = ended(c.LastTerminationState.Terminated)
 		}
 	}
 	return false, trouble
+}
+
+// ended says how an agent ended, in its last words if it had some.
+func ended(how *corev1.ContainerStateTerminated) string {
+	lines := strings.Split(strings.TrimSpace(how.Message), "\n")
+	if words, is := strings.CutPrefix(lines[len(lines)-1], lastWordsPrefix); is {
+		return "the agent ended: " + words
+	}
+	return fmt.Sprintf("the agent ended with code %d", how.ExitCode)
 }

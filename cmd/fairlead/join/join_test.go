@@ -193,6 +193,35 @@ func TestJoinRefusedByTheHub(t *testing.T) {
 	require.ErrorContains(t, err, `the agent ended: hub at h:1: join token "t" was used by another key already [TOKEN_USED]`)
 	require.ErrorContains(t, err, "\nHint: ")
 	require.Equal(t, cli.ExitFailed, cli.Report(p.err, err, false))
+	_, err = p.kube.CoreV1().Secrets(namespace).Get(t.Context(), joinSecret, metav1.GetOptions{})
+	require.True(t, apierrors.IsNotFound(err), "a join string that is refused is no good to anybody: %v", err)
+	require.Contains(t, p.err.String(), "Cluster eu-3 is not joined. Namespace open-cluster-management-agent stays there, with nothing running")
+}
+
+// TestLook has what a Pod says of an agent that does not run.
+func TestLook(t *testing.T) {
+	pod := func(status corev1.ContainerStatus) *corev1.Pod {
+		return &corev1.Pod{Status: corev1.PodStatus{ContainerStatuses: []corev1.ContainerStatus{status}}}
+	}
+	died := func(message string) corev1.ContainerStatus {
+		return corev1.ContainerStatus{LastTerminationState: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 1, Message: message}}}
+	}
+	cases := map[string]struct {
+		reason string
+		status corev1.ContainerStatus
+		want   string
+	}{
+		"refused": {"in the agent's last words", died("{\"level\":\"INFO\"}\nagent: hub: TOKEN_USED: used already\n"), "the agent ended: hub: TOKEN_USED: used already"},
+		"killed":  {"it had no time for words", died(""), "the agent ended with code 1"},
+		"waiting": {"what the kubelet says", corev1.ContainerStatus{State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ErrImagePull", Message: "no such image"}}}, "ErrImagePull: no such image"},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			ready, trouble := look(pod(tc.status))
+			require.False(t, ready)
+			require.Equal(t, tc.want, trouble, tc.reason)
+		})
+	}
 }
 
 func TestJoinPrintsHowToRunTheAgent(t *testing.T) {

@@ -30,6 +30,8 @@ const (
 	tailBytes = 16 << 10
 	// tailLines is how much of it an error shows.
 	tailLines = 3
+	// lastWordsPrefix begins the line in which an agent says why it ends.
+	lastWordsPrefix = "agent: "
 	// askTimeout is how long an agent may take to say whether it is ready.
 	askTimeout = 2 * time.Second
 )
@@ -98,7 +100,7 @@ func freeAddress(ctx context.Context) (string, error) {
 
 func (p *process) state(ctx context.Context) (state, error) {
 	if how, ended := reap(p.running.PID); p.child && ended {
-		return state{}, p.end(how)
+		return state{}, endedError{p.end(how)}
 	}
 	known, err := p.credentials()
 	if err != nil {
@@ -114,6 +116,12 @@ func (p *process) state(ctx context.Context) (state, error) {
 	}
 	return known, nil
 }
+
+// endedError says that the agent has ended, and with it this join.
+type endedError struct{ error }
+
+// Unwrap is why.
+func (e endedError) Unwrap() error { return e.error }
 
 // credentials reads the agent's own file.
 func (p *process) credentials() (state, error) {
@@ -185,7 +193,7 @@ func (p *process) lastWords() string {
 	var words []string
 	lines := p.tail()
 	for _, line := range slices.Backward(lines) {
-		if last, is := strings.CutPrefix(string(line), "agent: "); is { // all there is to say
+		if last, is := strings.CutPrefix(string(line), lastWordsPrefix); is { // all there is to say
 			return last
 		}
 		if text := sentence(line); text != "" && len(words) < tailLines {

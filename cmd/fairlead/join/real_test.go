@@ -41,6 +41,15 @@ func TestJoinForReal(t *testing.T) {
 		said, err = hub.CLI(t.Context(), args...)
 		require.NoError(t, err)
 	}
+	for why, args := range map[string][]string{
+		"INVALID_NAME":     {"token", "create", "Bad_Name"},
+		"INVALID_ARGUMENT": {"token", "create", "real-0", "--ttl=-5m"},
+	} {
+		_, err := hub.CLI(t.Context(), args...)
+		require.ErrorContains(t, err, "["+why+"]", "%q", args)
+	}
+	cli("token", "list", "-o", "name")
+	require.Empty(t, said, "what is refused leaves no token")
 	cli("token", "create", "real-1")
 	text := strings.TrimSpace(said)
 
