@@ -33,7 +33,7 @@ func Create(o *cli.Options) *cobra.Command {
 		Short:   "Send plain Kubernetes manifests to clusters, as one work each",
 		Long: "Send plain Kubernetes manifests (YAML or JSON, several documents per file, folders read whole) to clusters.\n" +
 			"Deployments, DaemonSets, Jobs and Pods report back how ready they are. Repeating it with changed files changes the work:\n" +
-			"what is no longer in the files is removed from the clusters.",
+			"what is no longer in the files is removed from the clusters. Nothing is sent if one of the clusters would refuse it.",
 		Example: "  fairlead create work web --clusters eu-1,eu-2 -f manifests/\n  kustomize build . | fairlead create work web -c eu-1 -f -",
 		Args:    cobra.ExactArgs(1),
 		RunE: o.RunLong(func(ctx context.Context, hub *cli.Hub, args []string) error {
@@ -60,6 +60,15 @@ func Create(o *cli.Options) *cobra.Command {
 }
 
 func (c *creation) run(ctx context.Context, o *cli.Options, hub *cli.Hub, name, raw string) error {
+	if len(c.clusters) > 1 && !c.dryRun { // a slip in one of them must not leave half of it sent
+		err := c.clusters.each(func(cluster string) error {
+			_, err := c.ask(ctx, o, hub, ref{cluster, name}, raw, true)
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("nothing was sent: %w", err)
+		}
+	}
 	if err := c.clusters.each(func(cluster string) error { return c.apply(ctx, o, hub, ref{cluster, name}, raw) }); err != nil {
 		return err
 	}
@@ -79,9 +88,7 @@ func (c *creation) run(ctx context.Context, o *cli.Options, hub *cli.Hub, name, 
 }
 
 func (c *creation) apply(ctx context.Context, o *cli.Options, hub *cli.Hub, work ref, raw string) error {
-	ctx, cancel := o.Call(ctx)
-	defer cancel()
-	answer, err := hub.Works.ApplyWork(ctx, &adminv1.ApplyWorkRequest{ClusterName: work.cluster, Name: work.name, WorkJson: raw, DryRun: c.dryRun})
+	answer, err := c.ask(ctx, o, hub, work, raw, c.dryRun)
 	if err != nil {
 		return err
 	}
@@ -91,6 +98,12 @@ func (c *creation) apply(ctx context.Context, o *cli.Options, hub *cli.Hub, work
 	}
 	o.Sayf("work %s %s: generation %d, %d of %d bytes", work, how, answer.GetGeneration(), answer.GetSize(), answer.GetLimit())
 	return nil
+}
+
+func (c *creation) ask(ctx context.Context, o *cli.Options, hub *cli.Hub, work ref, raw string, dryRun bool) (*adminv1.ApplyWorkResponse, error) {
+	ctx, cancel := o.Call(ctx)
+	defer cancel()
+	return hub.Works.ApplyWork(ctx, &adminv1.ApplyWorkRequest{ClusterName: work.cluster, Name: work.name, WorkJson: raw, DryRun: dryRun})
 }
 
 // newWork wraps manifests, with feedback rules for the kinds that have
