@@ -344,7 +344,7 @@ func TestConfig(t *testing.T) {
 		"bad endpoint": {"host:port", func(c *Config) {
 			c.Endpoints, c.HubCA, c.ClientCert, c.ClientKey, c.ClusterName = []string{"h"}, "a", "b", "c", "d"
 		}, "not host:port"},
-		"bad name":        {"an RFC 1123 label", func(c *Config) { c.ClusterName = "Not_A_Label" }, "--cluster-name"},
+		"bad name":        {"an RFC 1123 label", func(c *Config) { c.ClusterName = "Not_A_Label" }, `INVALID_NAME: --cluster-name: cluster name "Not_A_Label" is not an RFC 1123 label`},
 		"bad agent id":    {"an RFC 1123 subdomain", func(c *Config) { c.AgentID = "/" }, "--agent-id"},
 		"bad store":       {"one of three", func(c *Config) { c.Store = "etcd" }, "--store"},
 		"files nowhere":   {"a folder is needed", func(c *Config) { c.Store = StoreFiles }, "--data-dir"},

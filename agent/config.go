@@ -18,6 +18,7 @@ import (
 	"fairlead.dev/fairlead/internal/feature"
 	"fairlead.dev/fairlead/internal/identity"
 	"fairlead.dev/fairlead/internal/pki"
+	"fairlead.dev/fairlead/internal/wire/reason"
 )
 
 // Where the agent keeps what it received, and its credentials.
@@ -99,7 +100,7 @@ func (c *Config) Validate() error {
 	errs := []error{c.validateHub(), c.validateStore()}
 	if c.ClusterName != "" {
 		if err := identity.ValidateClusterName(c.ClusterName); err != nil {
-			errs = append(errs, fmt.Errorf("--cluster-name: %w", err))
+			errs = append(errs, fmt.Errorf("%s: --cluster-name: %w", reason.InvalidName, err))
 		}
 	}
 	if c.AgentID != "" {

@@ -16,6 +16,7 @@ import (
 
 	adminv1 "fairlead.dev/fairlead/gen/fairlead/admin/v1"
 	"fairlead.dev/fairlead/internal/api/v1alpha1"
+	"fairlead.dev/fairlead/internal/identity"
 	"fairlead.dev/fairlead/internal/pki"
 	"fairlead.dev/fairlead/internal/wire/reason"
 	"fairlead.dev/fairlead/server/enroll"
@@ -39,6 +40,11 @@ func (t adminTokens) Create(ctx context.Context, p admin.TokenPolicy, by string)
 	policy := enroll.Policy{
 		ClusterName: p.ClusterName, NamePattern: p.NamePattern, TTL: p.TTL, MaxUses: int(p.MaxUses),
 		SourceCIDRs: cidrs, AutoAccept: p.AutoAccept, ReEnroll: p.ReEnroll,
+	}
+	if p.ClusterName != "" {
+		if err := identity.ValidateClusterName(p.ClusterName); err != nil {
+			return admin.Token{}, rpcerr.New(codes.InvalidArgument, reason.InvalidName, "%v", err)
+		}
 	}
 	endpoints := p.Endpoints
 	if len(endpoints) == 0 {

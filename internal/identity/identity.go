@@ -51,6 +51,15 @@ const (
 // ErrMalformed is wrapped by every parse error of this package.
 var ErrMalformed = errors.New("malformed identity")
 
+// malformed is an ErrMalformed in words for whoever chose the name.
+type malformed string
+
+// Error implements error.
+func (m malformed) Error() string { return string(m) }
+
+// Unwrap says what kind of error it is.
+func (malformed) Unwrap() error { return ErrMalformed }
+
 // Agent is one cluster agent as its certificate names it. HubID and UID are
 // empty when the certificate carries no URI SAN (an external signer that cannot
 // copy it; PROTOCOL decision 6).
@@ -88,10 +97,10 @@ func (a Agent) User() string { return User(a.Cluster, a.Name) }
 // RFC 1123 label of at most 63 characters, since it also names a namespace.
 func ValidateClusterName(name string) error {
 	if problems := validation.IsDNS1123Label(name); len(problems) > 0 {
-		return fmt.Errorf("%w: cluster name %q: %s", ErrMalformed, name, strings.Join(problems, "; "))
+		return malformed(fmt.Sprintf("cluster name %q is not an RFC 1123 label: lower-case letters, digits and '-', at most 63, no '-' at either end", name))
 	}
 	if name == strings.TrimPrefix(ManagedClustersGroup, subjectPrefix) {
-		return fmt.Errorf("%w: cluster name %q is reserved for the group of all clusters", ErrMalformed, name)
+		return malformed(fmt.Sprintf("cluster name %q is reserved for the group of all clusters", name))
 	}
 	return nil
 }

@@ -41,7 +41,7 @@ func create(o *cli.Options) *cobra.Command {
 			if len(args) == 1 {
 				request.ClusterName = args[0]
 			}
-			if ttl > 0 {
+			if ttl != 0 {
 				request.Ttl = durationpb.New(ttl)
 			}
 			answer, err := hub.Enrollments.CreateJoinToken(ctx, request)

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/codes"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
+	"k8s.io/apimachinery/pkg/api/validation/path"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/dynamic"
@@ -123,6 +124,21 @@ func (s *Service) authorize(ctx context.Context, access authorizationv1.Resource
 	}
 	name, err := who.name(ctx)
 	return who, name, err
+}
+
+// asked is who calls, if all of these can be names: a client of the apiserver
+// refuses others by itself, which would look like an apiserver that is away.
+func (s *Service) asked(ctx context.Context, names ...string) (*caller, error) {
+	for _, name := range names {
+		problems := path.IsValidPathSegmentName(name)
+		if name == "" {
+			problems = []string{"it is empty"}
+		}
+		if len(problems) > 0 {
+			return nil, fail(codes.InvalidArgument, reason.InvalidName, "%q cannot be a name: %s", name, problems[0])
+		}
+	}
+	return s.callers.of(ctx)
 }
 
 // virtual names one of the resources that exist only to be authorized.

@@ -61,7 +61,7 @@ func (s clusterService) ListClusters(ctx context.Context, r *adminv1.ListCluster
 
 // GetCluster shows one cluster, with its ManagedCluster as the apiserver has it.
 func (s clusterService) GetCluster(ctx context.Context, r *adminv1.GetClusterRequest) (*adminv1.GetClusterResponse, error) {
-	who, err := s.callers.of(ctx)
+	who, err := s.asked(ctx, r.GetName())
 	if err != nil {
 		return nil, err
 	}
@@ -122,6 +122,9 @@ func (s clusterService) WatchClusters(r *adminv1.WatchClustersRequest, stream gr
 // returns when no replica holds a session of the cluster, or after 5 s with the
 // names of those that still do.
 func (s clusterService) RevokeCluster(ctx context.Context, r *adminv1.RevokeClusterRequest) (*adminv1.RevokeClusterResponse, error) {
+	if _, err := s.asked(ctx, r.GetName()); err != nil {
+		return nil, err
+	}
 	who, name, err := s.authorize(ctx, acceptAccess(r.GetName()))
 	if err != nil {
 		return nil, err

@@ -37,7 +37,7 @@ const (
 // ExplainDelivery follows one work hop by hop and says in one line where it
 // stands. It reads the work and the cluster with the caller's own token.
 func (s workService) ExplainDelivery(ctx context.Context, r *adminv1.ExplainDeliveryRequest) (*adminv1.ExplainDeliveryResponse, error) {
-	who, err := s.callers.of(ctx)
+	who, err := s.asked(ctx, r.GetClusterName(), r.GetName())
 	if err != nil {
 		return nil, err
 	}

@@ -71,7 +71,7 @@ func checkNames(r *adminv1.ApplyWorkRequest, work *workv1.ManifestWork) error {
 	}
 	switch problems := validation.IsDNS1123Subdomain(r.GetName()); {
 	case len(problems) > 0:
-		return fail(codes.InvalidArgument, reason.InvalidName, "work name %q: %s", r.GetName(), problems[0])
+		return fail(codes.InvalidArgument, reason.InvalidName, "work name %q is not an RFC 1123 subdomain: lower-case letters, digits, '-' and '.'", r.GetName())
 	case len(r.GetName()) > maxWorkName:
 		return fail(codes.InvalidArgument, reason.InvalidName, "work name %q has %d characters, at most %d are possible (the spoke prefixes it with 65)", r.GetName(), len(r.GetName()), maxWorkName)
 	case work.Kind != "" && (work.Kind != "ManifestWork" || work.APIVersion != workv1.GroupVersion.String()):

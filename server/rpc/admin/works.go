@@ -148,7 +148,7 @@ func added(there, more map[string]string) map[string]string {
 
 // GetWork reads one work with the caller's own token.
 func (s workService) GetWork(ctx context.Context, r *adminv1.GetWorkRequest) (*adminv1.GetWorkResponse, error) {
-	who, err := s.callers.of(ctx)
+	who, err := s.asked(ctx, r.GetClusterName(), r.GetName())
 	if err != nil {
 		return nil, err
 	}
@@ -174,7 +174,7 @@ const firstChunk = 16
 
 // ListWorks lists works of one cluster or of all, as far as the caller may.
 func (s workService) ListWorks(ctx context.Context, r *adminv1.ListWorksRequest) (*adminv1.ListWorksResponse, error) {
-	who, err := s.callers.of(ctx)
+	who, err := s.asked(ctx, clusters(r.GetClusterName())...)
 	if err != nil {
 		return nil, err
 	}
@@ -208,6 +208,14 @@ func (s workService) ListWorks(ctx context.Context, r *adminv1.ListWorksRequest)
 	}
 }
 
+// clusters is the cluster that a list is of; none is all.
+func clusters(name string) []string {
+	if name == "" {
+		return nil
+	}
+	return []string{name}
+}
+
 func clusterText(name string) string {
 	if name == "" {
 		return "all clusters"
@@ -217,7 +225,7 @@ func clusterText(name string) string {
 
 // WatchWorks follows works with the caller's own token.
 func (s workService) WatchWorks(r *adminv1.WatchWorksRequest, stream grpc.ServerStreamingServer[adminv1.WatchWorksResponse]) error {
-	who, err := s.callers.of(stream.Context())
+	who, err := s.asked(stream.Context(), clusters(r.GetClusterName())...)
 	if err != nil {
 		return err
 	}
@@ -250,7 +258,7 @@ func (s workService) WatchWorks(r *adminv1.WatchWorksRequest, stream grpc.Server
 
 // DeleteWork deletes a work; it goes when the spoke is clean.
 func (s workService) DeleteWork(ctx context.Context, r *adminv1.DeleteWorkRequest) (*adminv1.DeleteWorkResponse, error) {
-	who, err := s.callers.of(ctx)
+	who, err := s.asked(ctx, r.GetClusterName(), r.GetName())
 	if err != nil {
 		return nil, err
 	}

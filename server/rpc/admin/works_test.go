@@ -121,6 +121,18 @@ func TestApplyWork(t *testing.T) {
 	list, err := f.Works.ListWorks(ctx, &adminv1.ListWorksRequest{ClusterName: "apply"})
 	require.NoError(t, err)
 	require.Empty(t, list.GetWorks(), "nothing half-made is left")
+	for _, name := range []string{"../x", "a/b", "", ".."} { // which no apiserver is asked about
+		_, err := f.Works.GetWork(ctx, &adminv1.GetWorkRequest{ClusterName: name, Name: "w"})
+		requireReason(t, err, codes.InvalidArgument, reason.InvalidName)
+		_, err = f.Works.DeleteWork(ctx, &adminv1.DeleteWorkRequest{ClusterName: "apply", Name: name})
+		requireReason(t, err, codes.InvalidArgument, reason.InvalidName)
+		_, err = f.Works.ExplainDelivery(ctx, &adminv1.ExplainDeliveryRequest{ClusterName: "apply", Name: name})
+		requireReason(t, err, codes.InvalidArgument, reason.InvalidName)
+		_, err = f.Clusters.GetCluster(ctx, &adminv1.GetClusterRequest{Name: name})
+		requireReason(t, err, codes.InvalidArgument, reason.InvalidName)
+	}
+	_, err = f.Works.ListWorks(ctx, &adminv1.ListWorksRequest{ClusterName: "../x"})
+	requireReason(t, err, codes.InvalidArgument, reason.InvalidName)
 }
 
 func TestApplyWorkIsIdempotent(t *testing.T) {
