@@ -6,6 +6,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"time"
@@ -186,7 +187,7 @@ func (d *demo) leave(ctx context.Context) error {
 }
 
 func mustBinary(ctx context.Context) string {
-	path, err := env.Binary(ctx, os.Stderr)
+	path, err := env.Binary(ctx, io.Discard)
 	if err != nil {
 		return "devplane"
 	}

@@ -125,12 +125,21 @@ func kind(o *cli.Options) cli.Kind[info] {
 			{Head: "KUBERNETES", Of: info.GetKubernetesVersion},
 			{Head: "CERTIFICATE", Clock: true, Of: func(x info) string { return o.Until(x.GetCertificateExpires()) }},
 			{Head: "AGE", Clock: true, Of: func(x info) string { return o.Age(x.GetCreated()) }},
-			{Head: "WORKS", Wide: true, Of: func(x info) string { return fmt.Sprintf("%d/%d", x.GetWorksInSync(), x.GetWorks()) }},
+			{Head: "WORKS", Wide: true, Of: inSync},
 			{Head: "LAST SEEN", Wide: true, Clock: true, Of: func(x info) string { return o.Age(x.GetLastSeen()) }},
 			{Head: "MESSAGE", Wide: true, Of: info.GetMessage},
 		},
 		Object: func(x info) (any, error) { return cli.Message(x) },
 	}
+}
+
+// inSync is how many of a cluster's works its agent has; only the replica that
+// has the session knows.
+func inSync(x info) string {
+	if x.GetLastSeen() == nil {
+		return fmt.Sprintf("?/%d", x.GetWorks())
+	}
+	return fmt.Sprintf("%d/%d", x.GetWorksInSync(), x.GetWorks())
 }
 
 // Revoke is «fairlead revoke».

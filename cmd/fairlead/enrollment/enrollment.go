@@ -7,6 +7,7 @@ package enrollment
 import (
 	"context"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
@@ -20,6 +21,11 @@ type enrollment = *adminv1.Enrollment
 // statePending is the state that waits for a person.
 const statePending = "Pending"
 
+// states are all that an enrollment can be in.
+func states() []string {
+	return []string{statePending, "Accepted", "Issued", "Active", "Denied", "Expired", "Detached", "Revoked"}
+}
+
 // Get is «fairlead get enrollments».
 func Get(o *cli.Options) *cobra.Command {
 	var form cli.Output
@@ -32,6 +38,9 @@ func Get(o *cli.Options) *cobra.Command {
 		Example: "  fairlead get enrollments --state Pending -w",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: o.RunLong(func(ctx context.Context, hub *cli.Hub, args []string) error {
+			if state != "" && !slices.ContainsFunc(states(), func(s string) bool { return strings.EqualFold(s, state) }) {
+				return cli.Usagef("--state %q is not one of %s", state, strings.Join(states(), ", "))
+			}
 			printer := kind(o).To(o, &form)
 			wanted := func(e enrollment) bool { return len(args) == 0 || e.GetClusterName() == args[0] }
 			if watch {
@@ -55,8 +64,7 @@ func Get(o *cli.Options) *cobra.Command {
 	form.Bind(o, cmd)
 	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "go on showing changes")
 	cmd.Flags().StringVar(&state, "state", "", "only enrollments in this state")
-	states := cobra.FixedCompletions([]cobra.Completion{statePending, "Accepted", "Issued", "Active", "Denied", "Expired", "Detached", "Revoked"}, cobra.ShellCompDirectiveNoFileComp)
-	if err := cmd.RegisterFlagCompletionFunc("state", states); err != nil {
+	if err := cmd.RegisterFlagCompletionFunc("state", cobra.FixedCompletions(states(), cobra.ShellCompDirectiveNoFileComp)); err != nil {
 		panic(err) // the flag is defined above
 	}
 	return cmd
