@@ -10,6 +10,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"fairlead.dev/fairlead/internal/wire/reason"
 	"fairlead.dev/fairlead/server/rpc/rpcerr"
@@ -39,6 +40,7 @@ type answer struct {
 
 func answers() []answer {
 	return []answer{
+		{notServed, codes.Unavailable, reason.HubStarting},
 		{apierrors.IsNotFound, codes.NotFound, reason.NotFound},
 		{apierrors.IsForbidden, codes.PermissionDenied, reason.PermissionDenied},
 		{apierrors.IsUnauthorized, codes.Unauthenticated, reason.Unauthenticated},
@@ -54,6 +56,13 @@ func answers() []answer {
 		{apierrors.IsServiceUnavailable, codes.Unavailable, reason.HubOverloaded},
 		{unanswered, codes.Unavailable, reason.ApiserverLost},
 	}
+}
+
+// notServed tells whether the kind itself is missing: its CRD is not installed
+// yet, which the hub waits for.
+func notServed(err error) bool {
+	_, noObject := apierrors.StatusCause(err, metav1.CauseTypeUnexpectedServerResponse)
+	return noObject && apierrors.IsNotFound(err)
 }
 
 // unanswered tells whether the network said it, and not an apiserver.
