@@ -120,7 +120,7 @@ func (s *Service) tokenFailed(ctx context.Context, ask *asked, err error) error 
 	}
 	id := ask.presented().id()
 	s.limits.failed(id, s.cfg.Clock.Now())
-	s.cfg.Log.Warn("audit", "action", "enroll.refused", "reason", refused.Reason, "cluster", ask.Cluster, "token", id,
+	s.cfg.Log.Warn("audit", "action", "enroll.refused", "reason", refused.Reason, "cluster", ask.Cluster, "tokenId", id,
 		"source", ask.Source.String(), "pairingCode", ask.code)
 	if refused.Reason == reason.TokenUsed {
 		s.noteConflict(ctx, ask)
@@ -159,7 +159,7 @@ func (s *Service) open(ctx context.Context, ask *asked, token Token) (*v1alpha1.
 	if err != nil {
 		return nil, fmt.Errorf("recording the enrollment of cluster %q: %w", ask.Cluster, err)
 	}
-	s.audit("enroll.request", ask.agent.User(), enrollment, "source", ask.Source.String(), "token", token.ID)
+	s.audit("enroll.request", ask.agent.User(), enrollment, "source", ask.Source.String(), "tokenId", token.ID)
 	return enrollment, nil
 }
 

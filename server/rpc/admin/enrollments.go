@@ -42,7 +42,7 @@ func (s enrollmentService) CreateJoinToken(ctx context.Context, r *adminv1.Creat
 	if err != nil {
 		return nil, err
 	}
-	s.audit(ctx, "CreateJoinToken", name, "token", token.ID, "cluster", r.GetClusterName(), "pattern", r.GetNamePattern(),
+	s.audit(ctx, "CreateJoinToken", name, "tokenId", token.ID, "cluster", r.GetClusterName(), "pattern", r.GetNamePattern(),
 		"autoAccept", r.GetAutoAccept(), "reEnroll", r.GetReEnroll(), "expires", token.Expires)
 	return &adminv1.CreateJoinTokenResponse{
 		Token: token.Presented, TokenId: token.ID, HubCaSha256: token.CASHA256,
@@ -82,7 +82,7 @@ func (s enrollmentService) RevokeJoinToken(ctx context.Context, r *adminv1.Revok
 	if err := s.Tokens.Revoke(ctx, r.GetTokenId()); err != nil {
 		return nil, err
 	}
-	s.audit(ctx, "RevokeJoinToken", name, "token", r.GetTokenId())
+	s.audit(ctx, "RevokeJoinToken", name, "tokenId", r.GetTokenId())
 	return &adminv1.RevokeJoinTokenResponse{}, nil
 }
 
