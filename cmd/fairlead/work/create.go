@@ -22,6 +22,8 @@ type creation struct {
 	files    []string
 	dryRun   bool
 	wait     bool
+
+	raw string // the work, as JSON
 }
 
 // Create is «fairlead create work».
@@ -48,7 +50,8 @@ func Create(o *cli.Options) *cobra.Command {
 			if err != nil {
 				return fmt.Errorf("encoding the work: %w", err)
 			}
-			return c.run(ctx, o, hub, args[0], string(raw))
+			c.raw = string(raw)
+			return c.run(ctx, o, hub, args[0])
 		}),
 	}
 	flags := cmd.Flags()
@@ -59,17 +62,17 @@ func Create(o *cli.Options) *cobra.Command {
 	return cmd
 }
 
-func (c *creation) run(ctx context.Context, o *cli.Options, hub *cli.Hub, name, raw string) error {
+func (c *creation) run(ctx context.Context, o *cli.Options, hub *cli.Hub, name string) error {
 	if len(c.clusters) > 1 && !c.dryRun { // a slip in one of them must not leave half of it sent
 		err := c.clusters.each(func(cluster string) error {
-			_, err := c.ask(ctx, o, hub, ref{cluster, name}, raw, true)
+			_, err := c.ask(ctx, o, hub, ref{cluster, name}, true)
 			return err
 		})
 		if err != nil {
 			return fmt.Errorf("nothing was sent: %w", err)
 		}
 	}
-	if err := c.clusters.each(func(cluster string) error { return c.apply(ctx, o, hub, ref{cluster, name}, raw) }); err != nil {
+	if err := c.clusters.each(func(cluster string) error { return c.apply(ctx, o, hub, ref{cluster, name}) }); err != nil {
 		return err
 	}
 	switch {
@@ -87,8 +90,8 @@ func (c *creation) run(ctx context.Context, o *cli.Options, hub *cli.Hub, name, 
 	return nil
 }
 
-func (c *creation) apply(ctx context.Context, o *cli.Options, hub *cli.Hub, work ref, raw string) error {
-	answer, err := c.ask(ctx, o, hub, work, raw, c.dryRun)
+func (c *creation) apply(ctx context.Context, o *cli.Options, hub *cli.Hub, work ref) error {
+	answer, err := c.ask(ctx, o, hub, work, c.dryRun)
 	if err != nil {
 		return err
 	}
@@ -100,10 +103,10 @@ func (c *creation) apply(ctx context.Context, o *cli.Options, hub *cli.Hub, work
 	return nil
 }
 
-func (c *creation) ask(ctx context.Context, o *cli.Options, hub *cli.Hub, work ref, raw string, dryRun bool) (*adminv1.ApplyWorkResponse, error) {
+func (c *creation) ask(ctx context.Context, o *cli.Options, hub *cli.Hub, work ref, dryRun bool) (*adminv1.ApplyWorkResponse, error) {
 	ctx, cancel := o.Call(ctx)
 	defer cancel()
-	return hub.Works.ApplyWork(ctx, &adminv1.ApplyWorkRequest{ClusterName: work.cluster, Name: work.name, WorkJson: raw, DryRun: dryRun})
+	return hub.Works.ApplyWork(ctx, &adminv1.ApplyWorkRequest{ClusterName: work.cluster, Name: work.name, WorkJson: c.raw, DryRun: dryRun})
 }
 
 // newWork wraps manifests, with feedback rules for the kinds that have
