@@ -44,6 +44,7 @@ type kitchen struct {
 	restored  func() (bool, error)
 	enroll    func(EnrollRequest) (Enrollment, error)
 	reportErr error
+	summed    func() // once, right after what there is was summed up for a Hello
 }
 
 // clusterFake is one cluster's works, and what was written about them.
@@ -198,6 +199,11 @@ func (h *holdFake) Entries() (entries []wire.Entry) {
 
 func (h *holdFake) Summary() session.Summary {
 	entries := h.Entries()
+	var summed func()
+	h.with(func(*clusterFake) { summed, h.k.summed = h.k.summed, nil })
+	if summed != nil {
+		summed()
+	}
 	return session.Summary{Root: wire.Summarize(entries).Root(), Count: len(entries)}
 }
 

@@ -72,6 +72,17 @@ func TestSession_delivers_and_persists(t *testing.T) {
 	})
 }
 
+// B1: what changes between the comparing of a Hello and its Welcome is neither in
+// the comparison nor later; it has to be in the marks by then.
+func TestT1_changes_while_a_session_opens(t *testing.T) {
+	bubble(t, func(t *testing.T, h *hubFake) {
+		h.kitchen.summed = func() { h.kitchen.put("c1", "between", 100) }
+		a := h.connect("c1")
+		require.Equal(t, agentv1.SyncMode_SYNC_MODE_IN_SYNC, a.welcome.GetSyncMode())
+		require.NotNil(t, a.change("between"))
+	})
+}
+
 // T46: the session ends with the certificate, also when its sender is blocked.
 func TestT46_certificate_expires_in_mid_session(t *testing.T) {
 	cases := map[string]struct {
