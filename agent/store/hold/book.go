@@ -95,7 +95,8 @@ func (b *Book) Put(key wire.Key, rev wire.Revision, now time.Time) Item {
 	if old.Prune != nil {
 		before = old.Prune.Before
 	}
-	if before == contentOf(rev) {
+	back := rev.Generation < old.Revision.Generation // what came after before is not forgotten by its return
+	if before == contentOf(rev) && (old.Prune == nil || !back) {
 		return item
 	}
 	if old.Prune != nil {
@@ -147,23 +148,34 @@ func (b *Book) Orphan(key wire.Key, uid, batch string, now time.Time, grace time
 		return nil
 	}
 	b.announced[key] = struct{}{}
-	if item.Deletion != nil {
-		return nil // known: a second announcement neither hurries nor delays it
+	_, older := b.Older[key]
+	if d := item.Deletion; d != nil {
+		if d.State != Pending || d.DueAt(now) || !b.behind && !older {
+			return nil // known: a second announcement neither hurries nor delays it
+		}
+		b.holdBack(&item) // it became known before it was noticed that the hub went back in time
+		return map[wire.Key]Item{key: item}
 	}
 	item.Deletion = &Deletion{State: Pending, UID: uid, Batch: batch, Since: now, Due: now.Add(grace)}
-	_, older := b.Older[key]
 	changed := map[wire.Key]Item{}
 	switch {
-	case b.behind:
-		hold(&item, HighWater)
-	case older:
-		hold(&item, HubEpoch)
+	case b.behind || older:
+		b.holdBack(&item)
 	case TooMany(b.orphans(now)+1, len(b.Items)):
 		changed = b.holdPending(now)
 		hold(&item, Count)
 	}
 	changed[key] = item
 	return changed
+}
+
+// holdBack holds an orphan of a hub that went, or may have gone, back in time.
+func (b *Book) holdBack(item *Item) {
+	if b.behind {
+		hold(item, HighWater)
+		return
+	}
+	hold(item, HubEpoch)
 }
 
 // TooMany tells whether so many orphans, of so many objects held, need a person.

@@ -126,6 +126,14 @@ func TestOrphansAreHeld(t *testing.T) {
 			},
 			want: map[hold.State]int{hold.Pending: 1},
 		},
+		"announced before the restore was noticed": {
+			reason: "the epoch of now decides, not that of the first announcement", objects: 100, orphans: 1,
+			prepare: func(b *hold.Book) {
+				orphan(b, 0, 1, start().Add(-time.Minute))
+				b.Welcome("e2", wire.HighWater{ResourceVersion: 50})
+			},
+			want: map[hold.State]int{hold.Held: 1}, why: hold.HubEpoch,
+		},
 		"a day of them": {
 			reason: "ten done within 24 h make the next one held", objects: 1000, orphans: 1,
 			prepare: func(b *hold.Book) {
@@ -258,9 +266,11 @@ func TestHeldPruneEnds(t *testing.T) {
 		return b
 	}
 	b := back()
+	require.Nil(t, b.Put(key(0), rev(uid(0), 5, "content"), start()).Prune, "what was there before is back")
 	b.Items[key(0)] = b.Put(key(0), rev(uid(0), 6, "edited"), start())
 	require.NotNil(t, b.Items[key(0)].Prune, "an edit of the older content does not say what to do with the rest")
-	require.Nil(t, b.Put(key(0), rev(uid(0), 5, "content"), start()).Prune, "what was there before is back")
+	require.NotNil(t, b.Put(key(0), rev(uid(0), 5, "content"), start()).Prune,
+		"what was there before is back by another restore: the edit may have added something, and its generation is above")
 
 	batches := b.Batches()
 	require.Len(t, batches, 1)
