@@ -132,11 +132,12 @@ func (x *Index) scan(object []byte) *wire.Scanned {
 	return s
 }
 
-// wentBack tells whether a list of that resourceVersion has an object in an older
-// state than the index had seen by then.
+// wentBack tells whether a list of that resourceVersion has, under a name, an
+// older state than the index had seen by then; whether that is of the same object
+// does not matter, since one that takes another's place is newer.
 func (x *Index) wentBack(s *wire.Scanned, listed uint64) bool {
 	have, ok := x.lookup(s.Namespace, s.Name)
-	return ok && have.uid == s.UID && s.ResourceVersion < have.resourceVersion && have.resourceVersion <= listed
+	return ok && s.ResourceVersion < have.resourceVersion && have.resourceVersion <= listed
 }
 
 // restored has everybody told that the hub went back in time; not before that
