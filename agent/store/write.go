@@ -6,6 +6,8 @@ package store
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 
 	"fairlead.dev/fairlead/agent/store/hold"
 	"fairlead.dev/fairlead/internal/wire"
@@ -165,9 +167,11 @@ func (s *Store) drop(ctx context.Context, key wire.Key, wanted func(hold.Item) b
 	return nil
 }
 
-// saveAll writes new states of objects; their content stays.
+// saveAll writes new states of objects; their content stays. The order is
+// always the same, so that what a crash in between leaves can be replayed.
 func (s *Store) saveAll(ctx context.Context, changed map[wire.Key]hold.Item) error {
-	for key, item := range changed {
+	for _, key := range slices.SortedFunc(maps.Keys(changed), wireKeyOrder) {
+		item := changed[key]
 		s.mu.Lock()
 		body := s.bodies[key]
 		s.mu.Unlock()
