@@ -95,12 +95,16 @@ func (b *Book) Put(key wire.Key, rev wire.Revision, now time.Time) Item {
 	if old.Prune != nil {
 		before = old.Prune.Before
 	}
-	back := rev.Generation < old.Revision.Generation // what came after before is not forgotten by its return
-	if before == contentOf(rev) && (old.Prune == nil || !back) {
+	again := old.Prune != nil && rev.Generation < old.Revision.Generation
+	if before == contentOf(rev) && !again {
 		return item
 	}
 	if old.Prune != nil {
-		item.Prune = old.Prune
+		prune := *old.Prune
+		if again { // there is something of several pasts on the spoke: only a person can say what is to go
+			prune.Before = Content{}
+		}
+		item.Prune = &prune
 		return item
 	}
 	if reason := b.pruneReason(key, old, rev); reason != "" {
