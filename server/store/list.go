@@ -31,6 +31,9 @@ func (x *Index) list(ctx context.Context) (uint64, error) {
 		}
 		x.listing++
 		x.last = sighted{}
+		if x.answers = x.wanted.Load(); x.answers != x.done.Load() {
+			x.restoring = true
+		}
 		at, err := x.listPages(ctx, limit)
 		if err == nil {
 			x.listed(at)
@@ -45,8 +48,9 @@ func (x *Index) list(ctx context.Context) (uint64, error) {
 // listed makes a list that has ended count.
 func (x *Index) listed(at uint64) {
 	gone := x.sweep()
-	x.restoring = false
+	x.restoring, x.older = false, false
 	x.highWater.Store(at)
+	x.done.Store(x.answers)
 	if !x.Synced() {
 		close(x.synced)
 	}
@@ -151,5 +155,6 @@ func (x *Index) restored(ctx context.Context, listed uint64) error {
 		}
 	}
 	x.restoring, x.older = true, false
+	x.answers = x.wanted.Load() // this list shows what was restored
 	return nil
 }
