@@ -231,6 +231,10 @@ func TestPrunesAreHeld(t *testing.T) {
 		"same content":    {reason: "nothing changes", rev: rev(uid(0), 5, "content")},
 		"generation back": {reason: "an older generation is applied, its prune waits", rev: rev(uid(0), 4, "old"), want: hold.Generation},
 		"recreated":       {reason: "another UID is another object", rev: rev("other", 1, "new")},
+		"recreated before a restore": {
+			reason: "the other object of that name is an older one, of before the restore", rev: rev("other", 1, "new"), want: hold.HubEpoch,
+			prepare: func(b *hold.Book) { b.Welcome("e2", wire.HighWater{ResourceVersion: 1}) },
+		},
 		"mark below": {
 			reason: "the hub knows less than it told", rev: rev(uid(0), 6, "new"), want: hold.HighWater,
 			prepare: func(b *hold.Book) { b.Welcome("e1", wire.HighWater{ResourceVersion: 1}) },
