@@ -42,8 +42,7 @@ type sender struct {
 // send writes to the stream until the session ends: always the most urgent
 // message that is there. A message is made when it is about to be sent.
 func (s *session) send(ctx context.Context) error {
-	now := time.Now()
-	out := &sender{session: s, nextBeat: now.Add(s.heartbeat), nextResume: now.Add(s.link.antiEntropy())}
+	out := newSender(s, time.Now())
 	for {
 		message, wait := out.next(time.Now())
 		if message == nil {
@@ -65,6 +64,10 @@ func (s *session) send(ctx context.Context) error {
 			return s.stream.CloseSend()
 		}
 	}
+}
+
+func newSender(s *session, now time.Time) *sender {
+	return &sender{session: s, nextBeat: now.Add(s.heartbeat), nextResume: now.Add(s.link.antiEntropy())}
 }
 
 // await waits for something to send; false means that the session is over.

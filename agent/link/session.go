@@ -154,20 +154,28 @@ func (s *session) workOff(ctx context.Context) error {
 		if !ok {
 			return nil
 		}
-		switch {
-		case item.done != nil:
-			s.forget(ctx, *item.done)
-		case item.directive != nil:
-			s.obey(ctx, item)
-		default:
-			acks, err := s.intake.delta(ctx, item.delta)
-			if err != nil {
-				return err
-			}
-			s.out.ack(item.seq, acks...)
-			s.queue.finished(item)
+		if err := s.do(ctx, item); err != nil {
+			return err
 		}
 	}
+}
+
+// do works off one item.
+func (s *session) do(ctx context.Context, item work) error {
+	switch {
+	case item.done != nil:
+		s.forget(ctx, *item.done)
+	case item.directive != nil:
+		s.obey(ctx, item)
+	default:
+		acks, err := s.intake.delta(ctx, item.delta)
+		if err != nil {
+			return err
+		}
+		s.out.ack(item.seq, acks...)
+		s.queue.finished(item)
+	}
+	return nil
 }
 
 // forget drops a finalized object; until that is durable it is reported again.

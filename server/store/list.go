@@ -31,6 +31,9 @@ func (x *Index) list(ctx context.Context) (uint64, error) {
 		}
 		x.listing++
 		x.last = sighted{}
+		if x.answers = x.wanted.Load(); x.answers != x.done.Load() {
+			x.restoring = true
+		}
 		at, err := x.listPages(ctx, limit)
 		if err == nil {
 			x.listed(at)
@@ -45,8 +48,9 @@ func (x *Index) list(ctx context.Context) (uint64, error) {
 // listed makes a list that has ended count.
 func (x *Index) listed(at uint64) {
 	gone := x.sweep()
-	x.restoring = false
+	x.restoring, x.older = false, false
 	x.highWater.Store(at)
+	x.done.Store(x.answers)
 	if !x.Synced() {
 		close(x.synced)
 	}
@@ -132,11 +136,12 @@ func (x *Index) scan(object []byte) *wire.Scanned {
 	return s
 }
 
-// wentBack tells whether a list of that resourceVersion has an object in an older
-// state than the index had seen by then.
+// wentBack tells whether a list of that resourceVersion has, under a name, an
+// older state than the index had seen by then; whether that is of the same object
+// does not matter, since one that takes another's place is newer.
 func (x *Index) wentBack(s *wire.Scanned, listed uint64) bool {
 	have, ok := x.lookup(s.Namespace, s.Name)
-	return ok && have.uid == s.UID && s.ResourceVersion < have.resourceVersion && have.resourceVersion <= listed
+	return ok && s.ResourceVersion < have.resourceVersion && have.resourceVersion <= listed
 }
 
 // restored has everybody told that the hub went back in time; not before that
@@ -150,5 +155,6 @@ func (x *Index) restored(ctx context.Context, listed uint64) error {
 		}
 	}
 	x.restoring, x.older = true, false
+	x.answers = x.wanted.Load() // this list shows what was restored
 	return nil
 }

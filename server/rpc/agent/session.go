@@ -120,6 +120,9 @@ func checkHello(hello *agentv1.Hello) error {
 func (r *runner) take(hello *agentv1.Hello) error {
 	gate := r.service.cfg.Gate
 	hub := gate.Hub()
+	if err := gate.Ready(); err != nil {
+		return err // the hub epoch may have changed while Hello was waited for
+	}
 	hold, err := r.service.cfg.Leases.Take(r.ctx, r.caller.Scope, Claim{
 		SessionID: r.id, InstanceID: hello.GetInstanceId(), Fingerprint: hello.GetClusterFingerprint(),
 		AgentID: hello.GetAgentId(), Remote: r.caller.Remote,
