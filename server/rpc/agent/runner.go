@@ -58,6 +58,7 @@ type runner struct {
 	closing *session.Close // why the session ends; set once
 	guard   *time.Timer    // cuts the connection if the goodbye takes too long
 
+	left     atomic.Bool  // the agent said goodbye
 	received atomic.Int64 // when the last frame came, unix nanoseconds
 	sending  atomic.Int64 // when the Send in progress began; 0: none
 	stall    stall        // the watchdog's own
@@ -161,6 +162,9 @@ func (r *runner) receive() {
 			return
 		}
 		r.received.Store(time.Now().UnixNano())
+		if frame.GetGoodbye() != nil {
+			r.left.Store(true)
+		}
 		r.step(session.Frame{Message: frame})
 	}
 }
@@ -210,15 +214,28 @@ func (r *runner) finish(cause error) error {
 	r.unwatch()
 	r.service.sessions.remove(r)
 	closing := r.closed()
-	lastSeen := time.Unix(0, r.received.Load())
-	r.service.Background("release", func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(r.ctx), releaseTimeout) // the stream is over
+	r.release(closing)
+	return r.verdict(closing, cause)
+}
+
+// release gives the Lease up: at once, or, when the connection broke without a
+// word from either side, after the agent has had time to come back, whose new
+// session then has written the Lease.
+func (r *runner) release(closing session.Close) {
+	lastSeen, lease := time.Unix(0, r.received.Load()), r.hold.Lease
+	lease.GiveUp(lastSeen)
+	linger := time.Duration(0)
+	if closing.Reason == "" && !r.left.Load() {
+		linger = r.service.cfg.Gate.Heartbeat(r.cluster) / 2
+	}
+	log, cluster, id := r.service.cfg.Log, r.cluster, r.id
+	r.service.lingering.after(linger, id, func() { // keeps nothing of r
+		ctx, cancel := context.WithTimeout(context.Background(), releaseTimeout) // the stream is over
 		defer cancel()
-		if err := r.hold.Lease.Release(ctx, lastSeen); err != nil {
-			r.log().Warn("the session's Lease was not released; it counts as lost when this replica's ends", "error", err)
+		if err := lease.Release(ctx, lastSeen); err != nil {
+			log.Warn("the session's Lease was not released; it counts as lost when this replica's ends", "cluster", cluster, "session", id, "error", err)
 		}
 	})
-	return r.verdict(closing, cause)
 }
 
 // closed is why the session ended; nothing can change it afterwards. The
