@@ -55,6 +55,7 @@ type runner struct {
 
 	mu      sync.Mutex
 	core    *session.Core
+	wakeup  time.Time      // for which the sender sleeps, if it does; zero: for none
 	closing *session.Close // why the session ends; set once
 	guard   *time.Timer    // cuts the connection if the goodbye takes too long
 
@@ -127,6 +128,7 @@ func (r *runner) pull() (message *agentv1.SessionResponse, wakeup time.Time, end
 	message = r.core.Next(now)
 	if message == nil {
 		wakeup, ended = r.core.Wakeup(), r.closing != nil
+		r.wakeup = wakeup
 	}
 	r.mu.Unlock()
 	r.carry(effects)
@@ -169,13 +171,18 @@ func (r *runner) receive() {
 	}
 }
 
-// step gives the core one input, from any goroutine.
+// step gives the core one input, from any goroutine. The sender is woken only if
+// there may be something for it: acks and heartbeats mostly leave nothing.
 func (r *runner) step(in session.Input) {
 	r.mu.Lock()
 	effects := r.core.Step(time.Now(), in)
+	wakeup := r.core.Wakeup()
+	idle := r.core.Quiet() && !wakeup.IsZero() && !wakeup.Before(r.wakeup)
 	r.mu.Unlock()
 	r.carry(effects)
-	r.notify()
+	if !idle {
+		r.notify()
+	}
 }
 
 // notify wakes the sender; it never blocks.
