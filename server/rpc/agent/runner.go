@@ -154,9 +154,15 @@ func (r *runner) receive() {
 	}
 	select {
 	case <-r.opened:
+		r.receiveFrames()
 	case <-r.ctx.Done():
-		return
 	}
+}
+
+// receiveFrames goes on in a goroutine of its own after a frame that is likely to
+// be followed by none for some seconds. Whatever was called deeper than Recv has
+// left a stack twice as large as waiting there needs.
+func (r *runner) receiveFrames() {
 	for {
 		frame, err := r.stream.Recv()
 		if err != nil {
@@ -168,6 +174,10 @@ func (r *runner) receive() {
 			r.left.Store(true)
 		}
 		r.step(session.Frame{Message: frame})
+		if frame.GetHeartbeat() != nil || frame.GetClusterReport() != nil {
+			r.service.Background("receiver", r.receiveFrames)
+			return
+		}
 	}
 }
 

@@ -55,7 +55,7 @@ type Service struct {
 	opening   *semaphore.Weighted // sessions that are being opened: mostly waiting for their Lease
 	snapshots *semaphore.Weighted // those of them that are being compared
 	quorum    *semaphore.Weighted // reads past the index, of all sessions
-	wait      sync.WaitGroup      // of everything that was started and is not the handler
+	wait      sync.WaitGroup      // of sessions, and of everything that they started
 	lingering lingering           // Leases of connections that broke
 }
 
@@ -118,7 +118,7 @@ func (s *Service) Run(ctx context.Context) error {
 	}
 }
 
-// Wait returns when everything that sessions started has ended. Call it after
+// Wait returns when sessions and everything that they started have ended. Call it after
 // the gRPC server has stopped.
 func (s *Service) Wait() {
 	s.lingering.end()
