@@ -91,7 +91,7 @@ func (h *house) wire() (err error) {
 		return err
 	}
 	h.sessions.OnLost(func(lost store.Lost) {
-		h.service.Sessions().End(lost.Cluster, lost.SessionID, lost.Reason, lost.Message)
+		h.service.Lost(lost.Cluster, lost.SessionID, lost.Reason, lost.Message)
 	})
 	h.checks()
 	return h.registry.Register(newFigures(h))

@@ -100,6 +100,9 @@ func newCondition(kind string, status metav1.ConditionStatus, why, message strin
 // Held implements agent.Lease.
 func (h *hold) Held() bool { return h.sessions.Held(h.grant) }
 
+// GiveUp implements agent.Lease.
+func (h *hold) GiveUp(lastSeen time.Time) { h.sessions.GiveUp(h.grant, lastSeen) }
+
 // Release implements agent.Lease.
 func (h *hold) Release(ctx context.Context, lastSeen time.Time) error {
 	return h.sessions.Release(ctx, h.grant, lastSeen)

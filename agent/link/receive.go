@@ -48,6 +48,8 @@ func (s *session) frame(frame *agentv1.SessionResponse) error {
 		if mark := wire.HighWaterOf(message.Heartbeat.GetHighWater()); mark.ResourceVersion != 0 {
 			s.link.cfg.Hub.Marked(mark)
 		}
+		s.hubBeat.set()
+		nudge(s.link.wake)
 	case *agentv1.SessionResponse_Directive:
 		return s.directive(message.Directive)
 	case *agentv1.SessionResponse_Goodbye:

@@ -90,7 +90,9 @@ func (s *sender) next(now time.Time) (*agentv1.SessionRequest, time.Duration) {
 	if ack := s.out.takeAck(); ack != nil {
 		return ack, 0
 	}
-	if !now.Before(s.nextBeat) {
+	// The hub's own heartbeat is answered with one that is due soon: so both ends
+	// wake once for the two, and a hub that sends many together wakes seldom.
+	if hubBeat := s.hubBeat.take(); !now.Before(s.nextBeat) || hubBeat && !now.Before(s.nextBeat.Add(-s.heartbeat/2)) {
 		return s.beat(now), 0
 	}
 	if s.goodbye.take() {

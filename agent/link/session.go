@@ -52,6 +52,7 @@ type session struct {
 	sendStarted atomic.Int64 // when the running Send began; 0 when none runs
 	throttle    atomic.Int64 // least time between status batches, in nanoseconds
 	goodbye     flag         // the sender is to take leave
+	hubBeat     flag         // the hub sent a heartbeat
 
 	replace chan replacement // wishes for a next session
 	renew   chan struct{}    // the hub wants the certificate renewed

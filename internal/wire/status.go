@@ -61,14 +61,16 @@ func isDelivered(condition any) bool {
 }
 
 // scannedStatus is StatusDigest for bytes that an apiserver served, which are
-// canonical already unless the hub's own condition is among them.
-func scannedStatus(raw []byte) Digest {
+// canonical already unless the hub's own condition is among them. undelivered
+// tells whether that condition seems to be there.
+func scannedStatus(raw []byte) (digest Digest, undelivered bool) {
 	if bytes.Contains(raw, []byte(`"`+ConditionDelivered+`"`)) {
 		if digest, err := StatusDigest(raw); err == nil {
-			return digest
+			return digest, true
 		}
+		undelivered = true
 	}
-	return sumStatus(raw)
+	return sumStatus(raw), undelivered
 }
 
 func sumStatus(canonical []byte) Digest {

@@ -187,7 +187,7 @@ func (x *Index) event(line []byte) (at uint64, bookmark bool, err error) {
 		if kind == "DELETED" {
 			x.remove(s)
 		} else {
-			x.put(s, object, watched, 0)
+			x.put(s, watched, 0)
 		}
 		x.sighted(s, kind == "DELETED")
 		return s.ResourceVersion, false, nil

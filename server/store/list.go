@@ -87,14 +87,10 @@ func nextLimit(limit int64, size int) int64 {
 // takePage looks at a whole page before it takes in anything of it: what a
 // restored hub says is no news but a reason to stop (PROTOCOL decision 9).
 func (x *Index) takePage(ctx context.Context, raw []byte) (wire.ListMeta, error) {
-	type item struct {
-		*wire.Scanned
-		raw []byte
-	}
-	var items []item
+	var items []*wire.Scanned
 	meta, err := wire.ScanList(raw, func(object []byte) error {
 		if s := x.scan(object); s != nil {
-			items = append(items, item{s, object})
+			items = append(items, s)
 		}
 		return nil
 	})
@@ -106,7 +102,7 @@ func (x *Index) takePage(ctx context.Context, raw []byte) (wire.ListMeta, error)
 	}
 	back := x.older || meta.ResourceVersion < x.HighWater()
 	for i := 0; i < len(items) && !back; i++ {
-		back = x.wentBack(items[i].Scanned, meta.ResourceVersion)
+		back = x.wentBack(items[i], meta.ResourceVersion)
 	}
 	if back && !x.restoring { // else this list was begun before, and did not end
 		if err := x.restored(ctx, meta.ResourceVersion); err != nil {
@@ -117,9 +113,9 @@ func (x *Index) takePage(ctx context.Context, raw []byte) (wire.ListMeta, error)
 	if x.restoring {
 		from = restored
 	}
-	for _, i := range items {
-		x.put(i.Scanned, i.raw, from, 0)
-		x.sighted(i.Scanned, false)
+	for _, s := range items {
+		x.put(s, from, 0)
+		x.sighted(s, false)
 	}
 	return meta, nil
 }

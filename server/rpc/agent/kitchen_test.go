@@ -56,6 +56,7 @@ type clusterFake struct {
 	reports  []Report
 	held     []Held
 	marks    []string // reasons of Delivered
+	givenUp  []time.Time
 	released []time.Time
 	answer   Answer
 	read     func(wire.Key) (session.QuorumAnswer, error)
@@ -259,6 +260,10 @@ func (h *holdFake) DeletesHeld(_ context.Context, held Held) error {
 }
 
 func (h *holdFake) Held() bool { return true }
+
+func (h *holdFake) GiveUp(lastSeen time.Time) {
+	h.with(func(c *clusterFake) { c.givenUp = append(c.givenUp, lastSeen) })
+}
 
 func (h *holdFake) Release(_ context.Context, lastSeen time.Time) error {
 	h.with(func(c *clusterFake) { c.released = append(c.released, lastSeen) })

@@ -37,6 +37,8 @@ const (
 // Session implements AgentService: the one stream that an agent has. Its
 // goroutine sends; see runner.
 func (s *Service) Session(stream agentv1.AgentService_SessionServer) error {
+	s.wait.Add(1) // what the session starts, it starts before Wait returns
+	defer s.wait.Done()
 	r, err := s.open(stream)
 	if err != nil {
 		s.metrics.refusals.WithLabelValues(rpcerr.From(err).Reason).Inc()
