@@ -88,7 +88,7 @@ func (r *replica) share(epoch string) {
 
 // ready tells whether sessions may exist.
 func (r *replica) ready() bool {
-	return r.up() && r.synced && (r.current || r.w.breaks("sessions before the list")) && !r.cut && !r.draining
+	return r.up() && r.synced && r.current && !r.cut && !r.draining
 }
 
 // list reads everything, as server/store.Index.list does.

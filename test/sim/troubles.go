@@ -196,6 +196,11 @@ func (w *World) cutSome(d dice) { w.some(d, func(c *conn) { c.cut("by somebody")
 
 func (w *World) crashHub(d dice) {
 	r, away := w.replicas[d.IntN(2)], d.about(time.Minute)
+	w.restart(r, away)
+}
+
+// restart kills a replica and starts it again.
+func (w *World) restart(r *replica, away time.Duration) {
 	if !r.up() {
 		return
 	}
@@ -219,12 +224,7 @@ func (w *World) drain(d dice) {
 		s.step(drainOf(time.Now().Add(patience)))
 	}
 	w.after(patience+time.Second, r.proc, func() {
-		r.crash()
-		w.after(time.Second, w.forever, func() {
-			if !r.up() {
-				r.start()
-			}
-		})
+		w.restart(r, time.Second)
 	})
 }
 
@@ -282,6 +282,11 @@ func (w *World) restore(d dice, bump bool) {
 	b := w.api.backups[n%len(w.api.backups)]
 	if !bump && b.rv > w.api.rv {
 		return // of a past that was given up: that needs a bump
+	}
+	if bump { // nothing shows this restore: the hub has to be down until there is a new epoch
+		for _, r := range w.replicas {
+			w.restart(r, d.between(time.Second, 20*time.Second))
+		}
 	}
 	w.api.restore(b, bump)
 	w.epochChanged(nil)

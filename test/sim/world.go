@@ -40,7 +40,6 @@ func Sabotages() map[string][]string {
 		"persisted before 2xx":             {"persisted without a write"},
 		"marks of the index are lost":      {"starved", "stuck"},
 		"marks of the agent prove nothing": {"back in time", "resurrected"},
-		"sessions before the list":         {"restore not held"},
 		"a delete needs no request":        {"delete without request"},
 		"content is changed on the way":    {"never published"},
 		"a removed work is not forgotten":  {"stuck", "not equal"},
