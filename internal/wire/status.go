@@ -28,8 +28,16 @@ func StatusDigest(status []byte) (Digest, error) {
 }
 
 // CanonicalStatus is the compact, sorted-key form of a status as the apiserver
-// writes it, without the hub's own condition.
+// writes it, without the hub's own condition. One that is in that form is
+// returned itself.
 func CanonicalStatus(status []byte) ([]byte, error) {
+	if isCanonical(status) {
+		return status, nil
+	}
+	return canonicalized(status)
+}
+
+func canonicalized(status []byte) ([]byte, error) {
 	if len(bytes.TrimSpace(status)) == 0 {
 		return []byte("{}"), nil
 	}

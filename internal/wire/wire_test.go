@@ -94,6 +94,10 @@ func FuzzScan(f *testing.F) {
 		}
 		_, _, _ = ScanEvent(raw)
 		_, _ = ScanList(raw, func([]byte) error { return nil })
+		if canonical, err := canonicalized(raw); isCanonical(raw) {
+			require.NoError(t, err)
+			require.Equal(t, string(canonical), string(raw))
+		}
 		_, _ = StatusDigest(raw)
 	})
 }

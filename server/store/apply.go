@@ -74,6 +74,9 @@ func (x *Index) put(s *wire.Scanned, from origin, session uint64) {
 	}
 	old, marked, ok := x.replace(s, fresh, from)
 	if ok {
+		if len(marked) > 0 && !s.Deleting && s.Size() < packFrom && (old == nil || !old.delivers(fresh)) {
+			x.recent.put(s.Digest, s.Delivered())
+		}
 		x.tell(marked, Change{
 			Cluster: s.Namespace, Name: s.Name, UID: s.UID,
 			StatusOnly: old != nil && old.delivers(fresh),

@@ -44,6 +44,7 @@ type Index struct {
 	log        *slog.Logger
 	codec      *codec.Codec
 	specs      specs
+	recent     recent
 	seed       maphash.Seed
 	shards     [shards]shard
 	patience   patience

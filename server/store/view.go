@@ -130,6 +130,11 @@ func (x *Index) pack(r *record) (content []byte, zstd bool, err error) {
 			return packed, true, nil
 		}
 	}
+	if !r.deleting {
+		if content := x.recent.get(r.digest); content != nil {
+			return content, false, nil
+		}
+	}
 	content = append(make([]byte, 0, r.size()), head...)
 	if content, err = r.spec.appendTo(content, x.codec); err != nil {
 		return nil, false, err
