@@ -79,7 +79,7 @@ func part(ctx context.Context, name, argument string) error {
 func measure(ctx context.Context) (err error) {
 	var cfg config
 	flag.IntVar(&cfg.agents, "agents", 1000, "how many agents")
-	flag.DurationVar(&cfg.idle, "idle", 20*time.Second, "over how long idleness is measured")
+	flag.DurationVar(&cfg.idle, "idle", time.Minute, "over how long idleness is measured: some intervals of heartbeats (20 s), which come together")
 	flag.IntVar(&cfg.repeats, "repeats", 3, "how often what is cheap is repeated; the median counts")
 	flag.StringVar(&cfg.write, "write", "", "file to write the table to as well, such as test/scale/RESULTS.md")
 	flag.StringVar(&cfg.profile, "profile", "", "folder for CPU and heap profiles of the hub, one per step (costs CPU)")
