@@ -47,6 +47,7 @@ type agent struct {
 	// foreign are requested deletes of objects that it never had, while it holds
 	// others of those names: there is nothing to do, which it reports.
 	foreign map[wire.Key]string
+	about   map[uint64]string // UIDs of the statuses that were sent, by status_seq
 	faults  []string
 }
 
@@ -54,7 +55,7 @@ func newAgent() *agent {
 	return &agent{
 		holds: map[wire.Key]*holding{}, storeEpoch: "store-1", hubEpoch: hubEpoch,
 		rejects: map[wire.Key]bool{}, retries: map[wire.Key]int{}, finished: map[string]bool{},
-		foreign: map[wire.Key]string{},
+		foreign: map[wire.Key]string{}, about: map[uint64]string{},
 	}
 }
 
@@ -242,12 +243,13 @@ func (a *agent) remove(key wire.Key, rev wire.Revision, d *agentv1.Delete) agent
 
 func (a *agent) statusAck(ack *agentv1.StatusAck) {
 	for _, r := range ack.GetResults() {
-		key := wire.KeyOf(r.GetKey())
-		if r.GetCode() == agentv1.StatusCode_STATUS_CODE_PERSISTED || r.GetCode() == agentv1.StatusCode_STATUS_CODE_STALE_UID {
+		key, uid := wire.KeyOf(r.GetKey()), a.about[r.GetStatusSeq()]
+		done := r.GetCode() == agentv1.StatusCode_STATUS_CODE_PERSISTED || r.GetCode() == agentv1.StatusCode_STATUS_CODE_STALE_UID
+		if done && a.foreign[key] == uid {
 			delete(a.foreign, key)
 		}
 		h := a.holds[key]
-		if h == nil || !h.finalized {
+		if h == nil || !h.finalized || h.rev.UID != uid {
 			continue
 		}
 		switch r.GetCode() {
@@ -268,6 +270,7 @@ func (a *agent) reportForeign() []*agentv1.SessionRequest {
 		request := a.status(key, "", false)
 		item := request.GetStatus().GetItems()[0]
 		item.Uid, item.Finalized, item.ObservedGeneration, item.ObservedDigest = a.foreign[key], true, 0, nil
+		a.about[item.GetStatusSeq()] = item.GetUid()
 		requests = append(requests, request)
 	}
 	return requests
@@ -284,6 +287,7 @@ func (a *agent) status(key wire.Key, text string, finalized bool) *agentv1.Sessi
 		item.Uid, item.ObservedGeneration = h.rev.UID, h.rev.Generation
 		item.ObservedDigest = h.rev.Digest[:]
 		h.finalized = h.finalized || finalized
+		a.about[item.GetStatusSeq()] = item.GetUid()
 	}
 	return &agentv1.SessionRequest{Message: &agentv1.SessionRequest_Status{
 		Status: &agentv1.StatusBatch{SessionEpoch: a.epoch, Items: []*agentv1.ObjectStatus{item}},

@@ -211,13 +211,18 @@ func (c *Core) doubtAnswered(now time.Time, e *entry, in QuorumAnswer) {
 // awaitIndex looks at a key again when the index may have caught up. After some
 // minutes that is left to anti-entropy.
 func (c *Core) awaitIndex(now time.Time, e *entry, kind wait) {
-	if e.attempts >= maxLooks {
-		e.gone = ""
+	switch {
+	case e.attempts < maxLooks:
+		if e.gone == "" { // else what the agent holds is still open: the sync is not complete without it
+			c.uncount(e)
+		}
+		c.retry(now, e, kind)
+	case e.gone != "":
+		e.attempts = 0
+		c.suspect(now, e, wire.Revision{UID: e.gone}, &batch{})
+	default:
 		c.quiet(e)
-		return
 	}
-	c.uncount(e)
-	c.retry(now, e, kind)
 }
 
 // lags tells whether the index is behind what the quorum has.
