@@ -55,7 +55,8 @@ type Service struct {
 	opening   *semaphore.Weighted // sessions that are being opened: mostly waiting for their Lease
 	snapshots *semaphore.Weighted // those of them that are being compared
 	quorum    *semaphore.Weighted // reads past the index, of all sessions
-	wait      sync.WaitGroup      // of everything that was started and is not the handler
+	faults    *faults
+	wait      sync.WaitGroup // of everything that was started and is not the handler
 }
 
 // Bounds of what all sessions do at once.
@@ -80,6 +81,7 @@ func New(cfg Config) (*Service, error) {
 		opening:   semaphore.NewWeighted(openings),
 		snapshots: semaphore.NewWeighted(int64(2 * runtime.GOMAXPROCS(0))),
 		quorum:    semaphore.NewWeighted(quorumReads),
+		faults:    newFaults(),
 	}
 	s.sessions = newRegistry()
 	s.metrics = newMetrics(cfg.Registry, s.sessions)
