@@ -111,7 +111,7 @@ func (h *History) of(cluster string) []version {
 func (h *History) Settle(ctx context.Context) error {
 	works := h.works.WorkV1().ManifestWorks(Namespace) // a namespace of no cluster
 	name := "check-marker-" + rand.String(10)
-	marker := Work("nobody", name, map[string]string{name: ""})
+	marker := Work(Namespace, name, map[string]string{name: ""})
 	marker.Labels = map[string]string{markerLabel: "true"}
 	if _, err := works.Create(ctx, marker, metav1.CreateOptions{}); err != nil {
 		return fmt.Errorf("marking the history: %w", err)
