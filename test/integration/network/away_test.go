@@ -26,9 +26,10 @@ func TestT01_reconnects_lose_nothing(t *testing.T) {
 	agents, works, rounds := scaled(2, 5), scaled(6, 50), scaled(5, 100)
 	t.Logf("scale: %d agents, %d works each, %d rounds of cuts", agents, works, rounds)
 	w := newWorld(t)
+	c := w.unique("t1")
 	net := w.proxy("")
 	hub := w.replica(hubOptions{}, net)
-	clusters := names("t1", agents)
+	clusters := names(c, agents)
 	for _, cluster := range clusters {
 		w.join(hub, cluster)
 	}
@@ -64,32 +65,33 @@ func TestT04_deletes_wait_for_the_agent(t *testing.T) {
 	const count = 10
 	t.Logf("scale: full, %d works", count)
 	w := newWorld(t)
+	c := w.unique("t4")
 	hub := w.replica(hubOptions{}, w.proxy(""))
-	agent := w.join(hub, "t4")
-	gone, kept := names("t4-gone", count), names("t4-kept", 2)
-	w.put("t4", nil, append(gone, kept...)...)
-	w.equal("t4")
+	agent := w.join(hub, c)
+	gone, kept := names(c+"-gone", count), names(c+"-kept", 2)
+	w.put(c, nil, append(gone, kept...)...)
+	w.equal(c)
 	agent.Kill()
-	w.remove("t4", gone...)
+	w.remove(c, gone...)
 	for _, name := range gone {
-		work, err := w.works.WorkV1().ManifestWorks("t4").Get(t.Context(), name, metav1.GetOptions{})
+		work, err := w.works.WorkV1().ManifestWorks(c).Get(t.Context(), name, metav1.GetOptions{})
 		require.NoError(t, err, "it waits for its agent")
 		require.NotNil(t, work.DeletionTimestamp)
 		require.Contains(t, work.Finalizers, identity.ManifestWorkFinalizer)
 	}
-	out, err := hub.CLI(t.Context(), "explain", "work", "t4/"+gone[0])
+	out, err := hub.CLI(t.Context(), "explain", "work", c+"/"+gone[0])
 	t.Logf("explain says: %s (%v)", out, err)
-	require.Contains(t, out, "t4", "there is a reason")
+	require.Contains(t, out, c, "there is a reason")
 	began := time.Now()
 	require.NoError(t, agent.Launch())
 	for _, name := range gone {
 		w.until(name+" to be gone on both sides", func(ctx context.Context) (bool, error) {
-			_, err := w.works.WorkV1().ManifestWorks("t4").Get(ctx, name, metav1.GetOptions{})
+			_, err := w.works.WorkV1().ManifestWorks(c).Get(ctx, name, metav1.GetOptions{})
 			return apierrors.IsNotFound(err), err
 		})
 	}
 	t.Logf("all were gone %s after the agent's start (the threat says 10 s)", time.Since(began).Round(time.Millisecond))
-	w.verdict("t4")
+	w.verdict(c)
 }
 
 // TestT03_edits_while_the_agent_is_paused: many edits are one delivery.
@@ -98,18 +100,19 @@ func TestT03_edits_while_the_agent_is_paused(t *testing.T) {
 	works, edits := scaled(8, 100), scaled(20, 1000)
 	t.Logf("scale: %d works, %d edits each", works, edits)
 	w := newWorld(t)
+	c := w.unique("t3")
 	hub := w.replica(hubOptions{}, w.proxy(""))
-	agent := w.join(hub, "t3")
-	w.put("t3", nil, names("t3", works)...)
-	w.equal("t3")
+	agent := w.join(hub, c)
+	w.put(c, nil, names(c, works)...)
+	w.equal(c)
 	const objects = "fairlead_agent_objects_total"
 	before := w.metric(agent, objects)
 	require.NoError(t, agent.Signal(syscall.SIGSTOP))
 	for range edits {
-		w.put("t3", nil, names("t3", works)...)
+		w.put(c, nil, names(c, works)...)
 	}
 	require.NoError(t, agent.Signal(syscall.SIGCONT))
-	w.verdict("t3")
+	w.verdict(c)
 	sent := w.metric(agent, objects) - before
 	t.Logf("%v objects were received for %d edits of %d works", sent, works*edits, works)
 	require.LessOrEqual(t, sent, float64(2*works), "one that was on its way when the agent stopped, and the last one")

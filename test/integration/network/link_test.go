@@ -34,26 +34,28 @@ func noise(n int) func() string {
 // for a slow link.
 func TestT10_a_delete_overtakes_updates(t *testing.T) {
 	t.Parallel()
-	count, size := scaled(40, 1000), scaled(30*kib, 10*kib)
-	t.Logf("scale: %d updates of %d KiB on a link of 64 KiB/s", count, size/kib)
+	count, size, rate := scaled(30, 300), 160*kib, scaled(256*kib, 64*kib)
+	t.Logf("scale: %d updates of %d KiB on a link of %d KiB/s", count, size/kib, rate/kib)
 	w := newWorld(t)
+	c := w.unique("t10")
 	slow := w.proxy("")
 	hub := w.replica(hubOptions{}, slow)
-	w.join(hub, "t10")
-	all := names("t10", count)
-	w.put("t10", nil, append([]string{"t10-doomed"}, all...)...)
-	w.equal("t10")
-	slow.Set(netfault.Rule{Rate: [2]int{netfault.Down: 64 * kib}})
+	w.join(hub, c)
+	all := names(c, count)
+	w.put(c, nil, append([]string{c + "-doomed"}, all...)...)
+	w.equal(c)
+	slow.Set(netfault.Rule{Rate: [2]int{netfault.Down: 4 * kib}}) // nearly nothing, while the queue builds up
 	mark := w.spoke.journal.Mark()
-	w.put("t10", noise(size), all...)
-	w.remove("t10", "t10-doomed")
+	w.put(c, noise(size), all...)
+	w.remove(c, c+"-doomed")
+	slow.Set(netfault.Rule{Rate: [2]int{netfault.Down: rate}})
 	w.until("the delete to be carried out", func(context.Context) (bool, error) {
-		return len(w.spoke.journal.Deletions(mark)) > 0 && gone(w, mark, "t10-doomed"), nil
+		return len(w.spoke.journal.Deletions(mark)) > 0 && gone(w, mark, c+"-doomed"), nil
 	})
 	slow.Set(netfault.Rule{})
-	w.verdict("t10")
+	w.verdict(c)
 	updates, before := map[string]bool{}, -1
-	for _, e := range w.spoke.journal.Of(mark, "t10") {
+	for _, e := range w.spoke.journal.Of(mark, c) {
 		if e.What == watch.Deleted {
 			before = len(updates)
 			continue
@@ -62,6 +64,7 @@ func TestT10_a_delete_overtakes_updates(t *testing.T) {
 	}
 	t.Logf("%d of %d updates came before the delete, among them those that came while they were written", before, count)
 	require.GreaterOrEqual(t, before, 0)
+	// What the connection's window of 1 MiB has taken cannot be overtaken.
 	require.Less(t, before, scaled(count*3/4, count/10), "the delete waited for updates")
 }
 
@@ -82,24 +85,26 @@ func TestT15_slow_link_with_cuts(t *testing.T) {
 	count, size, rate, every := scaled(4, 20), scaled(120*kib, 480*kib), scaled(64*kib, 16*kib), scaled(200*kib, 960*kib)
 	t.Logf("scale: %d works of %d KiB on a link of %d KiB/s, cut each %d KiB", count, size/kib, rate/kib, every/kib)
 	w := newWorld(t)
+	c := w.unique("t15")
 	slow := w.proxy("")
 	hub := w.replica(hubOptions{}, slow)
-	agent := w.join(hub, "t15")
+	w.join(hub, c)
+	began := slow.Accepted()
 	slow.Set(netfault.Rule{Rate: [2]int{netfault.Down: rate}, Cut: [2]int64{netfault.Down: int64(every)}})
-	w.put("t15", noise(size), names("t15", count)...)
+	w.put(c, noise(size), names(c, count)...)
 	w.until("all works to be on the spoke", func(context.Context) (bool, error) {
-		n := len(w.spoke.journal.Of(w.mark, "t15"))
+		n := len(w.spoke.journal.Of(w.mark, c))
 		return n >= count, fmt.Errorf("%d are", n)
 	})
-	cuts := float64(slow.Accepted()) - 1
+	cuts := slow.Accepted() - began
 	slow.Set(netfault.Rule{})
-	w.verdict("t15")
+	w.verdict(c)
 	for _, reason := range []string{"SLOW_CONSUMER", "LIVENESS_LOST"} {
 		require.Zero(t, w.metric(hub, ends, `reason="`+reason+`"`), "bytes were moving all the time: %s", reason)
 	}
-	sent := w.metric(hub, "fairlead_hub_content_bytes_total")
-	t.Logf("%.0f KiB were sent for %d KiB of works, with %v cuts; the agent took %v objects", sent/kib, count*size/kib, cuts, w.metric(agent, "fairlead_agent_objects_total"))
-	require.Less(t, sent, float64(count*size)*1.1+cuts*float64(size)*1.1, "a cut restarts no more than the object in flight")
+	t.Logf("%d KiB passed for %d KiB of works, with %d cuts", slow.Passed(netfault.Down)/kib, count*size/kib, cuts)
+	require.NotZero(t, cuts)
+	require.LessOrEqual(t, cuts, int64(count), "each connection has room for an object: no cut may restart more than the one in flight")
 }
 
 // TestT16_connections_leave_nothing_behind opens and ends connections in every
@@ -109,12 +114,13 @@ func TestT16_connections_leave_nothing_behind(t *testing.T) {
 	rounds, streams := scaled(40, 30_000), scaled(4, 100)
 	t.Logf("scale: %d connections of each kind, %d sessions", rounds, streams)
 	w := newWorld(t)
+	c := w.unique("t16")
 	good, lossy := w.proxy(""), w.proxy("")
 	hub := w.replica(hubOptions{}, good)
 	lossy.Retarget(hub.AgentAddress)
-	w.join(hub, "t16")
-	w.put("t16", nil, "t16-w")
-	w.equal("t16")
+	w.join(hub, c)
+	w.put(c, nil, c+"-w")
+	w.equal(c)
 	goroutines, files := w.metric(hub, "go_goroutines"), w.metric(hub, "process_open_fds")
 	for range rounds {
 		clean := w.handshake(good)
@@ -139,7 +145,7 @@ func TestT16_connections_leave_nothing_behind(t *testing.T) {
 	w.reaches(hub, "process_open_fds", atMost(files+10))
 	w.reaches(hub, "go_goroutines", atMost(goroutines+10))
 	t.Logf("%v goroutines and %v files at the beginning; back at that %s after the end", goroutines, files, time.Since(began).Round(time.Millisecond))
-	w.verdict("t16")
+	w.verdict(c)
 }
 
 // handshake is a connection to the hub that says nothing more.
@@ -158,13 +164,14 @@ func TestT12_a_lost_message_is_found(t *testing.T) {
 	every := scaled("4s", "10m")
 	t.Logf("scale: anti-entropy each %s", every)
 	w := newWorld(t)
+	c := w.unique("t12")
 	binary, err := faulty()
 	require.NoError(t, err)
-	hub := w.replica(hubOptions{binary: binary, environment: []string{"FAIRLEAD_FAULT_LOSE_WORK=t12-lost", "FAIRLEAD_FAULT_ANTIENTROPY=" + every}}, w.proxy(""))
-	w.join(hub, "t12")
-	w.put("t12", nil, "t12-lost", "t12-other")
+	hub := w.replica(hubOptions{binary: binary, environment: []string{"FAIRLEAD_FAULT_LOSE_WORK=" + c + "-lost", "FAIRLEAD_FAULT_ANTIENTROPY=" + every}}, w.proxy(""))
+	w.join(hub, c)
+	w.put(c, nil, c+"-lost", c+"-other")
 	began := time.Now()
-	w.equal("t12")
+	w.equal(c)
 	t.Logf("found and mended after %s", time.Since(began).Round(time.Millisecond))
 	w.noAlarm(1)
 	require.InDelta(t, 1, w.metric(hub, starts), 0, "in one session")

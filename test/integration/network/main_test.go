@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"k8s.io/client-go/kubernetes"
@@ -45,6 +46,7 @@ var (
 	spoke    = sync.OnceValues(startSpoke)
 	shared   = sync.OnceValues(func() (*hubSide, error) { return startHubSide("shared") })
 	atExit   []func()
+	runs     atomic.Int64 // of tests, for names
 )
 
 func TestMain(m *testing.M) {

@@ -61,6 +61,10 @@ func newWorldOn(t *testing.T, side *hubSide) *world {
 	return &world{hubSide: side, t: t, dir: t.TempDir(), spoke: applies, mark: applies.journal.Mark()}
 }
 
+// unique makes a name that no other test has, nor this one when it runs again:
+// clusters and their works stay on the shared apiservers.
+func (w *world) unique(name string) string { return fmt.Sprintf("%s-run%d", name, runs.Add(1)) }
+
 // proxy is a network for agents, which leads nowhere yet.
 func (w *world) proxy(target string) *netfault.Proxy {
 	w.t.Helper()
@@ -297,6 +301,15 @@ func (w *world) reaches(of measured, name string, ok func(float64) bool, labels 
 func atLeast(n float64) func(float64) bool { return func(v float64) bool { return v >= n } }
 
 func atMost(n float64) func(float64) bool { return func(v float64) bool { return v <= n } }
+
+// linger lets a fault last as long as its threat says, in a soak; in CI what
+// the fault brings about has been waited for already, and no more is needed.
+func (w *world) linger(full time.Duration) {
+	select {
+	case <-time.After(scaled(0, full)):
+	case <-w.t.Context().Done():
+	}
+}
 
 // ready tells whether a hub says that it is.
 func ready(ctx context.Context, hub *house.Hub) (bool, error) {
