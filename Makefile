@@ -57,7 +57,7 @@ mutants: devplane ## Remove each guard in turn and show which test notices; ONLY
 
 .PHONY: soak
 soak: devplane ## Run the network fault tests at full scale (hours); TEST=T14 for some
-	FAIRLEAD_SOAK=1 $(GO) test -v -count=1 -parallel 4 -timeout 24h -run '$(TEST)' ./test/integration/network
+	FAIRLEAD_SOAK=1 $(GO) test -v -count=1 -timeout 24h -run '$(TEST)' ./test/integration/network
 
 .PHONY: bench
 bench: devplane ## Measure the hub with many simulated agents

@@ -11,8 +11,11 @@ package network
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
+	"runtime"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -29,6 +32,9 @@ import (
 // soak runs every test at the scale that its threat names, as far as one
 // machine goes; see «make soak».
 var soak = os.Getenv("FAIRLEAD_SOAK") != ""
+
+// parallel is how many tests run at once, at least.
+const parallel = 4
 
 // scaled is short in CI and full in a soak.
 func scaled[T any](short, full T) T {
@@ -52,6 +58,11 @@ var (
 func TestMain(m *testing.M) {
 	var err error
 	if dir, err = os.MkdirTemp("", "fairlead-network-"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	// They mostly wait for time to pass, more than two at once do no harm.
+	if err := flag.Set("test.parallel", strconv.Itoa(max(parallel, runtime.GOMAXPROCS(0)))); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
