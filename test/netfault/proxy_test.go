@@ -248,14 +248,14 @@ func TestFrames_swallow_PING(t *testing.T) {
 	data, ping, empty := frame(0, "some data"), frame(typePing, "12345678"), frame(4, "")
 	for _, size := range []int{1, 2, 7, 1000} {
 		f := &frames{preface: true}
-		var got string
+		var got bytes.Buffer
 		all := preface + empty + ping + data + ping + data
 		for len(all) > 0 {
 			n := min(size, len(all))
-			got += string(f.pass([]byte(all[:n]), true))
+			got.Write(f.pass([]byte(all[:n]), true))
 			all = all[n:]
 		}
-		require.Equal(t, preface+empty+data+data, got, "read by %d", size)
+		require.Equal(t, preface+empty+data+data, got.String(), "read by %d", size)
 		require.Equal(t, ping, string(f.pass([]byte(ping), false)), "only when told to")
 	}
 }
@@ -264,9 +264,9 @@ func TestProxy_with_keys(t *testing.T) {
 	secure := selfSigned(t)
 	p := newProxy(t, Config{
 		Target: newEcho(t, secure).address,
-		TLS:    &Keys{Server: secure, Client: &tls.Config{InsecureSkipVerify: true}}, //nolint:gosec // a certificate made for this test
+		TLS:    &Keys{Server: secure, Client: &tls.Config{InsecureSkipVerify: true}}, // a certificate made for this test
 	})
-	conn := tls.Client(dial(t, p), &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // as above
+	conn := tls.Client(dial(t, p), &tls.Config{InsecureSkipVerify: true})
 	preface := "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 	said(t, conn, preface)
 	// The echo has no preface of its own, so what comes back begins as a frame

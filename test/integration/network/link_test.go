@@ -151,7 +151,7 @@ func TestT16_connections_leave_nothing_behind(t *testing.T) {
 // handshake is a connection to the hub that says nothing more.
 func (w *world) handshake(through *netfault.Proxy) *tls.Conn {
 	w.t.Helper()
-	config := &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}} //nolint:gosec // nothing is said
+	config := &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}} // nothing is said
 	conn, err := tls.Dial("tcp", through.Address(), config)
 	require.NoError(w.t, err)
 	return conn

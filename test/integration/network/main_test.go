@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -67,8 +68,8 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	code := m.Run()
-	for i := len(atExit) - 1; i >= 0; i-- {
-		atExit[i]()
+	for _, end := range slices.Backward(atExit) {
+		end()
 	}
 	if code == 0 {
 		_ = os.RemoveAll(dir) // a temporary folder

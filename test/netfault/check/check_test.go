@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/watch"
 	kubefake "k8s.io/client-go/kubernetes/fake"
+	workclient "open-cluster-management.io/api/client/work/clientset/versioned"
 	workfake "open-cluster-management.io/api/client/work/clientset/versioned/fake"
 	workv1 "open-cluster-management.io/api/work/v1"
 )
@@ -26,7 +27,7 @@ func kinds(found Findings) string {
 		kind, _, _ := strings.Cut(f, ":")
 		out = append(out, kind)
 	}
-	return strings.Join(out, " ")
+	return strings.Join(out, ", ")
 }
 
 func TestJudge(t *testing.T) {
@@ -40,7 +41,7 @@ func TestJudge(t *testing.T) {
 		{"w", "u2", 2, false, map[string]string{"q": "4"}},
 	}
 	entries := func(story string) (out []Entry) {
-		for _, word := range strings.Fields(story) {
+		for word := range strings.FieldsSeq(story) {
 			what := map[byte]watch.EventType{'+': watch.Added, '~': watch.Modified, '-': watch.Deleted}[word[0]]
 			name, value, _ := strings.Cut(word[1:], "=")
 			out = append(out, Entry{What: what, Name: name, Value: value})
@@ -63,6 +64,10 @@ func TestJudge(t *testing.T) {
 			require.Equal(t, test.want, kinds(judge(versions, entries(test.story))), test.reason)
 		})
 	}
+}
+
+func fakeWorks(objects ...runtime.Object) workclient.Interface {
+	return workfake.NewSimpleClientset(objects...) //nolint:staticcheck // OCM has no other
 }
 
 func TestCompare(t *testing.T) {
@@ -106,18 +111,21 @@ func TestCompare(t *testing.T) {
 	}{
 		"equal": {"nothing to say", []runtime.Object{healthy("w", map[string]string{"o": "1"})}, []runtime.Object{configMap("o", "1")}, []runtime.Object{applied("w")}, ""},
 		"missing": {
-			"spec did not arrive", []runtime.Object{healthy("w", map[string]string{"o": "1"})}, nil, nil, "missing missing",
+			"spec did not arrive", []runtime.Object{healthy("w", map[string]string{"o": "1"})}, nil, nil, "missing, missing",
 		},
 		"different": {
-			"the spoke has another value, and so the status is wrong", []runtime.Object{healthy("w", map[string]string{"o": "1"})},
-			[]runtime.Object{configMap("o", "0")}, []runtime.Object{applied("w")}, "different status",
+			"the spoke has another value, and so the status is wrong",
+			[]runtime.Object{healthy("w", map[string]string{"o": "1"})},
+			[]runtime.Object{configMap("o", "0")},
+			[]runtime.Object{applied("w")},
+			"different, status",
 		},
-		"extra": {"what is gone on the hub", nil, []runtime.Object{configMap("o", "1")}, []runtime.Object{applied("w")}, "extra extra"},
-		"stale": {"conditions of another generation", []runtime.Object{stale}, []runtime.Object{configMap("o", "1")}, []runtime.Object{applied("w")}, "status status"},
+		"extra": {"what is gone on the hub", nil, []runtime.Object{configMap("o", "1")}, []runtime.Object{applied("w")}, "extra, extra"},
+		"stale": {"conditions of another generation", []runtime.Object{stale}, []runtime.Object{configMap("o", "1")}, []runtime.Object{applied("w")}, "status, status"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			sides := Sides{Hub: workfake.NewSimpleClientset(test.hub...), Spoke: kubefake.NewClientset(test.spoke...), Applied: workfake.NewSimpleClientset(test.list...)}
+			sides := Sides{Hub: fakeWorks(test.hub...), Spoke: kubefake.NewClientset(test.spoke...), Applied: fakeWorks(test.list...)}
 			found, err := sides.Compare(t.Context(), "c")
 			require.NoError(t, err)
 			require.Equal(t, test.want, kinds(found), "%s: %v", test.reason, found)

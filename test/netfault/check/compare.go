@@ -29,10 +29,6 @@ type Sides struct {
 // different, extra, status, unasked, resurrected.
 type Findings []string
 
-func (f *Findings) add(kind, format string, args ...any) {
-	*f = append(*f, kind+": "+fmt.Sprintf(format, args...))
-}
-
 // Err is nil when nothing was found.
 func (f Findings) Err() error {
 	if len(f) == 0 {
@@ -40,6 +36,13 @@ func (f Findings) Err() error {
 	}
 	shown := f[:min(len(f), 20)]
 	return fmt.Errorf("%d findings:\n%s", len(f), strings.Join(shown, "\n"))
+}
+
+// finder collects findings.
+type finder struct{ found Findings }
+
+func (f *finder) addf(kind, format string, args ...any) {
+	f.found = append(f.found, kind+": "+fmt.Sprintf(format, args...))
 }
 
 // Compare reads all that hub and spoke have of one cluster, whose agent runs
@@ -61,27 +64,27 @@ func (s Sides) Compare(ctx context.Context, cluster string) (Findings, error) {
 	for i := range live.Items {
 		objects[live.Items[i].Name] = &live.Items[i]
 	}
-	var found Findings
+	var f finder
 	wanted := map[string]bool{}
 	for i := range works.Items {
-		if err := found.work(&works.Items[i], objects, wanted); err != nil {
+		if err := f.work(&works.Items[i], objects, wanted); err != nil {
 			return nil, err
 		}
 	}
 	for name := range objects {
 		if !wanted[name] {
-			found.add("extra", "the spoke has %s, which no work wants", name)
+			f.addf("extra", "the spoke has %s, which no work wants", name)
 		}
 	}
-	found.inventories(cluster, works.Items, applied.Items)
-	slices.Sort(found)
-	return found, nil
+	f.inventories(cluster, works.Items, applied.Items)
+	slices.Sort(f.found)
+	return f.found, nil
 }
 
 // work compares one work with the spoke, and the spoke with its status.
-func (f *Findings) work(work *workv1.ManifestWork, objects map[string]*corev1.ConfigMap, wanted map[string]bool) error {
+func (f *finder) work(work *workv1.ManifestWork, objects map[string]*corev1.ConfigMap, wanted map[string]bool) error {
 	if work.DeletionTimestamp != nil {
-		f.add("extra", "work %s is still being deleted", work.Name)
+		f.addf("extra", "work %s is still being deleted", work.Name)
 		return nil
 	}
 	manifests, err := manifests(work)
@@ -94,22 +97,22 @@ func (f *Findings) work(work *workv1.ManifestWork, objects map[string]*corev1.Co
 		object := objects[name]
 		switch {
 		case object == nil:
-			f.add("missing", "the spoke lacks %s of work %s", name, work.Name)
+			f.addf("missing", "the spoke lacks %s of work %s", name, work.Name)
 			continue
 		case object.Data[valueKey] != value:
-			f.add("different", "%s is %q on the spoke, work %s wants %q", name, object.Data[valueKey], work.Name, value)
+			f.addf("different", "%s is %q on the spoke, work %s wants %q", name, object.Data[valueKey], work.Name, value)
 		}
 		if said, ok := told[name]; !ok || said != object.Data[valueKey] {
-			f.add("status", "%s is %q on the spoke, the hub was told %q (%t)", name, object.Data[valueKey], said, ok)
+			f.addf("status", "%s is %q on the spoke, the hub was told %q (%t)", name, object.Data[valueKey], said, ok)
 		}
 	}
 	if len(told) != len(manifests) {
-		f.add("status", "work %s has %d manifests and a status of %d", work.Name, len(manifests), len(told))
+		f.addf("status", "work %s has %d manifests and a status of %d", work.Name, len(manifests), len(told))
 	}
 	for _, kind := range []string{workv1.WorkApplied, workv1.WorkAvailable} {
 		c := meta.FindStatusCondition(work.Status.Conditions, kind)
 		if c == nil || c.Status != metav1.ConditionTrue || c.ObservedGeneration != work.Generation {
-			f.add("status", "work %s of generation %d has %s %+v", work.Name, work.Generation, kind, c)
+			f.addf("status", "work %s of generation %d has %s %+v", work.Name, work.Generation, kind, c)
 		}
 	}
 	return nil
@@ -130,7 +133,7 @@ func feedback(work *workv1.ManifestWork) map[string]string {
 }
 
 // inventories looks for AppliedManifestWorks without work, and works without.
-func (f *Findings) inventories(cluster string, works []workv1.ManifestWork, applied []workv1.AppliedManifestWork) {
+func (f *finder) inventories(cluster string, works []workv1.ManifestWork, applied []workv1.AppliedManifestWork) {
 	known := map[string]bool{}
 	for i := range works {
 		known[works[i].Name] = false
@@ -141,14 +144,14 @@ func (f *Findings) inventories(cluster string, works []workv1.ManifestWork, appl
 			continue
 		}
 		if _, wanted := known[spec.ManifestWorkName]; !wanted {
-			f.add("extra", "the spoke has AppliedManifestWork %s, whose work %s is gone", applied[i].Name, spec.ManifestWorkName)
+			f.addf("extra", "the spoke has AppliedManifestWork %s, whose work %s is gone", applied[i].Name, spec.ManifestWorkName)
 			continue
 		}
 		known[spec.ManifestWorkName] = true
 	}
 	for name, ok := range known {
 		if !ok {
-			f.add("missing", "work %s has no AppliedManifestWork", name)
+			f.addf("missing", "work %s has no AppliedManifestWork", name)
 		}
 	}
 }

@@ -6,6 +6,7 @@ package check
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"k8s.io/apimachinery/pkg/watch"
 )
@@ -37,7 +38,7 @@ type object struct {
 }
 
 func judge(versions []version, entries []Entry) Findings {
-	var found Findings
+	var f finder
 	objects := map[string]*object{}
 	for i, e := range entries {
 		o := objects[e.Name]
@@ -49,29 +50,29 @@ func judge(versions []version, entries []Entry) Findings {
 		if e.What == watch.Deleted {
 			removal := removedAfter(versions, max(at, o.at), e.Name)
 			if removal < 0 {
-				found.add("unasked", "entry %d: %s (%s, %q) was deleted, and nobody had asked for that", i, e.Name, e.UID, e.Value)
+				f.addf("unasked", "entry %d: %s (%s, %q) was deleted, and nobody had asked for that", i, e.Name, e.UID, e.Value)
 			}
 			o.alive, o.removed = false, removal
 			continue
 		}
 		switch {
 		case at < 0:
-			found.add("different", "entry %d: %s is %q, which no work ever wanted", i, e.Name, e.Value)
+			f.addf("different", "entry %d: %s is %q, which no work ever wanted", i, e.Name, e.Value)
 			continue
 		case at < o.at:
-			found.add("resurrected", "entry %d: %s went back to %q", i, e.Name, e.Value)
+			f.addf("resurrected", "entry %d: %s went back to %q", i, e.Name, e.Value)
 		case !o.alive && at < o.removed:
-			found.add("resurrected", "entry %d: %s came back with %q after its delete", i, e.Name, e.Value)
+			f.addf("resurrected", "entry %d: %s came back with %q after its delete", i, e.Name, e.Value)
 		}
 		o.alive, o.at = true, at
 	}
-	return found
+	return f.found
 }
 
 // versionOf is the last version that wants the object with this value.
 func versionOf(versions []version, name, value string) int {
-	for i := len(versions) - 1; i >= 0; i-- {
-		if v, ok := versions[i].objects[name]; ok && v == value && !versions[i].deleted {
+	for i, at := range slices.Backward(versions) {
+		if v, ok := at.objects[name]; ok && v == value && !at.deleted {
 			return i
 		}
 	}
