@@ -47,6 +47,15 @@ test: devplane ## Run every test, on real control planes where it matters (what 
 	$(GO) test $(RACE) -p $(TEST_PARALLEL) -timeout $(TEST_TIMEOUT) ./...
 	cd cmd/devplane && $(DEVPLANE_ENV) $(GO) test -vet=off ./...
 
+# How many seeds, from which one on, and options such as '-seed 12 -off cut'.
+SEEDS ?= 1000
+FIRST ?= 1
+SIM ?=
+
+.PHONY: sim
+sim: ## Run the deterministic simulation of hub and agent: SEEDS=n FIRST=m, or SIM='-seed 12'
+	$(GO) test ./test/sim -run TestSeeds -v -count=1 -timeout 24h -seeds $(SEEDS) -first $(FIRST) $(SIM)
+
 .PHONY: demo
 demo: devplane ## Run the main job on a hub and two spokes; KEEP=1 leaves them running
 	$(GO) run ./test/demo

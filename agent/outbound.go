@@ -162,17 +162,24 @@ func (out *outbound) run(ctx context.Context) error {
 		case <-out.wake:
 		}
 		for key, uid := range out.take() {
-			if err := out.store.Removed(ctx, key, uid); err != nil {
-				out.log.Warn("a removed work cannot be dropped from the store; trying again", "object", key, "error", err)
+			if !out.forget(ctx, key, uid) {
 				pause(ctx, dropRetry)
 				out.drop(key, uid)
-				continue
-			}
-			if l := out.link.Load(); l != nil {
-				l.Forget(key, uid)
 			}
 		}
 	}
+}
+
+// forget drops one orphan; false means to try again.
+func (out *outbound) forget(ctx context.Context, key wire.Key, uid string) bool {
+	if err := out.store.Removed(ctx, key, uid); err != nil {
+		out.log.Warn("a removed work cannot be dropped from the store; trying again", "object", key, "error", err)
+		return false
+	}
+	if l := out.link.Load(); l != nil {
+		l.Forget(key, uid)
+	}
+	return true
 }
 
 func (out *outbound) take() map[wire.Key]string {

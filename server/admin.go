@@ -14,12 +14,12 @@ import (
 // adminServices is the list of what people call; each entry registers one or
 // more services whose methods are in the table of authz.
 func (h *house) adminServices() []func(grpc.ServiceRegistrar) {
-	people := admin.New(admin.Config{
+	h.people = admin.New(admin.Config{
 		REST: h.rest, ManifestLimit: h.cfg.ManifestLimit, Clusterless: h.cfg.AgentAuth == AuthCertificate,
 		Tokens: adminTokens{h}, Enrollments: adminEnrollments{h}, Sessions: adminSessions{h}, Deliveries: adminDeliveries{h},
 		Peers: h.peers,
 		Works: func(cluster string) int { return h.index.View(cluster).Summary().Count },
 		Now:   time.Now, Logger: h.log,
 	})
-	return []func(grpc.ServiceRegistrar){people.Register}
+	return []func(grpc.ServiceRegistrar){h.people.Register}
 }

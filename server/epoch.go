@@ -85,8 +85,11 @@ func (h *house) rereadEpoch(ctx context.Context, old string) error {
 	return nil
 }
 
-// enterEpoch ends every session of another epoch; the caller holds epochMu.
+// enterEpoch ends every session of another epoch; the caller holds epochMu. None
+// begins before the index has been listed anew: agents would be told that what
+// the restore has lost is there, and take the new epoch for it.
 func (h *house) enterEpoch(epoch string) {
+	h.index.Relist()
 	h.shareHub(epoch)
 	h.service.Sessions().EndAll(reason.HubRestored, "the hub has a new epoch; connect again", 0)
 }

@@ -226,7 +226,7 @@ func (h *house) conditions() []condition {
 		{"admission", func() error {
 			return when(h.admission.Load() != nil || h.cfg.AgentAuth == AuthCertificate, errMissing)
 		}},
-		{"works index", func() error { return when(h.index.Synced(), errNotYet) }},
+		{"works index", func() error { return when(h.index.Synced() && h.index.Current(), errNotYet) }},
 		{"session leases", func() error { return when(h.sessions.Synced(), errNotYet) }},
 		{"apiserver", func() error { return when(!h.cutOff.Load(), errCut) }},
 	}

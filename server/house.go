@@ -19,6 +19,7 @@ import (
 	"fairlead.dev/fairlead/internal/wire/reason"
 	"fairlead.dev/fairlead/server/ca"
 	"fairlead.dev/fairlead/server/controller/registration"
+	"fairlead.dev/fairlead/server/rpc/admin"
 	"fairlead.dev/fairlead/server/rpc/agent"
 	"fairlead.dev/fairlead/server/session"
 	"fairlead.dev/fairlead/server/store"
@@ -39,6 +40,7 @@ type house struct {
 	writer   *store.StatusWriter
 	service  *agent.Service
 	peers    *peers
+	people   *admin.Service
 	sizes    manifestSizes
 
 	shared    atomic.Pointer[session.Hub] // with the hub epoch of now
@@ -89,7 +91,7 @@ func (h *house) wire() (err error) {
 		return err
 	}
 	h.sessions.OnLost(func(lost store.Lost) {
-		h.service.Sessions().End(lost.Cluster, lost.SessionID, lost.Reason, lost.Message)
+		h.service.Lost(lost.Cluster, lost.SessionID, lost.Reason, lost.Message)
 	})
 	h.checks()
 	return h.registry.Register(newFigures(h))

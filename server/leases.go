@@ -100,6 +100,9 @@ func newCondition(kind string, status metav1.ConditionStatus, why, message strin
 // Held implements agent.Lease.
 func (h *hold) Held() bool { return h.sessions.Held(h.grant) }
 
+// GiveUp implements agent.Lease.
+func (h *hold) GiveUp(lastSeen time.Time) { h.sessions.GiveUp(h.grant, lastSeen) }
+
 // Release implements agent.Lease.
 func (h *hold) Release(ctx context.Context, lastSeen time.Time) error {
 	return h.sessions.Release(ctx, h.grant, lastSeen)
@@ -183,17 +186,18 @@ func (h *hold) DeletesHeld(ctx context.Context, held agent.Held) error {
 	return err
 }
 
+var statusCodes = map[store.Outcome]agentv1.StatusCode{
+	store.Persisted:  agentv1.StatusCode_STATUS_CODE_PERSISTED,
+	store.Superseded: agentv1.StatusCode_STATUS_CODE_SUPERSEDED,
+	store.StaleUID:   agentv1.StatusCode_STATUS_CODE_STALE_UID,
+	store.Invalid:    agentv1.StatusCode_STATUS_CODE_INVALID,
+	store.Retry:      agentv1.StatusCode_STATUS_CODE_RETRY,
+}
+
 // answer is a store's result in the protocol's words.
 func answer(r store.Result) agent.Answer {
-	codes := map[store.Outcome]agentv1.StatusCode{
-		store.Persisted:  agentv1.StatusCode_STATUS_CODE_PERSISTED,
-		store.Superseded: agentv1.StatusCode_STATUS_CODE_SUPERSEDED,
-		store.StaleUID:   agentv1.StatusCode_STATUS_CODE_STALE_UID,
-		store.Invalid:    agentv1.StatusCode_STATUS_CODE_INVALID,
-		store.Retry:      agentv1.StatusCode_STATUS_CODE_RETRY,
-	}
 	return agent.Answer{
-		Code: codes[r.Outcome], Fenced: r.Outcome == store.Fenced,
+		Code: statusCodes[r.Outcome], Fenced: r.Outcome == store.Fenced,
 		Reason: r.Reason, Message: r.Message, RetryAfter: r.RetryAfter,
 	}
 }

@@ -62,23 +62,29 @@ func (q *queue) push(item work) error {
 // pop waits for the next item; ok is false when ctx ends.
 func (q *queue) pop(ctx context.Context) (item work, ok bool) {
 	for {
-		q.mu.Lock()
-		if len(q.items) > 0 {
-			item = q.items[0]
-			q.items = q.items[1:]
-			if len(q.items) == 0 {
-				q.items = nil
-			}
-			q.mu.Unlock()
+		if item, ok := q.take(); ok {
 			return item, true
 		}
-		q.mu.Unlock()
 		select {
 		case <-q.ready:
 		case <-ctx.Done():
 			return work{}, false
 		}
 	}
+}
+
+// take returns the next item if there is one.
+func (q *queue) take() (item work, ok bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.items) == 0 {
+		return work{}, false
+	}
+	item = q.items[0]
+	if q.items = q.items[1:]; len(q.items) == 0 {
+		q.items = nil
+	}
+	return item, true
 }
 
 // finished gives back what an item took of the limit.

@@ -20,14 +20,19 @@ func (s *session) receive() error {
 		if err != nil {
 			return err
 		}
-		s.lastFrame.Store(int64(s.age()))
-		if frame.GetSeq() != last+1 {
-			return ended(reason.ProtocolError, "a frame with sequence number %d followed number %d", frame.GetSeq(), last)
-		}
-		if err := s.frame(frame); err != nil {
+		if err := s.accept(frame, last); err != nil {
 			return err
 		}
 	}
+}
+
+// accept takes the frame that came after number last.
+func (s *session) accept(frame *agentv1.SessionResponse, last uint64) error {
+	s.lastFrame.Store(int64(s.age()))
+	if frame.GetSeq() != last+1 {
+		return ended(reason.ProtocolError, "a frame with sequence number %d followed number %d", frame.GetSeq(), last)
+	}
+	return s.frame(frame)
 }
 
 // frame sorts one frame. An error ends the session.
@@ -43,6 +48,8 @@ func (s *session) frame(frame *agentv1.SessionResponse) error {
 		if mark := wire.HighWaterOf(message.Heartbeat.GetHighWater()); mark.ResourceVersion != 0 {
 			s.link.cfg.Hub.Marked(mark)
 		}
+		s.hubBeat.set()
+		nudge(s.link.wake)
 	case *agentv1.SessionResponse_Directive:
 		return s.directive(message.Directive)
 	case *agentv1.SessionResponse_Goodbye:

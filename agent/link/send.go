@@ -42,8 +42,7 @@ type sender struct {
 // send writes to the stream until the session ends: always the most urgent
 // message that is there. A message is made when it is about to be sent.
 func (s *session) send(ctx context.Context) error {
-	now := time.Now()
-	out := &sender{session: s, nextBeat: now.Add(s.heartbeat), nextResume: now.Add(s.link.antiEntropy())}
+	out := newSender(s, time.Now())
 	for {
 		message, wait := out.next(time.Now())
 		if message == nil {
@@ -67,6 +66,10 @@ func (s *session) send(ctx context.Context) error {
 	}
 }
 
+func newSender(s *session, now time.Time) *sender {
+	return &sender{session: s, nextBeat: now.Add(s.heartbeat), nextResume: now.Add(s.link.antiEntropy())}
+}
+
 // await waits for something to send; false means that the session is over.
 func (s *sender) await(ctx context.Context, wait time.Duration) bool {
 	timer := time.NewTimer(wait)
@@ -87,7 +90,9 @@ func (s *sender) next(now time.Time) (*agentv1.SessionRequest, time.Duration) {
 	if ack := s.out.takeAck(); ack != nil {
 		return ack, 0
 	}
-	if !now.Before(s.nextBeat) {
+	// The hub's own heartbeat is answered with one that is due soon: so both ends
+	// wake once for the two, and a hub that sends many together wakes seldom.
+	if hubBeat := s.hubBeat.take(); !now.Before(s.nextBeat) || hubBeat && !now.Before(s.nextBeat.Add(-s.heartbeat/2)) {
 		return s.beat(now), 0
 	}
 	if s.goodbye.take() {

@@ -52,6 +52,7 @@ type session struct {
 	sendStarted atomic.Int64 // when the running Send began; 0 when none runs
 	throttle    atomic.Int64 // least time between status batches, in nanoseconds
 	goodbye     flag         // the sender is to take leave
+	hubBeat     flag         // the hub sent a heartbeat
 
 	replace chan replacement // wishes for a next session
 	renew   chan struct{}    // the hub wants the certificate renewed
@@ -154,20 +155,28 @@ func (s *session) workOff(ctx context.Context) error {
 		if !ok {
 			return nil
 		}
-		switch {
-		case item.done != nil:
-			s.forget(ctx, *item.done)
-		case item.directive != nil:
-			s.obey(ctx, item)
-		default:
-			acks, err := s.intake.delta(ctx, item.delta)
-			if err != nil {
-				return err
-			}
-			s.out.ack(item.seq, acks...)
-			s.queue.finished(item)
+		if err := s.do(ctx, item); err != nil {
+			return err
 		}
 	}
+}
+
+// do works off one item.
+func (s *session) do(ctx context.Context, item work) error {
+	switch {
+	case item.done != nil:
+		s.forget(ctx, *item.done)
+	case item.directive != nil:
+		s.obey(ctx, item)
+	default:
+		acks, err := s.intake.delta(ctx, item.delta)
+		if err != nil {
+			return err
+		}
+		s.out.ack(item.seq, acks...)
+		s.queue.finished(item)
+	}
+	return nil
 }
 
 // forget drops a finalized object; until that is durable it is reported again.

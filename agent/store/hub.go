@@ -124,17 +124,8 @@ func (s *Store) writeMeta(ctx context.Context) error {
 // Run tells Config.Changed of deletes that become due, and writes marks that
 // moved, until ctx ends.
 func (s *Store) Run(ctx context.Context) error {
-	var seen time.Time
-	flushed := s.cfg.Clock.Now()
 	for {
-		now := s.cfg.Clock.Now()
-		wait := s.tellDue(seen, now)
-		seen = now
-		if now.Sub(flushed) >= flushEvery {
-			s.flush(ctx)
-			flushed = now
-		}
-		timer := s.cfg.Clock.NewTimer(min(wait, flushEvery))
+		timer := s.cfg.Clock.NewTimer(s.Tend(ctx))
 		select {
 		case <-ctx.Done():
 			timer.Stop()
@@ -147,6 +138,23 @@ func (s *Store) Run(ctx context.Context) error {
 		}
 		timer.Stop()
 	}
+}
+
+// tending is when Tend did what.
+type tending struct{ told, flushed time.Time }
+
+// Tend does what time alone asks for, and returns after what time, at most, to
+// call it again. Whoever calls Run has no use for it; it is for simulations,
+// which have no goroutine beside their own.
+func (s *Store) Tend(ctx context.Context) time.Duration {
+	now := s.cfg.Clock.Now()
+	wait := s.tellDue(s.tended.told, now)
+	s.tended.told = now
+	if now.Sub(s.tended.flushed) >= flushEvery {
+		s.flush(ctx)
+		s.tended.flushed = now
+	}
+	return min(wait, flushEvery)
 }
 
 // tellDue tells of what became due in (after, now] and returns the time until

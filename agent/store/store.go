@@ -53,6 +53,7 @@ type Store struct {
 	gates   *gates
 	metaTo  chan struct{} // held by the one who writes the meta record
 	wake    chan struct{} // a new due time
+	tended  tending       // only Tend uses it
 	dropped []Dropped
 
 	mu        sync.Mutex
@@ -81,7 +82,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	}
 	s := &Store{
 		cfg: cfg, codec: c, gates: newGates(), metaTo: make(chan struct{}, 1), wake: make(chan struct{}, 1),
-		book: hold.NewBook(), bodies: map[wire.Key][]byte{}, grace: cfg.Grace,
+		book: hold.NewBook(), bodies: map[wire.Key][]byte{}, grace: cfg.Grace, tended: tending{flushed: cfg.Clock.Now()},
 	}
 	loaded, err := cfg.Backend.Load(ctx)
 	if err != nil {

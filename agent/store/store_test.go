@@ -274,6 +274,24 @@ func TestHighWaterIsDurableWithWhatIsHeld(t *testing.T) {
 	require.EqualValues(t, 40, open(t, files(t, dir), nil).Snapshot().HighWater.ResourceVersion, "a mark of the old epoch does not come back")
 }
 
+// Once a delete is finished nothing is left of its record, which had the newest
+// mark; a replica that lags must not be believed about that object all the same.
+func TestHighWaterOutlivesWhatWasDeleted(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := open(t, files(t, dir), nil)
+	welcome(t, s, "e1", 100)
+	put(t, s, "a", 1, "content")
+	s.Marked(wire.HighWater{ResourceVersion: 150, Proof: []byte("p150")})
+	_, err := s.Request(t.Context(), work("a"), "uid-a", 2)
+	require.NoError(t, err)
+	require.NoError(t, s.Forget(t.Context(), work("a"), "uid-a"))
+
+	snapshot := open(t, files(t, dir), nil).Snapshot()
+	require.Empty(t, snapshot.Entries)
+	require.EqualValues(t, 150, snapshot.HighWater.ResourceVersion)
+}
+
 func TestOtherHubIsRefused(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -6,6 +6,8 @@ package store
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 
 	"fairlead.dev/fairlead/agent/store/hold"
 	"fairlead.dev/fairlead/internal/wire"
@@ -101,9 +103,20 @@ func (s *Store) Orphan(ctx context.Context, key wire.Key, uid, batch string) (Ve
 // Forget drops an object whose requested delete is finished on both sides.
 // Another UID, or an object that is not being deleted, stays.
 func (s *Store) Forget(ctx context.Context, key wire.Key, uid string) error {
-	return s.drop(ctx, key, func(item hold.Item) bool {
+	done := func(item hold.Item) bool {
 		return item.UID() == uid && item.Deletion != nil && item.Deletion.State == hold.Requested
-	})
+	}
+	s.mu.Lock()
+	found, stale := done(s.book.Items[key]), s.metaStale
+	s.mu.Unlock()
+	if found && stale {
+		// The record may be all that has the newest mark. Without it, a replica that
+		// does not know of the delete yet would bring the object back.
+		if err := s.writeMeta(ctx); err != nil {
+			return err
+		}
+	}
+	return s.drop(ctx, key, done)
 }
 
 // Removed drops an object whose orphan delete was carried out, and counts it.
@@ -165,9 +178,11 @@ func (s *Store) drop(ctx context.Context, key wire.Key, wanted func(hold.Item) b
 	return nil
 }
 
-// saveAll writes new states of objects; their content stays.
+// saveAll writes new states of objects; their content stays. The order is
+// always the same, so that what a crash in between leaves can be replayed.
 func (s *Store) saveAll(ctx context.Context, changed map[wire.Key]hold.Item) error {
-	for key, item := range changed {
+	for _, key := range slices.SortedFunc(maps.Keys(changed), wireKeyOrder) {
+		item := changed[key]
 		s.mu.Lock()
 		body := s.bodies[key]
 		s.mu.Unlock()

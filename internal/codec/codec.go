@@ -10,6 +10,7 @@ package codec
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/klauspost/compress/zstd"
@@ -71,6 +72,12 @@ func (c *Codec) Pack(content []byte) (packed []byte, compressed bool) {
 // Decompress decodes packed, which declares to be size bytes. It allocates no
 // more than size plus a fixed overhead, whatever packed claims.
 func (c *Codec) Decompress(packed []byte, size uint64) ([]byte, error) {
+	return c.Append(nil, packed, size)
+}
+
+// Append is Decompress that appends to content what it decodes. With room for it
+// there, nothing is allocated.
+func (c *Codec) Append(content, packed []byte, size uint64) ([]byte, error) {
 	if size > c.max {
 		return nil, fmt.Errorf("%w: %d bytes declared, at most %d are taken", ErrSize, size, c.max)
 	}
@@ -86,12 +93,13 @@ func (c *Codec) Decompress(packed []byte, size uint64) ([]byte, error) {
 		return nil, err
 	}
 	defer c.decoders.Put(decoder)
-	content, err := decoder.DecodeAll(packed, make([]byte, 0, size))
+	before := uint64(len(content))
+	content, err = decoder.DecodeAll(packed, slices.Grow(content, int(size))) //nolint:gosec // not above c.max
 	if err != nil {
 		return nil, fmt.Errorf("decompressing: %w", err)
 	}
-	if uint64(len(content)) != size {
-		return nil, fmt.Errorf("%w: %d bytes, %d declared", ErrSize, len(content), size)
+	if got := uint64(len(content)) - before; got != size {
+		return nil, fmt.Errorf("%w: %d bytes, %d declared", ErrSize, got, size)
 	}
 	return content, nil
 }

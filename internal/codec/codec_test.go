@@ -27,6 +27,12 @@ func TestPackAndDecompress(t *testing.T) {
 	got, err := c.Decompress(packed, uint64(len(content)))
 	require.NoError(t, err)
 	require.Equal(t, content, got)
+
+	got, err = c.Append([]byte("before "), packed, uint64(len(content)))
+	require.NoError(t, err)
+	require.Equal(t, "before "+string(content), string(got))
+	_, err = c.Append([]byte("before "), packed, uint64(len(content)-1))
+	require.ErrorIs(t, err, ErrSize, "what was there before does not count")
 }
 
 func TestDecompressRefuses(t *testing.T) {

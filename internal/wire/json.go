@@ -3,7 +3,10 @@
 
 package wire
 
-import "fmt"
+import (
+	"bytes"
+	"fmt"
+)
 
 // eachMember calls f with the key (without quotes) and raw value of each member
 // of a JSON object. Nesting is counted, not recursed into, so depth costs no
@@ -99,7 +102,16 @@ func skipString(raw []byte, i int) (int, error) {
 	if i >= len(raw) || raw[i] != '"' {
 		return 0, syntaxError(raw, i, "a string")
 	}
-	for i++; i < len(raw); i++ {
+	start := i + 1
+	length := bytes.IndexByte(raw[start:], '"')
+	if length < 0 {
+		return 0, syntaxError(raw, len(raw), "the end of a string")
+	}
+	escape := bytes.IndexByte(raw[start:start+length], '\\')
+	if escape < 0 {
+		return start + length + 1, nil
+	}
+	for i = start + escape; i < len(raw); i++ { // byte by byte, lest many escapes each cost a search
 		switch raw[i] {
 		case '\\':
 			i++
@@ -107,7 +119,7 @@ func skipString(raw []byte, i int) (int, error) {
 			return i + 1, nil
 		}
 	}
-	return 0, syntaxError(raw, i, "the end of a string")
+	return 0, syntaxError(raw, len(raw), "the end of a string")
 }
 
 // skipValue returns the index after the value that starts at i.
@@ -131,28 +143,33 @@ func skipValue(raw []byte, i int) (int, error) {
 	return i, nil
 }
 
+// structural are the bytes that skipNested has to look at.
+var structural = [256]bool{'"': true, '{': true, '[': true, '}': true, ']': true}
+
 func skipNested(raw []byte, i int) (int, error) {
-	depth := 0
-	for i < len(raw) {
+	for depth := 0; i < len(raw); i++ {
+		for i < len(raw) && !structural[raw[i]] {
+			i++
+		}
+		if i == len(raw) {
+			break
+		}
 		switch raw[i] {
 		case '"':
 			end, err := skipString(raw, i)
 			if err != nil {
 				return 0, err
 			}
-			i = end
-			continue
+			i = end - 1
 		case '{', '[':
 			depth++
-		case '}', ']':
-			depth--
-			if depth == 0 {
+		default:
+			if depth--; depth == 0 {
 				return i + 1, nil
 			}
 		}
-		i++
 	}
-	return 0, syntaxError(raw, i, "a closing bracket")
+	return 0, syntaxError(raw, len(raw), "a closing bracket")
 }
 
 func isScalar(c byte) bool {

@@ -21,6 +21,9 @@ var ErrScan = errors.New("not an object's JSON")
 // whole object, which no agent reads.
 const lastApplied = "kubectl.kubernetes.io/last-applied-configuration"
 
+// headRoom is what all before the spec mostly takes.
+const headRoom = 640
+
 // Scanned is one object as the apiserver served it, read without decoding it.
 // What is delivered to an agent is Head + Spec + Tail; Spec is apart so that
 // equal specs of many clusters can be kept once.
@@ -35,6 +38,9 @@ type Scanned struct {
 	Digest Digest
 	// Status is StatusDigest of the object's status.
 	Status Digest
+	// Undelivered: the status seems to have the hub's own condition. It was only
+	// searched for, so it has to be looked up to be sure.
+	Undelivered bool
 }
 
 // Size is the number of bytes delivered.
@@ -47,18 +53,20 @@ func (s *Scanned) Delivered() []byte {
 	return append(append(append(out, s.Head...), s.Spec...), s.Tail...)
 }
 
-// Scan reads one object's JSON. raw is not kept and not changed.
+// Scan reads one object's JSON. raw is not changed, and Spec is a part of it: who
+// uses raw for something else has to be done with Spec.
 func Scan(raw []byte) (*Scanned, error) {
 	s := &Scanned{}
-	var head, tail []byte
+	var tail []byte
+	head := append(make([]byte, 0, headRoom), '{')
 	seenSpec := false
 	err := eachMember(raw, func(key, value []byte) error {
 		switch string(key) {
 		case "status":
-			s.Status = scannedStatus(value)
+			s.Status, s.Undelivered = scannedStatus(value)
 			return nil
 		case "spec":
-			s.Spec, seenSpec = bytes.Clone(value), true
+			s.Spec, seenSpec = value, true
 			head = appendMember(head, key, nil)
 			return nil
 		case "metadata":
@@ -84,7 +92,7 @@ func Scan(raw []byte) (*Scanned, error) {
 	if len(tail) > 0 {
 		tail = append([]byte{','}, tail...)
 	}
-	s.Head, s.Tail = append([]byte{'{'}, head...), append(tail, '}') //nolint:gocritic // tail is ours and not used again
+	s.Head, s.Tail = head, append(tail, '}') //nolint:gocritic // tail is ours and not used again
 	s.Digest = s.digest()
 	return s, nil
 }
@@ -102,8 +110,7 @@ func (s *Scanned) digest() Digest {
 
 // scanMetadata notes what the hub needs and returns metadata without noise.
 func (s *Scanned) scanMetadata(raw []byte) ([]byte, error) {
-	kept := make([]byte, 1, len(raw))
-	kept[0] = '{'
+	kept := append(make([]byte, 0, min(len(raw), headRoom)), '{')
 	err := eachMember(raw, func(key, value []byte) error {
 		var err error
 		switch string(key) {
@@ -195,8 +202,18 @@ func unquoted(value []byte) string {
 	return string(value[1 : len(value)-1])
 }
 
-// ScanEvent splits one line of a JSON watch into its type and its object.
+// ScanEvent splits one line of a JSON watch into its type and its object. What
+// an apiserver writes is not looked through for it; whether the object is one is
+// for its own scan to tell.
 func ScanEvent(line []byte) (kind string, object []byte, err error) {
+	if after, ok := bytes.CutPrefix(line, []byte(`{"type":"`)); ok {
+		name, after, _ := bytes.Cut(after, []byte(`"`))
+		after, ok = bytes.CutPrefix(after, []byte(`,"object":`))
+		object, whole := bytes.CutSuffix(bytes.TrimRight(after, "\r\n"), []byte(`}`))
+		if ok && whole && len(name) > 0 && len(object) > 0 && object[0] == '{' {
+			return string(name), object, nil
+		}
+	}
 	err = eachMember(line, func(key, value []byte) error {
 		switch string(key) {
 		case "type":

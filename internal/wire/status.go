@@ -28,8 +28,16 @@ func StatusDigest(status []byte) (Digest, error) {
 }
 
 // CanonicalStatus is the compact, sorted-key form of a status as the apiserver
-// writes it, without the hub's own condition.
+// writes it, without the hub's own condition. One that is in that form is
+// returned itself.
 func CanonicalStatus(status []byte) ([]byte, error) {
+	if isCanonical(status) {
+		return status, nil
+	}
+	return canonicalized(status)
+}
+
+func canonicalized(status []byte) ([]byte, error) {
 	if len(bytes.TrimSpace(status)) == 0 {
 		return []byte("{}"), nil
 	}
@@ -61,14 +69,16 @@ func isDelivered(condition any) bool {
 }
 
 // scannedStatus is StatusDigest for bytes that an apiserver served, which are
-// canonical already unless the hub's own condition is among them.
-func scannedStatus(raw []byte) Digest {
+// canonical already unless the hub's own condition is among them. undelivered
+// tells whether that condition seems to be there.
+func scannedStatus(raw []byte) (digest Digest, undelivered bool) {
 	if bytes.Contains(raw, []byte(`"`+ConditionDelivered+`"`)) {
 		if digest, err := StatusDigest(raw); err == nil {
-			return digest
+			return digest, true
 		}
+		undelivered = true
 	}
-	return sumStatus(raw)
+	return sumStatus(raw), undelivered
 }
 
 func sumStatus(canonical []byte) Digest {

@@ -94,6 +94,10 @@ func FuzzScan(f *testing.F) {
 		}
 		_, _, _ = ScanEvent(raw)
 		_, _ = ScanList(raw, func([]byte) error { return nil })
+		if canonical, err := canonicalized(raw); isCanonical(raw) {
+			require.NoError(t, err)
+			require.Equal(t, string(canonical), string(raw))
+		}
 		_, _ = StatusDigest(raw)
 	})
 }
@@ -110,10 +114,31 @@ func TestScanListAndEvent(t *testing.T) {
 	_, err = ScanList([]byte(`{"metadata":{"resourceVersion":"7"},"items":null}`), func([]byte) error { return nil })
 	require.NoError(t, err)
 
-	kind, object, err := ScanEvent([]byte(`{"type":"MODIFIED","object":{"x":1}}` + "\n"))
-	require.NoError(t, err)
-	require.Equal(t, "MODIFIED", kind)
-	require.Equal(t, `{"x":1}`, string(object))
+	for _, line := range []string{
+		`{"type":"MODIFIED","object":{"x":1}}` + "\n", // as an apiserver writes it
+		`{"type":"MODIFIED","object":{"x":1}}`,
+		`{ "object" : {"x":1}, "type" :"MODIFIED" }`,
+	} {
+		kind, object, err := ScanEvent([]byte(line))
+		require.NoError(t, err, line)
+		require.Equal(t, "MODIFIED", kind, line)
+		require.Equal(t, `{"x":1}`, string(object), line)
+	}
+	for _, line := range []string{`{"type":"MODIFIED"}`, `{"type":"","object":{}}`, `{"type":"MODIFIED","object":{"x":1}`, `{"type":"MODIFIED","object":`, `{"type":"`, ""} {
+		kind, object, err := ScanEvent([]byte(line))
+		if err == nil {
+			_, err = Scan(object)
+		}
+		require.Error(t, err, "%s: %s %s", line, kind, object)
+	}
+}
+
+func TestSkipString(t *testing.T) {
+	for in, want := range map[string]int{`"" `: 2, `"a" `: 3, `"a\"b" `: 6, `"\\" "`: 4, `"\\\"" `: 6, `"a`: 0, `"a\"`: 0, `"\`: 0, `x`: 0} {
+		end, err := skipString([]byte(in), 0)
+		require.Equal(t, want, end, in)
+		require.Equal(t, want == 0, err != nil, in)
+	}
 }
 
 func TestStatusDigest(t *testing.T) {
@@ -127,8 +152,12 @@ func TestStatusDigest(t *testing.T) {
 	require.True(t, digest(`{"conditions":[{"type":"Delivered"}]}`).IsZero(), "the hub's own condition takes no part")
 	require.Equal(t, digest(`{"b":1,"a":"<"}`), digest(` { "a" : "<", "b":1 } `), "order and space take no part")
 	require.NotEqual(t, digest(`{"a":1}`), digest(`{"a":2}`))
-	require.Equal(t, digest(`{"a":1}`), scannedStatus([]byte(`{"a":1}`)))
-	require.Equal(t, digest(`{"conditions":[{"type":"Applied"}]}`), scannedStatus([]byte(`{"conditions":[{"type":"Applied"},{"type":"Delivered","status":"False"}]}`)))
+	scanned, undelivered := scannedStatus([]byte(`{"a":1}`))
+	require.Equal(t, digest(`{"a":1}`), scanned)
+	require.False(t, undelivered)
+	scanned, undelivered = scannedStatus([]byte(`{"conditions":[{"type":"Applied"},{"type":"Delivered","status":"False"}]}`))
+	require.Equal(t, digest(`{"conditions":[{"type":"Applied"}]}`), scanned)
+	require.True(t, undelivered)
 	_, err := StatusDigest([]byte(`{"a":1}x`))
 	require.ErrorIs(t, err, ErrScan)
 	_, err = StatusDigest([]byte(`[]`))

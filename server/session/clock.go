@@ -53,7 +53,7 @@ func (c *Core) Wakeup() time.Time {
 		return time.Time{}
 	}
 	at := c.lastRecv.Add(c.cfg.Liveness)
-	for _, t := range []time.Time{c.lastBeat.Add(c.cfg.Heartbeat), c.cfg.Deadline, c.drainAt, c.nextRetry} {
+	for _, t := range []time.Time{c.beatAt(), c.cfg.Deadline, c.drainAt, c.nextRetry} {
 		at = sooner(at, t)
 	}
 	if c.sync != nil {
@@ -80,7 +80,7 @@ func sooner(a, b time.Time) time.Time {
 
 // beat is the hub's heartbeat, unless a Delta said the same not long ago.
 func (c *Core) beat(now time.Time) *agentv1.SessionResponse {
-	if !reached(now, c.lastBeat.Add(c.cfg.Heartbeat)) {
+	if !reached(now, c.beatAt()) {
 		return nil
 	}
 	c.lastBeat = now
@@ -88,6 +88,26 @@ func (c *Core) beat(now time.Time) *agentv1.SessionResponse {
 	return &agentv1.SessionResponse{Message: &agentv1.SessionResponse_Heartbeat{Heartbeat: &agentv1.Heartbeat{
 		Count: c.beats, Sent: timestamppb.New(now), HighWater: c.src.HighWater().Proto(),
 	}}}
+}
+
+// beatSlots is into how many parts an interval of heartbeats is divided, at the
+// beginning of which they are sent.
+const beatSlots = 20
+
+// beatAt is when the next heartbeat is due: an interval after the last, or up to
+// a twentieth of it before, when those of many sessions are. A process that wakes
+// for each one alone pays more for waking than for the heartbeat.
+func (c *Core) beatAt() time.Time {
+	at := c.lastBeat.Add(c.cfg.Heartbeat)
+	slot := max(c.cfg.Heartbeat/beatSlots, 1)
+	return at.Add(-(time.Duration(at.UnixNano()) % slot)) // and not Truncate, which would forget the monotonic clock
+}
+
+// Quiet tells that Next has nothing to say before Wakeup, unless something comes
+// in. It may be false when it could be true.
+func (c *Core) Quiet() bool {
+	return c.phase == open && len(c.control) == 0 && (c.status == nil || len(c.status.results) == 0) &&
+		c.deletes.empty() && c.small.empty() && c.large.empty() && c.transfer == nil && c.sync == nil && !c.announce
 }
 
 // retry makes an entry wait, longer each time.

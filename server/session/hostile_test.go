@@ -122,7 +122,7 @@ func TestT55_a_lying_agent_hurts_nobody_else(t *testing.T) {
 		liar := &liar{t: t, names: append(names, "x", "y"), sent: &sent}
 		for range rapid.IntRange(1, 60).Draw(t, "frames") {
 			for range rapid.IntRange(0, 3).Draw(t, "pulls") {
-				if m := w.core.Next(w.now); m != nil {
+				if m := w.next(); m != nil {
 					sent = append(sent, m)
 				}
 			}

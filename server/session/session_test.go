@@ -223,3 +223,30 @@ func TestDirty_a_failed_finalizer_holds_the_work_back(t *testing.T) {
 	core.Step(w.now, session.FinalizerDone{Key: work("bare"), UID: "uid-1"})
 	require.NotNil(t, core.Next(w.now).GetDelta(), "though the index has not seen it yet")
 }
+
+func TestHeartbeats_of_many_sessions_come_together(t *testing.T) {
+	times := map[time.Time]bool{}
+	for i := range 20 {
+		w := newWorld()
+		w.now = w.now.Add(time.Duration(i) * 47 * time.Millisecond)
+		w.connect()
+		w.pull(10)
+		began, last := w.now, w.now
+		for range 3 {
+			for w.now = w.core.Wakeup(); ; w.now = w.core.Wakeup() {
+				w.agent.inbox = nil
+				w.step(session.Frame{Message: &agentv1.SessionRequest{Message: &agentv1.SessionRequest_Heartbeat{Heartbeat: &agentv1.Heartbeat{}}}})
+				w.step(session.Tick{})
+				if w.pull(1) {
+					break
+				}
+			}
+			require.LessOrEqual(t, w.now.Sub(last), 20*time.Second, "never later than was promised")
+			require.Greater(t, w.now.Sub(last), 18*time.Second, "and not much earlier")
+			last = w.now
+		}
+		require.NotEqual(t, began, last)
+		times[last] = true
+	}
+	require.LessOrEqual(t, len(times), 2, "sessions that began within a second wake the process together")
+}

@@ -168,12 +168,22 @@ func (w *world) marks() {
 	}
 }
 
+// next is the core's next message. A core that was quiet must have none.
+func (w *world) next() *agentv1.SessionResponse {
+	quiet := w.core.Quiet() && w.now.Before(w.core.Wakeup())
+	m := w.core.Next(w.now)
+	if quiet && m != nil {
+		panic("a sender that sleeps would have missed " + describeResponse(m))
+	}
+	return m
+}
+
 // pull moves at most n messages from the core to the agent's inbox; it tells
 // whether there was any.
 func (w *world) pull(n int) bool {
 	pulled := false
 	for range n {
-		m := w.core.Next(w.now)
+		m := w.next()
 		if m == nil {
 			break
 		}

@@ -59,7 +59,7 @@ const (
 )
 
 // put takes in one object. session is the serial of the Grant that wrote it.
-func (x *Index) put(s *wire.Scanned, raw []byte, from origin, session uint64) {
+func (x *Index) put(s *wire.Scanned, from origin, session uint64) {
 	if from != restored && x.known(s, from, session) {
 		return
 	}
@@ -67,13 +67,16 @@ func (x *Index) put(s *wire.Scanned, raw []byte, from origin, session uint64) {
 	if len(s.Spec) > 0 {
 		held = x.specs.take(s.Spec, x.codec)
 	}
-	fresh := newRecord(s, seemsUndelivered(raw), held)
+	fresh := newRecord(s, held)
 	fresh.session = session
 	if from != written {
 		fresh.listed = x.listing // only Run may read that
 	}
 	old, marked, ok := x.replace(s, fresh, from)
 	if ok {
+		if len(marked) > 0 && !s.Deleting && s.Size() < packFrom && (old == nil || !old.delivers(fresh)) {
+			x.recent.put(s.Digest, s.Delivered())
+		}
 		x.tell(marked, Change{
 			Cluster: s.Namespace, Name: s.Name, UID: s.UID,
 			StatusOnly: old != nil && old.delivers(fresh),

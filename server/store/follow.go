@@ -55,7 +55,7 @@ func (x *Index) Run(ctx context.Context) error {
 // where the next watch can go on, 0 when a list is needed. A nil error means that
 // the watch ended in good order.
 func (x *Index) follow(ctx context.Context, after uint64) (next uint64, err error) {
-	if after == 0 {
+	if after == 0 || !x.Current() {
 		if after, err = x.list(ctx); err != nil {
 			return 0, err
 		}
@@ -130,6 +130,9 @@ func (x *Index) watch(ctx context.Context, after uint64) (uint64, error) {
 	defer cancel(nil)
 	x.doubted.Store(&cancel)
 	defer x.doubted.Store(nil)
+	if !x.Current() {
+		return after, errDoubt
+	}
 	timeout := x.patience.life + rand.N(x.patience.life) //nolint:gosec // so that watches do not end together
 	silence := time.AfterFunc(timeout+x.patience.grace, func() { cancel(errSilent) })
 	defer silence.Stop()
@@ -184,7 +187,7 @@ func (x *Index) event(line []byte) (at uint64, bookmark bool, err error) {
 		if kind == "DELETED" {
 			x.remove(s)
 		} else {
-			x.put(s, object, watched, 0)
+			x.put(s, watched, 0)
 		}
 		x.sighted(s, kind == "DELETED")
 		return s.ResourceVersion, false, nil

@@ -317,6 +317,52 @@ func TestT7_restored_hub_that_has_come_past_where_the_index_was(t *testing.T) {
 	}
 }
 
+// A restore that raises the revision leaves the objects' own as they were. The
+// index must not keep an object whose place an older one has by then.
+func TestT7_restored_hub_with_a_bumped_revision_has_another_object_of_that_name(t *testing.T) {
+	was := synthetic{cluster: "c1", name: "web", uid: uidOf(2), version: 7, generation: 1}
+	s := &script{lists: []func(http.ResponseWriter, *http.Request){page(100, "", web(90)), page(1100, "", was)}}
+	first := make(chan struct{}, 1)
+	first <- struct{}{}
+	s.watch = func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case <-first:
+			fails(http.StatusGone, "Expired")(w, r)
+		default:
+			hang(w, r)
+		}
+	}
+	calls := make(chan uint64, 10)
+	x := follows(t, s, func(_ context.Context, seen, _ uint64) error { calls <- seen; return nil })
+	require.EqualValues(t, 100, <-calls)
+	eventually(t, "the other object counts", func() bool {
+		w, ok := x.View("c1").Get(key("web"))
+		return ok && w.UID == uidOf(2) && x.HighWater() == 1100
+	})
+}
+
+func TestIndex_relists_when_somebody_else_noticed_a_restore(t *testing.T) {
+	was := synthetic{cluster: "c1", name: "web", uid: uidOf(2), version: 7, generation: 1}
+	begun, gate := make(chan struct{}), make(chan struct{})
+	again := func(w http.ResponseWriter, r *http.Request) {
+		close(begun)
+		<-gate
+		page(100, "", was)(w, r)
+	}
+	s := &script{watch: hang, lists: []func(http.ResponseWriter, *http.Request){page(100, "", web(90)), again}}
+	x := follows(t, s, func(context.Context, uint64, uint64) error { t.Error("it is known already"); return nil })
+	synced(t, x)
+	require.True(t, x.Current())
+	x.Relist()
+	<-begun
+	require.False(t, x.Current(), "not before the list is complete")
+	close(gate)
+	eventually(t, "the older state counts", func() bool {
+		w, ok := x.View("c1").Get(key("web"))
+		return ok && w.UID == uidOf(2) && x.Current()
+	})
+}
+
 func TestQuorumGet_only_the_apiservers_own_word_is_absence(t *testing.T) {
 	answer := http.NotFound
 	s := &script{watch: hang, lists: []func(http.ResponseWriter, *http.Request){func(w http.ResponseWriter, r *http.Request) { answer(w, r) }}}

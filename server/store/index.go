@@ -44,6 +44,7 @@ type Index struct {
 	log        *slog.Logger
 	codec      *codec.Codec
 	specs      specs
+	recent     recent
 	seed       maphash.Seed
 	shards     [shards]shard
 	patience   patience
@@ -62,10 +63,16 @@ type Index struct {
 	// doubted ends the current watch so that everything is listed anew.
 	doubted atomic.Pointer[context.CancelCauseFunc]
 
-	// Only Run uses these: the number of the current or last full list; whether
-	// the hub was found to be restored; whether the current list is the first
-	// since then; and the newest change taken in.
+	// wanted counts calls of Relist; done is how many of them the last complete
+	// list had heard of when it began.
+	wanted, done atomic.Uint64
+
+	// Only Run uses these: the number of the current or last full list, and how
+	// many calls of Relist it answers; whether the hub was found to be restored;
+	// whether the current list is the first since then; and the newest change
+	// taken in.
 	listing   uint32
+	answers   uint64
 	older     bool
 	restoring bool
 	last      sighted
@@ -123,6 +130,17 @@ func (x *Index) Synced() bool {
 		return false
 	}
 }
+
+// Relist has everything listed anew, because the hub was restored and that was
+// noticed by somebody else: what the list shows counts, though it be older. It
+// does not wait; until the list is complete, Current is false.
+func (x *Index) Relist() {
+	x.wanted.Add(1)
+	x.doubt()
+}
+
+// Current tells whether the index has been listed since the last Relist.
+func (x *Index) Current() bool { return x.done.Load() >= x.wanted.Load() }
 
 // HighWater is the resourceVersion up to which the index has seen everything;
 // 0 before the first sync.

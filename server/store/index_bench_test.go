@@ -33,7 +33,7 @@ func BenchmarkColdStart(b *testing.B) {
 		for i := range works {
 			raw := bytes.Replace(objects[i%len(objects)], []byte("CCCC"), fmt.Appendf(nil, "%04d", i/(works/clusters)), 1)
 			raw = bytes.Replace(raw, []byte("UUUUUUUU"), fmt.Appendf(nil, "%08x", i), 1)
-			f.put(f.scan(raw), raw, watched, 0)
+			f.put(f.scan(raw), watched, 0)
 		}
 		b.StopTimer()
 		after := heap()
@@ -53,6 +53,29 @@ func heap() uint64 {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return m.HeapAlloc
+}
+
+// BenchmarkNewWork is what the hub pays for seeing a work that is like no other.
+func BenchmarkNewWork(b *testing.B) {
+	const works = 5_000
+	lines := make([][]byte, 0, works)
+	for i := range works {
+		o := synthetic{cluster: fmt.Sprintf("c%d", i%500), name: fmt.Sprintf("web-%d", i/500), uid: uidOf(i), version: uint64(i + 1), generation: 1, app: i}
+		lines = append(lines, []byte(`{"type":"ADDED","object":`+string(o.json())+`}`))
+	}
+	b.SetBytes(int64(len(lines[0])))
+	b.ReportAllocs()
+	f := newFeed(b)
+	for i := 0; b.Loop(); i++ {
+		if i%works == 0 {
+			b.StopTimer()
+			f = newFeed(b)
+			b.StartTimer()
+		}
+		if _, _, err := f.event(lines[i%works]); err != nil {
+			b.Fatal(err)
+		}
+	}
 }
 
 // BenchmarkStatusEvent is what the hub pays for seeing the status that an agent

@@ -193,6 +193,36 @@ func TestView_summary_equals_what_an_agent_computes(t *testing.T) {
 	require.NotEqual(t, want.Root, v.Summary().Root)
 }
 
+// What has just changed is ready to be sent; what has changed before is unpacked.
+// Nobody can tell which it was.
+func TestIndex_content_new_and_old(t *testing.T) {
+	f := newFeed(t)
+	defer f.Register("c1", func(Mark) {})()
+	objects := make([]synthetic, 2*recents)
+	for i := range objects {
+		objects[i] = synthetic{cluster: "c1", name: strconv.Itoa(i), uid: uidOf(i), version: uint64(i + 1), generation: 1, app: i}
+		f.line("ADDED", objects[i])
+	}
+	ready := 0
+	for _, o := range objects {
+		scanned, err := wire.Scan(o.json())
+		require.NoError(t, err)
+		if f.recent.get(scanned.Digest) != nil {
+			ready++
+		}
+		content, ok, err := f.View("c1").Content(key(o.name))
+		require.NoError(t, err)
+		require.True(t, ok)
+		require.Equal(t, string(scanned.Delivered()), string(content.Bytes))
+	}
+	require.Equal(t, recents, ready)
+	objects[0].version, objects[0].status = 1000, appliedStatus
+	f.line("MODIFIED", objects[0])
+	work, ok := f.View("c1").Get(key(objects[0].name))
+	require.True(t, ok)
+	require.Nil(t, f.recent.get(work.Digest), "a status is nothing to send")
+}
+
 func TestIndex_holds_nothing_of_what_is_gone(t *testing.T) {
 	f := newFeed(t)
 	cancel := f.Register("c1", func(Mark) {})

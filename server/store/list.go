@@ -31,6 +31,9 @@ func (x *Index) list(ctx context.Context) (uint64, error) {
 		}
 		x.listing++
 		x.last = sighted{}
+		if x.answers = x.wanted.Load(); x.answers != x.done.Load() {
+			x.restoring = true
+		}
 		at, err := x.listPages(ctx, limit)
 		if err == nil {
 			x.listed(at)
@@ -45,8 +48,9 @@ func (x *Index) list(ctx context.Context) (uint64, error) {
 // listed makes a list that has ended count.
 func (x *Index) listed(at uint64) {
 	gone := x.sweep()
-	x.restoring = false
+	x.restoring, x.older = false, false
 	x.highWater.Store(at)
+	x.done.Store(x.answers)
 	if !x.Synced() {
 		close(x.synced)
 	}
@@ -83,14 +87,10 @@ func nextLimit(limit int64, size int) int64 {
 // takePage looks at a whole page before it takes in anything of it: what a
 // restored hub says is no news but a reason to stop (PROTOCOL decision 9).
 func (x *Index) takePage(ctx context.Context, raw []byte) (wire.ListMeta, error) {
-	type item struct {
-		*wire.Scanned
-		raw []byte
-	}
-	var items []item
+	var items []*wire.Scanned
 	meta, err := wire.ScanList(raw, func(object []byte) error {
 		if s := x.scan(object); s != nil {
-			items = append(items, item{s, object})
+			items = append(items, s)
 		}
 		return nil
 	})
@@ -102,7 +102,7 @@ func (x *Index) takePage(ctx context.Context, raw []byte) (wire.ListMeta, error)
 	}
 	back := x.older || meta.ResourceVersion < x.HighWater()
 	for i := 0; i < len(items) && !back; i++ {
-		back = x.wentBack(items[i].Scanned, meta.ResourceVersion)
+		back = x.wentBack(items[i], meta.ResourceVersion)
 	}
 	if back && !x.restoring { // else this list was begun before, and did not end
 		if err := x.restored(ctx, meta.ResourceVersion); err != nil {
@@ -113,9 +113,9 @@ func (x *Index) takePage(ctx context.Context, raw []byte) (wire.ListMeta, error)
 	if x.restoring {
 		from = restored
 	}
-	for _, i := range items {
-		x.put(i.Scanned, i.raw, from, 0)
-		x.sighted(i.Scanned, false)
+	for _, s := range items {
+		x.put(s, from, 0)
+		x.sighted(s, false)
 	}
 	return meta, nil
 }
@@ -132,11 +132,12 @@ func (x *Index) scan(object []byte) *wire.Scanned {
 	return s
 }
 
-// wentBack tells whether a list of that resourceVersion has an object in an older
-// state than the index had seen by then.
+// wentBack tells whether a list of that resourceVersion has, under a name, an
+// older state than the index had seen by then; whether that is of the same object
+// does not matter, since one that takes another's place is newer.
 func (x *Index) wentBack(s *wire.Scanned, listed uint64) bool {
 	have, ok := x.lookup(s.Namespace, s.Name)
-	return ok && have.uid == s.UID && s.ResourceVersion < have.resourceVersion && have.resourceVersion <= listed
+	return ok && s.ResourceVersion < have.resourceVersion && have.resourceVersion <= listed
 }
 
 // restored has everybody told that the hub went back in time; not before that
@@ -150,5 +151,6 @@ func (x *Index) restored(ctx context.Context, listed uint64) error {
 		}
 	}
 	x.restoring, x.older = true, false
+	x.answers = x.wanted.Load() // this list shows what was restored
 	return nil
 }

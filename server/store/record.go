@@ -4,7 +4,6 @@
 package store
 
 import (
-	"bytes"
 	"strings"
 
 	"fairlead.dev/fairlead/internal/wire"
@@ -24,9 +23,7 @@ type record struct {
 	split           int // the spec goes here into the envelope
 	deleting        bool
 	finalizer       bool
-	// undelivered: the status seems to have the hub's condition Delivered. The
-	// bytes were only searched for it, so it has to be looked up to be sure.
-	undelivered bool
+	undelivered     bool // as in wire.Scanned: the hub's condition seems to be there
 
 	listed uint32 // number of the last full list that had it
 	// session is the serial of the Grant that last read or wrote exactly this
@@ -35,16 +32,11 @@ type record struct {
 }
 
 // newRecord makes a record of a scanned object; held is its spec.
-func newRecord(s *wire.Scanned, undelivered bool, held *spec) *record {
+func newRecord(s *wire.Scanned, held *spec) *record {
 	return &record{
 		resourceVersion: s.ResourceVersion, generation: s.Generation, digest: s.Digest, status: s.Status,
-		spec: held, split: len(s.Head), deleting: s.Deleting, finalizer: s.Finalizer, undelivered: undelivered,
+		spec: held, split: len(s.Head), deleting: s.Deleting, finalizer: s.Finalizer, undelivered: s.Undelivered,
 	}
-}
-
-// seemsUndelivered searches an object's JSON for the hub's own condition.
-func seemsUndelivered(raw []byte) bool {
-	return bytes.Contains(raw, []byte(`"`+wire.ConditionDelivered+`"`))
 }
 
 // wrap gives the record its envelope, that of old where it is the same.

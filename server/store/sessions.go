@@ -225,9 +225,18 @@ func (s *Sessions) compare(lease *coordinationv1.Lease) {
 	cluster := lease.Labels[identity.ClusterNameLabel]
 	s.mu.Lock()
 	g, ok := s.local[cluster]
-	if !ok || versionOf(lease) <= g.written {
+	if !ok {
+		callbacks, kicked := s.lost, lease.Annotations[AnnotationKick]
+		_, over := s.givenUp[kicked]
 		s.mu.Unlock()
-		return // not ours, or from before our write
+		if over {
+			tell(callbacks, Lost{Cluster: cluster, SessionID: kicked, Reason: reason.Kicked, Message: "an admin ended this session"})
+		}
+		return
+	}
+	if versionOf(lease) <= g.written {
+		s.mu.Unlock()
+		return // from before our write
 	}
 	lost := Lost{Cluster: cluster, SessionID: g.sessionID}
 	switch now := sessionOf(lease); {
@@ -259,6 +268,10 @@ func (s *Sessions) lose(g Grant, lost Lost) {
 		return
 	}
 	s.log.Info("a session of this replica has to end", "cluster", lost.Cluster, "session", lost.SessionID, "reason", lost.Reason, "message", lost.Message)
+	tell(callbacks, lost)
+}
+
+func tell(callbacks []func(Lost), lost Lost) {
 	for _, f := range callbacks {
 		f(lost)
 	}

@@ -325,6 +325,47 @@ func TestSessions_kick(t *testing.T) {
 	require.Len(t, a.losses(), 1, "the kick was for the old session")
 }
 
+// A session that is over gives its Lease up later, and not at all when the agent
+// has come back by then.
+func TestSessions_given_up_before_released(t *testing.T) {
+	t.Parallel()
+	h := newHub(t)
+	proxy := env.StartProxy(t, env.Shared(t).RESTConfig())
+	a := h.replica("a", proxy.RESTConfig(), nil)
+	b := h.replica("b", env.Shared(t).RESTConfig(), nil)
+	scope := scopeOf("spoke-1", "mc-1")
+	writes := func() int {
+		return proxy.Count(env.Match{Verbs: env.Writes(), Resources: []string{"leases"}, Name: identity.SessionLeaseName("spoke-1")})
+	}
+	for i := range 6 {
+		g, err := a.Take(t.Context(), scope, claim(fmt.Sprint("s", i), fmt.Sprint("i", i)))
+		require.NoError(t, err, "each was over before the next came: they take nothing from each other")
+		a.seen(t, "spoke-1", g.SessionID())
+		a.GiveUp(g, time.Now())
+		require.False(t, a.Held(g))
+	}
+	require.Equal(t, 5, writes(), "and the first, which made it, and has no name in its path")
+	require.Zero(t, a.Takeovers("spoke-1"))
+
+	g, err := a.Take(t.Context(), scope, claim("s6", "i6"))
+	require.NoError(t, err)
+	a.GiveUp(g, time.Now())
+	next, err := a.Take(t.Context(), scope, claim("s7", "i6"))
+	require.NoError(t, err)
+	require.NoError(t, a.Release(t.Context(), g, time.Now()))
+	require.Equal(t, 7, writes(), "the agent has come back: there is nothing to give up")
+	require.NoError(t, b.Check(t.Context(), next))
+	require.Empty(t, a.losses())
+	a.GiveUp(next, time.Now())
+
+	b.seen(t, "spoke-1", "s7")
+	_, err = b.Kick(t.Context(), "spoke-1")
+	require.NoError(t, err)
+	eventually(t, "whoever has yet to release is told", func() bool { return len(a.losses()) > 0 })
+	require.Equal(t, reason.Kicked, a.losses()[0].Reason)
+	require.Equal(t, "s7", a.losses()[0].SessionID)
+}
+
 func TestSessions_lease_that_is_deleted(t *testing.T) {
 	t.Parallel()
 	h := newHub(t)

@@ -79,10 +79,10 @@ func (s *specs) size() (count int, bytes int64) {
 	return len(s.byDigest), s.bytes
 }
 
-// content is the spec's bytes.
-func (s *spec) content(packer *codec.Codec) ([]byte, error) {
+// appendTo appends the spec's bytes.
+func (s *spec) appendTo(content []byte, packer *codec.Codec) ([]byte, error) {
 	if !s.zstd {
-		return s.packed, nil
+		return append(content, s.packed...), nil
 	}
-	return packer.Decompress(s.packed, s.size)
+	return packer.Append(content, s.packed, s.size)
 }

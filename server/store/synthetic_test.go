@@ -125,7 +125,7 @@ func (f feed) wrote(o synthetic, session uint64) {
 	f.t.Helper()
 	s, err := wire.Scan(o.json())
 	require.NoError(f.t, err)
-	f.put(s, o.json(), written, session)
+	f.put(s, written, session)
 }
 
 // marks collects what a cluster's subscriber is told.

@@ -158,6 +158,9 @@ func (s *Sessions) noteTakeover(before, now *coordinationv1.Lease) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if _, over := s.givenUp[old.SessionID]; over {
+		return // it had ended, and only the Lease did not say so yet
+	}
 	s.takeovers[fresh.Cluster] = append(s.recentTakeovers(fresh.Cluster), s.clock.Now())
 }
 
@@ -235,9 +238,7 @@ func (s *Sessions) granted(scope identity.Scope, lease *coordinationv1.Lease, co
 	s.mu.Unlock()
 	if taken {
 		lost := Lost{Cluster: g.Cluster(), SessionID: old.sessionID, Reason: reason.Superseded, Message: "a newer session of the same cluster has taken over"}
-		for _, f := range callbacks {
-			f(lost)
-		}
+		tell(callbacks, lost)
 	}
 	if now := s.cached(g.Cluster()); now != nil {
 		s.compare(now) // what the watch told before g was noted
@@ -272,27 +273,42 @@ func (s *Sessions) Check(ctx context.Context, g Grant) error {
 	return nil
 }
 
+// GiveUp has this replica, at once and without asking anybody, no longer count g
+// as the owner of its cluster. The Lease says so after Release only: between the
+// two nobody is kept from taking the cluster here, and whoever does spares the
+// write.
+func (s *Sessions) GiveUp(g Grant, lastSeen time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.local[g.Cluster()] == g {
+		delete(s.local, g.Cluster())
+		s.givenUp[g.sessionID] = lastSeen
+	}
+}
+
 // Release gives the cluster back, with the time at which the agent was last
 // heard of. It does nothing when the cluster has another owner by now. When it
 // returns an error, it is tried again by itself.
 func (s *Sessions) Release(ctx context.Context, g Grant, lastSeen time.Time) error {
-	s.mu.Lock()
-	current, held := s.local[g.Cluster()]
-	if held && current != g {
-		s.mu.Unlock()
+	s.GiveUp(g, lastSeen)
+	if s.succeeded(g) {
+		s.forgetGivenUp(g.sessionID)
 		return nil // a newer session of this replica has it: the Lease says so already
 	}
-	if held {
-		delete(s.local, g.Cluster())
-		s.givenUp[g.sessionID] = lastSeen
-	}
-	s.mu.Unlock()
 	err := s.modify(ctx, g, func(lease *coordinationv1.Lease) *coordinationv1.Lease { return released(lease, lastSeen) })
 	if err != nil && !errors.Is(err, ErrFenced) {
 		return fmt.Errorf("releasing the session of cluster %q: %w", g.Cluster(), err)
 	}
 	s.forgetGivenUp(g.sessionID)
 	return nil
+}
+
+// succeeded tells whether a newer session of this replica owns g's cluster.
+func (s *Sessions) succeeded(g Grant) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	current, held := s.local[g.Cluster()]
+	return held && current != g
 }
 
 // modify changes the Lease that g owns by compare-and-swap; nil from change

@@ -119,22 +119,27 @@ func (v View) read(name string) (record, bool) {
 // goes out as it is, as one zstd frame between those of the envelope's ends: a
 // decoder joins them, and one spec for many clusters is compressed only once.
 func (x *Index) pack(r *record) (content []byte, zstd bool, err error) {
-	head, tail := []byte(r.envelope[:r.split]), []byte(r.envelope[r.split:])
+	head, tail := r.envelope[:r.split], r.envelope[r.split:]
 	if r.spec == nil {
-		return append(head, tail...), false, nil
+		return []byte(r.envelope), false, nil
 	}
 	if r.spec.zstd && r.size() >= packFrom {
-		packed := append(x.codec.Compress(head), r.spec.packed...)
-		packed = append(packed, x.codec.Compress(tail)...)
+		packed := append(x.codec.Compress([]byte(head)), r.spec.packed...)
+		packed = append(packed, x.codec.Compress([]byte(tail))...)
 		if uint64(len(packed)) < r.size()*9/10 {
 			return packed, true, nil
 		}
 	}
-	middle, err := r.spec.content(x.codec)
-	if err != nil {
+	if !r.deleting {
+		if content := x.recent.get(r.digest); content != nil {
+			return content, false, nil
+		}
+	}
+	content = append(make([]byte, 0, r.size()), head...)
+	if content, err = r.spec.appendTo(content, x.codec); err != nil {
 		return nil, false, err
 	}
-	return append(append(head, middle...), tail...), false, nil
+	return append(content, tail...), false, nil
 }
 
 // Entries returns all keys with their revisions, in no order. The slice is the

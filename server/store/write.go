@@ -139,7 +139,7 @@ func (w *StatusWriter) attempt(ctx context.Context, j *job, t *target) (now *tar
 		return t, false, err
 	}
 	if subresource != "" || s.Finalizer { // else this has ended the object
-		w.index.put(s, raw, written, j.grant.serial())
+		w.index.put(s, written, j.grant.serial())
 	}
 	now = liveTarget(s, raw, j.grant.serial())
 	return now, j.change.wrote(j, now), nil
@@ -212,7 +212,7 @@ func (w *StatusWriter) reread(ctx context.Context, j *job) (*target, error) {
 }
 
 func liveTarget(s *wire.Scanned, raw []byte, session uint64) *target {
-	r := newRecord(s, seemsUndelivered(raw), nil)
+	r := newRecord(s, nil)
 	r.uid, r.session = s.UID, session
 	return &target{record: *r, live: true, raw: raw}
 }

@@ -58,7 +58,7 @@ func holds() []mutant {
 		{
 			name: "orphans-of-an-old-epoch", rule: "decision 8: what was stored under another hub epoch is held",
 			file: "agent/store/hold/book.go", tests: holding,
-			old: "	case older:\n		hold(&item, HubEpoch)\n", new: "	case false:\n",
+			old: "	case older:\n		return HubEpoch\n", new: "	case false && older:\n",
 		},
 		{
 			name: "hub-behind", rule: "decision 9: what a hub behind its own mark deletes is held",
@@ -68,7 +68,7 @@ func holds() []mutant {
 		{
 			name: "prune-of-older-content", rule: "decision 8: prunes caused by an older generation are held",
 			file: "agent/store/hold/book.go", tests: holding,
-			old: "	case rev.Generation < old.Revision.Generation:\n", new: "	case false:\n",
+			old: "	if reason == \"\" && rev.Generation < old.Revision.Generation {\n", new: "	if false {\n",
 		},
 		{
 			name: "no-grace", rule: "decision 8: every orphan delete waits for its grace",

@@ -13,6 +13,8 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"time"
 
 	"fairlead.dev/fairlead/test/house"
@@ -74,6 +76,18 @@ func (b *bench) steps() []step {
 		{"reconnect storms", b.storms},
 		{"memory after traffic", b.busyMemory},
 	}
+}
+
+// without leaves out steps whose names match a regular expression.
+func without(steps []step, pattern string) ([]step, error) {
+	if pattern == "" {
+		return steps, nil
+	}
+	skip, err := regexp.Compile(pattern)
+	if err != nil {
+		return nil, fmt.Errorf("-skip: %w", err)
+	}
+	return slices.DeleteFunc(steps, func(s step) bool { return skip.MatchString(s.name) }), nil
 }
 
 // run takes the steps in order.

@@ -33,6 +33,7 @@ type config struct {
 	repeats int
 	write   string
 	profile string
+	skip    string
 	keep    bool
 	details bool
 }
@@ -78,22 +79,27 @@ func part(ctx context.Context, name, argument string) error {
 func measure(ctx context.Context) (err error) {
 	var cfg config
 	flag.IntVar(&cfg.agents, "agents", 1000, "how many agents")
-	flag.DurationVar(&cfg.idle, "idle", 20*time.Second, "over how long idleness is measured")
+	flag.DurationVar(&cfg.idle, "idle", time.Minute, "over how long idleness is measured: some intervals of heartbeats (20 s), which come together")
 	flag.IntVar(&cfg.repeats, "repeats", 3, "how often what is cheap is repeated; the median counts")
 	flag.StringVar(&cfg.write, "write", "", "file to write the table to as well, such as test/scale/RESULTS.md")
 	flag.StringVar(&cfg.profile, "profile", "", "folder for CPU and heap profiles of the hub, one per step (costs CPU)")
+	flag.StringVar(&cfg.skip, "skip", "", "steps to leave out whose names match this regular expression; their figures are zero")
 	flag.BoolVar(&cfg.keep, "keep", false, "keep logs of all parts")
 	flag.BoolVar(&cfg.details, "details", false, "also print the apiserver's requests of each step")
 	flag.Parse()
 	if cfg.agents < 1 || cfg.repeats < 1 || flag.NArg() > 0 {
-		return errors.New("usage: scale [-agents N] [-repeats N] [-idle DURATION] [-write FILE] [-profile FOLDER] [-details] [-keep]")
+		return errors.New("usage: scale [-agents N] [-repeats N] [-idle DURATION] [-write FILE] [-profile FOLDER] [-skip REGEXP] [-details] [-keep]")
 	}
 	b, err := newBench(ctx, cfg)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, b.close(err != nil)) }()
-	if err := b.run(ctx, b.steps()); err != nil {
+	steps, err := without(b.steps(), cfg.skip)
+	if err != nil {
+		return err
+	}
+	if err := b.run(ctx, steps); err != nil {
 		return err
 	}
 	return b.publish()

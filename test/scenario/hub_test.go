@@ -117,6 +117,7 @@ func (s *state) Take(context.Context, identity.Scope, agent.Claim) (agent.Hold, 
 type lease struct{}
 
 func (lease) Held() bool                               { return true }
+func (lease) GiveUp(time.Time)                         {}
 func (lease) Release(context.Context, time.Time) error { return nil }
 
 // Get, Content, Entries, Summary and HighWater implement session.Source.

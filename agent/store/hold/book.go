@@ -84,39 +84,50 @@ func (b *Book) Behind() bool { return b.behind }
 
 // Put returns what an item becomes when new content arrives. The content takes
 // the place of whatever was there, a delete included: the work is back. The
-// prune that it would cause is held if the hub may have gone back in time.
+// prune that it would cause is held if the hub may have gone back in time, also
+// when it has another object of that name then.
 func (b *Book) Put(key wire.Key, rev wire.Revision, now time.Time) Item {
 	item := Item{Revision: rev}
 	old, had := b.Items[key]
-	if !had || !old.HasContent() || old.Revision.UID != rev.UID {
+	other := old.Revision.UID != rev.UID
+	if !had || !old.HasContent() || other && b.doubtOf(key) == "" {
 		return item
 	}
 	before := contentOf(old.Revision)
 	if old.Prune != nil {
 		before = old.Prune.Before
 	}
-	if before == contentOf(rev) {
+	again := old.Prune != nil && (other || rev.Generation < old.Revision.Generation)
+	if before == contentOf(rev) && !again {
 		return item
 	}
 	if old.Prune != nil {
-		item.Prune = old.Prune
+		prune := *old.Prune
+		if again { // there is something of several pasts on the spoke: only a person can say what is to go
+			prune.Before = Content{}
+		}
+		item.Prune = &prune
 		return item
 	}
-	if reason := b.pruneReason(key, old, rev); reason != "" {
+	reason := b.doubtOf(key)
+	if reason == "" && rev.Generation < old.Revision.Generation {
+		reason = Generation
+	}
+	if reason != "" {
 		item.Prune = &Prune{Reason: reason, Since: now, Before: before}
 	}
 	return item
 }
 
-func (b *Book) pruneReason(key wire.Key, old Item, rev wire.Revision) Reason {
+// doubtOf is why the hub may have gone back in time since the key was stored;
+// empty when there is no reason to think so.
+func (b *Book) doubtOf(key wire.Key) Reason {
 	_, older := b.Older[key]
 	switch {
 	case b.behind:
 		return HighWater
 	case older:
 		return HubEpoch
-	case rev.Generation < old.Revision.Generation:
-		return Generation
 	}
 	return ""
 }
@@ -147,17 +158,19 @@ func (b *Book) Orphan(key wire.Key, uid, batch string, now time.Time, grace time
 		return nil
 	}
 	b.announced[key] = struct{}{}
-	if item.Deletion != nil {
-		return nil // known: a second announcement neither hurries nor delays it
+	doubt := b.doubtOf(key)
+	if d := item.Deletion; d != nil {
+		if d.State != Pending || d.DueAt(now) || doubt == "" {
+			return nil // known: a second announcement neither hurries nor delays it
+		}
+		hold(&item, doubt) // it became known before it was noticed that the hub went back in time
+		return map[wire.Key]Item{key: item}
 	}
 	item.Deletion = &Deletion{State: Pending, UID: uid, Batch: batch, Since: now, Due: now.Add(grace)}
-	_, older := b.Older[key]
 	changed := map[wire.Key]Item{}
 	switch {
-	case b.behind:
-		hold(&item, HighWater)
-	case older:
-		hold(&item, HubEpoch)
+	case doubt != "":
+		hold(&item, doubt)
 	case TooMany(b.orphans(now)+1, len(b.Items)):
 		changed = b.holdPending(now)
 		hold(&item, Count)

@@ -126,6 +126,14 @@ func TestOrphansAreHeld(t *testing.T) {
 			},
 			want: map[hold.State]int{hold.Pending: 1},
 		},
+		"announced before the restore was noticed": {
+			reason: "the epoch of now decides, not that of the first announcement", objects: 100, orphans: 1,
+			prepare: func(b *hold.Book) {
+				orphan(b, 0, 1, start().Add(-time.Minute))
+				b.Welcome("e2", wire.HighWater{ResourceVersion: 50})
+			},
+			want: map[hold.State]int{hold.Held: 1}, why: hold.HubEpoch,
+		},
 		"a day of them": {
 			reason: "ten done within 24 h make the next one held", objects: 1000, orphans: 1,
 			prepare: func(b *hold.Book) {
@@ -223,6 +231,10 @@ func TestPrunesAreHeld(t *testing.T) {
 		"same content":    {reason: "nothing changes", rev: rev(uid(0), 5, "content")},
 		"generation back": {reason: "an older generation is applied, its prune waits", rev: rev(uid(0), 4, "old"), want: hold.Generation},
 		"recreated":       {reason: "another UID is another object", rev: rev("other", 1, "new")},
+		"recreated before a restore": {
+			reason: "the other object of that name is an older one, of before the restore", rev: rev("other", 1, "new"), want: hold.HubEpoch,
+			prepare: func(b *hold.Book) { b.Welcome("e2", wire.HighWater{ResourceVersion: 1}) },
+		},
 		"mark below": {
 			reason: "the hub knows less than it told", rev: rev(uid(0), 6, "new"), want: hold.HighWater,
 			prepare: func(b *hold.Book) { b.Welcome("e1", wire.HighWater{ResourceVersion: 1}) },
@@ -258,9 +270,13 @@ func TestHeldPruneEnds(t *testing.T) {
 		return b
 	}
 	b := back()
+	require.Nil(t, b.Put(key(0), rev(uid(0), 5, "content"), start()).Prune, "what was there before is back")
 	b.Items[key(0)] = b.Put(key(0), rev(uid(0), 6, "edited"), start())
 	require.NotNil(t, b.Items[key(0)].Prune, "an edit of the older content does not say what to do with the rest")
-	require.Nil(t, b.Put(key(0), rev(uid(0), 5, "content"), start()).Prune, "what was there before is back")
+	for range 2 {
+		b.Items[key(0)] = b.Put(key(0), rev(uid(0), 5, "content"), start())
+		require.NotNil(t, b.Items[key(0)].Prune, "what was there before is back by another restore: what the edit added stays")
+	}
 
 	batches := b.Batches()
 	require.Len(t, batches, 1)

@@ -64,7 +64,8 @@ func (d *Deletion) DueAt(now time.Time) bool {
 type Prune struct {
 	Reason Reason    `json:"reason"`
 	Since  time.Time `json:"since"`
-	// Before is the revision that was held before; its return ends the hold.
+	// Before is the revision that was held before; its return ends the hold. It
+	// is empty when the hub has gone back more than once.
 	Before Content `json:"before"`
 }
 

@@ -116,6 +116,7 @@ type Service struct {
 	Config
 	callers *callers
 	watches chan struct{} // one place per watch
+	drains  drains
 }
 
 type (

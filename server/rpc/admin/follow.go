@@ -36,12 +36,9 @@ type follower struct {
 // the caller's own credentials: snapshot, bookmark, changes, and a reset with a
 // new snapshot when the apiserver's watch cannot go on. Nothing is kept per
 // object.
-func (s *Service) follow(ctx context.Context, f follower) error {
-	leave, err := s.enter()
-	if err != nil {
-		return err
-	}
-	defer leave()
+func (s *Service) follow(ctx context.Context, f follower) error { return s.watching(ctx, f.run) }
+
+func (f follower) run(ctx context.Context) error {
 	for first := true; ; first = false {
 		if !first {
 			if err := f.reset("the hub's watch of its apiserver had to begin anew"); err != nil {

@@ -36,12 +36,11 @@ type poller[T any] struct {
 // keeps a hash per item, and an edit that is undone within pollInterval is not
 // seen: watches tell states, not events.
 func poll[T any](ctx context.Context, s *Service, access authorizationv1.ResourceAttributes, p poller[T]) error {
-	leave, err := s.enter()
-	if err != nil {
-		return err
-	}
-	defer leave()
 	p.seed, p.known = maphash.MakeSeed(), map[string]uint64{}
+	return s.watching(ctx, func(ctx context.Context) error { return p.run(ctx, s, access) })
+}
+
+func (p *poller[T]) run(ctx context.Context, s *Service, access authorizationv1.ResourceAttributes) error {
 	var asked time.Time
 	for first := true; ; first = false {
 		if now := s.Now(); now.Sub(asked) >= reauthorize {

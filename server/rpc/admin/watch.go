@@ -5,6 +5,8 @@ package admin
 
 import (
 	"context"
+	"errors"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -29,6 +31,70 @@ func (s *Service) enter() (leave func(), err error) {
 	default:
 		return nil, rpcerr.New(codes.ResourceExhausted, reason.HubOverloaded, "this hub replica serves %d watches, which is all it takes: end some, or list instead", maxWatches).RetryIn(10 * time.Second)
 	}
+}
+
+// watching runs a watch in one of the places for them, until the replica drains.
+func (s *Service) watching(ctx context.Context, watch func(context.Context) error) error {
+	leave, err := s.enter()
+	if err != nil {
+		return err
+	}
+	defer leave()
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	stop := s.drains.add(end)
+	defer stop()
+	err = watch(ctx)
+	if draining, ok := errors.AsType[*rpcerr.Error](context.Cause(ctx)); ok {
+		return draining
+	}
+	return err
+}
+
+// Drain ends all watches, and those that begin later, so that the replica can
+// stop: whoever watches goes on at another.
+func (s *Service) Drain(context.Context) { s.drains.drain() }
+
+// drains ends what would else go on. Safe for concurrent use.
+type drains struct {
+	mu   sync.Mutex
+	over bool
+	next int
+	ends map[int]context.CancelCauseFunc
+}
+
+// add takes one more; remove is called when it has ended by itself.
+func (d *drains) add(end context.CancelCauseFunc) (remove func()) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.over {
+		end(errDraining())
+		return func() {}
+	}
+	if d.ends == nil {
+		d.ends = map[int]context.CancelCauseFunc{}
+	}
+	id := d.next
+	d.next++
+	d.ends[id] = end
+	return func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		delete(d.ends, id)
+	}
+}
+
+func (d *drains) drain() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.over = true
+	for _, end := range d.ends {
+		end(errDraining())
+	}
+}
+
+func errDraining() *rpcerr.Error {
+	return rpcerr.New(codes.Unavailable, reason.Draining, "this hub replica stops: watch again").RetryIn(time.Second)
 }
 
 // pause waits, unless the caller goes away.

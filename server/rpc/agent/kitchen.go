@@ -56,7 +56,10 @@ type Hold struct {
 type Lease interface {
 	// Held is a look into memory: false once the Lease is known to be lost.
 	Held() bool
-	// Release gives the session up; it does nothing if it was lost already.
+	// GiveUp notes in memory that the session is over; Release follows.
+	GiveUp(lastSeen time.Time)
+	// Release gives the session up; it does nothing if it was lost already, or
+	// taken by a newer one.
 	Release(ctx context.Context, lastSeen time.Time) error
 }
 

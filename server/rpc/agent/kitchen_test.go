@@ -44,6 +44,7 @@ type kitchen struct {
 	restored  func() (bool, error)
 	enroll    func(EnrollRequest) (Enrollment, error)
 	reportErr error
+	summed    func() // once, right after what there is was summed up for a Hello
 }
 
 // clusterFake is one cluster's works, and what was written about them.
@@ -55,6 +56,7 @@ type clusterFake struct {
 	reports  []Report
 	held     []Held
 	marks    []string // reasons of Delivered
+	givenUp  []time.Time
 	released []time.Time
 	answer   Answer
 	read     func(wire.Key) (session.QuorumAnswer, error)
@@ -198,6 +200,11 @@ func (h *holdFake) Entries() (entries []wire.Entry) {
 
 func (h *holdFake) Summary() session.Summary {
 	entries := h.Entries()
+	var summed func()
+	h.with(func(*clusterFake) { summed, h.k.summed = h.k.summed, nil })
+	if summed != nil {
+		summed()
+	}
 	return session.Summary{Root: wire.Summarize(entries).Root(), Count: len(entries)}
 }
 
@@ -253,6 +260,10 @@ func (h *holdFake) DeletesHeld(_ context.Context, held Held) error {
 }
 
 func (h *holdFake) Held() bool { return true }
+
+func (h *holdFake) GiveUp(lastSeen time.Time) {
+	h.with(func(c *clusterFake) { c.givenUp = append(c.givenUp, lastSeen) })
+}
 
 func (h *holdFake) Release(_ context.Context, lastSeen time.Time) error {
 	h.with(func(c *clusterFake) { c.released = append(c.released, lastSeen) })

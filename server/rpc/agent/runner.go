@@ -55,9 +55,11 @@ type runner struct {
 
 	mu      sync.Mutex
 	core    *session.Core
+	wakeup  time.Time      // for which the sender sleeps, if it does; zero: for none
 	closing *session.Close // why the session ends; set once
 	guard   *time.Timer    // cuts the connection if the goodbye takes too long
 
+	left     atomic.Bool  // the agent said goodbye
 	received atomic.Int64 // when the last frame came, unix nanoseconds
 	sending  atomic.Int64 // when the Send in progress began; 0: none
 	stall    stall        // the watchdog's own
@@ -126,6 +128,7 @@ func (r *runner) pull() (message *agentv1.SessionResponse, wakeup time.Time, end
 	message = r.core.Next(now)
 	if message == nil {
 		wakeup, ended = r.core.Wakeup(), r.closing != nil
+		r.wakeup = wakeup
 	}
 	r.mu.Unlock()
 	r.carry(effects)
@@ -152,9 +155,15 @@ func (r *runner) receive() {
 	}
 	select {
 	case <-r.opened:
+		r.receiveFrames()
 	case <-r.ctx.Done():
-		return
 	}
+}
+
+// receiveFrames goes on in a goroutine of its own after a frame that is likely to
+// be followed by none for some seconds. Whatever was called deeper than Recv has
+// left a stack twice as large as waiting there needs.
+func (r *runner) receiveFrames() {
 	for {
 		frame, err := r.stream.Recv()
 		if err != nil {
@@ -162,17 +171,29 @@ func (r *runner) receive() {
 			return
 		}
 		r.received.Store(time.Now().UnixNano())
+		if frame.GetGoodbye() != nil {
+			r.left.Store(true)
+		}
 		r.step(session.Frame{Message: frame})
+		if frame.GetHeartbeat() != nil || frame.GetClusterReport() != nil {
+			r.service.Background("receiver", r.receiveFrames)
+			return
+		}
 	}
 }
 
-// step gives the core one input, from any goroutine.
+// step gives the core one input, from any goroutine. The sender is woken only if
+// there may be something for it: acks and heartbeats mostly leave nothing.
 func (r *runner) step(in session.Input) {
 	r.mu.Lock()
 	effects := r.core.Step(time.Now(), in)
+	wakeup := r.core.Wakeup()
+	idle := r.core.Quiet() && !wakeup.IsZero() && !wakeup.Before(r.wakeup)
 	r.mu.Unlock()
 	r.carry(effects)
-	r.notify()
+	if !idle {
+		r.notify()
+	}
 }
 
 // notify wakes the sender; it never blocks.
@@ -211,15 +232,28 @@ func (r *runner) finish(cause error) error {
 	r.unwatch()
 	r.service.sessions.remove(r)
 	closing := r.closed()
-	lastSeen := time.Unix(0, r.received.Load())
-	r.service.Background("release", func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(r.ctx), releaseTimeout) // the stream is over
+	r.release(closing)
+	return r.verdict(closing, cause)
+}
+
+// release gives the Lease up: at once, or, when the connection broke without a
+// word from either side, after the agent has had time to come back, whose new
+// session then has written the Lease.
+func (r *runner) release(closing session.Close) {
+	lastSeen, lease := time.Unix(0, r.received.Load()), r.hold.Lease
+	lease.GiveUp(lastSeen)
+	linger := time.Duration(0)
+	if closing.Reason == "" && !r.left.Load() {
+		linger = r.service.cfg.Gate.Heartbeat(r.cluster) / 2
+	}
+	log, cluster, id := r.service.cfg.Log, r.cluster, r.id
+	r.service.lingering.after(linger, id, func() { // keeps nothing of r
+		ctx, cancel := context.WithTimeout(context.Background(), releaseTimeout) // the stream is over
 		defer cancel()
-		if err := r.hold.Lease.Release(ctx, lastSeen); err != nil {
-			r.log().Warn("the session's Lease was not released; it counts as lost when this replica's ends", "error", err)
+		if err := lease.Release(ctx, lastSeen); err != nil {
+			log.Warn("the session's Lease was not released; it counts as lost when this replica's ends", "cluster", cluster, "session", id, "error", err)
 		}
 	})
-	return r.verdict(closing, cause)
 }
 
 // closed is why the session ended; nothing can change it afterwards. The

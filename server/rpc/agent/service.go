@@ -56,7 +56,8 @@ type Service struct {
 	snapshots *semaphore.Weighted // those of them that are being compared
 	quorum    *semaphore.Weighted // reads past the index, of all sessions
 	faults    *faults
-	wait      sync.WaitGroup // of everything that was started and is not the handler
+	wait      sync.WaitGroup // of sessions, and of everything that they started
+	lingering lingering      // Leases of connections that broke
 }
 
 // Bounds of what all sessions do at once.
@@ -83,6 +84,7 @@ func New(cfg Config) (*Service, error) {
 		quorum:    semaphore.NewWeighted(quorumReads),
 		faults:    newFaults(),
 	}
+	s.lingering.background = func(f func()) { s.Background("release", f) }
 	s.sessions = newRegistry()
 	s.metrics = newMetrics(cfg.Registry, s.sessions)
 	return s, nil
@@ -95,6 +97,13 @@ func (s *Service) Register(registrar grpc.ServiceRegistrar) {
 
 // Sessions are the live sessions of this replica.
 func (s *Service) Sessions() *Registry { return s.sessions }
+
+// Lost ends a session that has lost its Lease, or must give it up. One that is
+// over gives it up at once, if it has not yet.
+func (s *Service) Lost(cluster, sessionID, why, message string) {
+	s.lingering.now(sessionID)
+	s.sessions.End(cluster, sessionID, why, message)
+}
 
 // Run looks after all sessions until ctx ends: stalled senders, and the
 // minute's look at each one's right to exist.
@@ -111,9 +120,12 @@ func (s *Service) Run(ctx context.Context) error {
 	}
 }
 
-// Wait returns when everything that sessions started has ended. Call it after
+// Wait returns when sessions and everything that they started have ended. Call it after
 // the gRPC server has stopped.
-func (s *Service) Wait() { s.wait.Wait() }
+func (s *Service) Wait() {
+	s.lingering.end()
+	s.wait.Wait()
+}
 
 // Background runs f beside the handlers. A panic in it is logged and ends f
 // only.

@@ -37,6 +37,8 @@ const (
 // Session implements AgentService: the one stream that an agent has. Its
 // goroutine sends; see runner.
 func (s *Service) Session(stream agentv1.AgentService_SessionServer) error {
+	s.wait.Add(1) // what the session starts, it starts before Wait returns
+	defer s.wait.Done()
 	r, err := s.open(stream)
 	if err != nil {
 		s.metrics.refusals.WithLabelValues(rpcerr.From(err).Reason).Inc()
@@ -120,6 +122,9 @@ func checkHello(hello *agentv1.Hello) error {
 func (r *runner) take(hello *agentv1.Hello) error {
 	gate := r.service.cfg.Gate
 	hub := gate.Hub()
+	if err := gate.Ready(); err != nil {
+		return err // the hub epoch may have changed while Hello was waited for
+	}
 	hold, err := r.service.cfg.Leases.Take(r.ctx, r.caller.Scope, Claim{
 		SessionID: r.id, InstanceID: hello.GetInstanceId(), Fingerprint: hello.GetClusterFingerprint(),
 		AgentID: hello.GetAgentId(), Remote: r.caller.Remote,

@@ -58,9 +58,16 @@ func TestSession_delivers_and_persists(t *testing.T) {
 		require.Equal(t, 1.0, h.metric("session_starts_total"))
 		require.Equal(t, 2000.0, h.metric("content_bytes_total"))
 
-		// The agent leaves: the Lease is given back, with when it was last heard of.
+		// The connection breaks: the session is over at once; its Lease is given
+		// back, with when it was last heard of, unless the agent comes back soon.
 		last := time.Now()
 		a.cancel()
+		synctest.Wait()
+		h.kitchen.see("c1", func(c *clusterFake) {
+			require.Len(t, c.givenUp, 1)
+			require.Empty(t, c.released)
+		})
+		time.Sleep(h.kitchen.Heartbeat("c1") / 2)
 		synctest.Wait()
 		h.kitchen.see("c1", func(c *clusterFake) {
 			require.Len(t, c.released, 1)
@@ -70,6 +77,50 @@ func TestSession_delivers_and_persists(t *testing.T) {
 		require.Equal(t, 0.0, h.metric("sessions"))
 		require.Equal(t, 1.0, h.metric("session_ends_total", "reason", "DISCONNECTED"))
 	})
+}
+
+// B1: what changes between the comparing of a Hello and its Welcome is neither in
+// the comparison nor later; it has to be in the marks by then.
+func TestT1_changes_while_a_session_opens(t *testing.T) {
+	bubble(t, func(t *testing.T, h *hubFake) {
+		h.kitchen.summed = func() { h.kitchen.put("c1", "between", 100) }
+		a := h.connect("c1")
+		require.Equal(t, agentv1.SyncMode_SYNC_MODE_IN_SYNC, a.welcome.GetSyncMode())
+		require.NotNil(t, a.change("between"))
+	})
+}
+
+func TestSession_gives_its_lease_up_at_once(t *testing.T) {
+	cases := map[string]struct {
+		reason string
+		end    func(t *testing.T, h *hubFake, a *agentFake)
+	}{
+		"goodbye": {"an agent that says goodbye is not waited for", func(t *testing.T, _ *hubFake, a *agentFake) {
+			t.Helper()
+			require.NoError(t, a.stream.Send(&agentv1.SessionRequest{Message: &agentv1.SessionRequest_Goodbye{Goodbye: &agentv1.Goodbye{}}}))
+		}},
+		"kicked": {"nor is one that the hub has sent away", func(t *testing.T, h *hubFake, _ *agentFake) {
+			t.Helper()
+			require.True(t, h.service.Sessions().Kick("c1", ""))
+		}},
+		"stopped": {"the hub waits for nobody when it stops", func(_ *testing.T, h *hubFake, a *agentFake) {
+			a.cancel()
+			synctest.Wait()
+			h.service.Wait()
+		}},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, h *hubFake) {
+				a := h.connect("c1")
+				begun := time.Now()
+				tc.end(t, h, a)
+				synctest.Wait()
+				h.kitchen.see("c1", func(c *clusterFake) { require.Len(t, c.released, 1, tc.reason) })
+				require.WithinDuration(t, begun, time.Now(), 0)
+			})
+		})
+	}
 }
 
 // T46: the session ends with the certificate, also when its sender is blocked.

@@ -24,6 +24,7 @@ import (
 	agentv1 "fairlead.dev/fairlead/gen/fairlead/agent/v1"
 	"fairlead.dev/fairlead/internal/identity"
 	"fairlead.dev/fairlead/internal/wire/reason"
+	"fairlead.dev/fairlead/server"
 	"fairlead.dev/fairlead/server/rpc/rpcerr"
 	"fairlead.dev/fairlead/test/env"
 )
@@ -41,7 +42,7 @@ func newWork(cluster, name, value string) *workv1.ManifestWork {
 // One work there and back: Enroll, accept, Session, Delta, StatusBatch,
 // PERSISTED, and the status as the apiserver has it.
 func TestHub_there_and_back(t *testing.T) {
-	hub := startHub(t, env.Shared(t).RESTConfig(), nil).ready()
+	hub := startHub(t, env.Shared(t).RESTConfig(), func(c *server.Config) { c.LeaderElect = false }).ready() // the only one
 	agent := newAgent(t, hub, "there-and-back")
 	agent.join(hub.token("there-and-back", false), true)
 

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
@@ -72,6 +73,29 @@ func TestHub_another_replica_has_the_session(t *testing.T) {
 	nobody := personOf(t, plane, two, "nobody-elsewhere")
 	_, err = works.ListHeldDeletes(nobody, &adminv1.ListHeldDeletesRequest{ClusterName: "elsewhere"})
 	require.Equal(t, codes.PermissionDenied, status.Code(err))
+
+	_, err = clusters.KickSession(admin, &adminv1.KickSessionRequest{ClusterName: "elsewhere"})
+	require.NoError(t, err)
+	require.Equal(t, reason.Kicked, rpcerr.ReasonOf(s.end()))
+
+	// Watches, over what is in memory and over the apiserver, end with the replica.
+	followed, err := clusters.WatchSessions(admin, &adminv1.WatchSessionsRequest{})
+	require.NoError(t, err)
+	listed, err := works.WatchWorks(admin, &adminv1.WatchWorksRequest{ClusterName: "elsewhere"})
+	require.NoError(t, err)
+	_, err = listed.Recv()
+	require.NoError(t, err)
+	begun := time.Now()
+	two.stop()
+	require.Less(t, time.Since(begun), 4*time.Second, "nobody's watch holds a stop up")
+	for err = nil; err == nil; {
+		_, err = followed.Recv()
+	}
+	require.Equal(t, reason.Draining, rpcerr.ReasonOf(err))
+	for err = nil; err == nil; {
+		_, err = listed.Recv()
+	}
+	require.Equal(t, reason.Draining, rpcerr.ReasonOf(err))
 }
 
 // A replica that advertises an address where nobody is leaves the others with

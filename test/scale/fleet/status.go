@@ -43,7 +43,11 @@ func statusJSON(generation int64, transition int) ([]byte, error) {
 			Conditions: []metav1.Condition{condition("Applied", "Apply manifest complete"), condition("Available", "Resource is available")},
 		})
 	}
-	return json.Marshal(status)
+	text, err := json.Marshal(status)
+	if err != nil {
+		return nil, err
+	}
+	return wire.CanonicalStatus(text) // as link.Status wants it, and agent/work gives it
 }
 
 // prepare makes the statuses of a report: all transitions of one object, then

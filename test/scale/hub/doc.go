@@ -22,7 +22,7 @@ import (
 )
 
 // heapRate is in bytes for each sample.
-const heapRate = 4 << 10
+const heapRate = 64 << 10
 
 var errStopped = errors.New("the parent has ended the hub")
 
