@@ -15,6 +15,8 @@ RACE := $(if $(filter 1,$(shell $(GO) env CGO_ENABLED)),-race)
 # Packages under test at a time: the integration packages each run real planes.
 TEST_PARALLEL ?= 2
 TEST_TIMEOUT ?= 12m
+# Which tests «make soak» runs: a pattern for go test -run.
+TEST ?= .
 # Which mutants «make mutants» runs: those whose name contains this.
 ONLY ?=
 # What buf breaking compares with.
@@ -61,6 +63,10 @@ demo: devplane ## Run the main job on a hub and two spokes; KEEP=1 leaves them r
 .PHONY: mutants
 mutants: devplane ## Remove each guard in turn and show which test notices; ONLY=name for some
 	$(GO) run ./test/mutants -only "$(ONLY)"
+
+.PHONY: soak
+soak: devplane ## Run the network fault tests at full scale (hours); TEST=T14 for some
+	FAIRLEAD_SOAK=1 $(GO) test -v -count=1 -timeout 24h -run '$(TEST)' ./test/integration/network
 
 .PHONY: bench
 bench: devplane ## Measure the hub with many simulated agents

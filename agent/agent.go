@@ -125,7 +125,7 @@ func (a *Agent) open(ctx context.Context, backend store.Backend) error {
 	}
 	a.store = s
 	a.hubID.set(s.Snapshot().HubID)
-	a.inbound = &inbound{store: s, hubID: a.hubID}
+	a.inbound = &inbound{store: s, hubID: a.hubID, begun: a.begun}
 	a.outbound = newOutbound(s, a.log)
 	a.observe()
 	a.log.Info("the store is read", "works", len(s.Keys(wire.KindWork)), "hub", a.hubID.get())
@@ -181,6 +181,13 @@ func (a *Agent) changed(key wire.Key) {
 func (a *Agent) resend() {
 	if controller := a.work.Load(); controller != nil {
 		controller.ResendAll()
+	}
+}
+
+// begun has every work looked at that another instance was in charge of.
+func (a *Agent) begun() {
+	if a.outbound.resumed() {
+		a.resend()
 	}
 }
 

@@ -32,6 +32,8 @@ type outbound struct {
 	log   *slog.Logger
 	link  atomic.Pointer[link.Link] // nil before there is an identity
 
+	yielded atomic.Bool // something was left alone because of yields
+
 	mu      sync.Mutex
 	removed map[wire.Key]string // orphans that are gone from the spoke: their UIDs
 	wake    chan struct{}
@@ -43,9 +45,32 @@ func newOutbound(s *store.Store, log *slog.Logger) *outbound {
 
 func workKey(name string) wire.Key { return wire.Key{Kind: wire.KindWork, Name: name} }
 
-// Get implements work.Source. What cannot be read is as if it were not there:
-// nothing is done about it.
+// yields tells whether another instance of this agent has the session. That one
+// has newer works; two that both correct drift would undo each other's work, and
+// this one would bring back what was replaced. With the hub merely gone, nobody
+// yields.
+func (out *outbound) yields() bool {
+	superseded := func() bool {
+		l := out.link.Load()
+		return l != nil && l.State().Superseded
+	}
+	if !superseded() {
+		return false
+	}
+	out.yielded.Store(true)
+	return superseded() // if not by now, resumed may have come before the line above
+}
+
+// resumed tells, once, whether works were left alone that are to be looked at
+// now that this instance has the session.
+func (out *outbound) resumed() bool { return out.yielded.Swap(false) }
+
+// Get implements work.Source. What cannot be read, or is another instance's to
+// apply, is as if it were not there: nothing is done about it.
 func (out *outbound) Get(name string) (work.Desired, bool) {
+	if out.yields() {
+		return work.Desired{}, false
+	}
 	object, ok, err := out.store.Get(workKey(name))
 	if err != nil {
 		out.log.Error("a stored work cannot be read", "work", name, "error", err)

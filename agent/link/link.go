@@ -14,6 +14,7 @@ import (
 
 	agentv1 "fairlead.dev/fairlead/gen/fairlead/agent/v1"
 	"fairlead.dev/fairlead/internal/wire"
+	"fairlead.dev/fairlead/internal/wire/reason"
 )
 
 // Link keeps a session with the hub. Make it with New, then call Run once. All
@@ -42,6 +43,9 @@ type State struct {
 	HubID     string // of the last Welcome
 	// LastError is why the last attempt or session ended; nil when there was none.
 	LastError error
+	// Superseded: another instance of this agent took the session, and this one
+	// has had none since.
+	Superseded bool
 }
 
 // New checks the configuration. It does not connect.
@@ -152,6 +156,7 @@ func (l *Link) lost(why *Ended) {
 	l.mu.Lock()
 	if why.Reason != reasonReplaced {
 		l.state.Connected, l.state.Since, l.state.LastError = false, time.Now(), why
+		l.state.Superseded = l.state.Superseded || why.Reason == reason.Superseded
 	}
 	l.mu.Unlock()
 	l.cfg.Metrics.ended(why.Reason)

@@ -416,8 +416,12 @@ func TestSupersededStaysAway(t *testing.T) {
 		h, p := b.connected()
 		p.send(&agentv1.SessionResponse{Message: &agentv1.SessionResponse_Goodbye{Goodbye: &agentv1.Goodbye{Reason: reason.Superseded}}})
 		p.gone()
-		h.none(55 * time.Second)
-		h.accept()
+		h.none(25 * time.Second)
+		require.True(t, b.link.State().Superseded, "until the next session")
+		h.none(30 * time.Second)
+		h.accept().welcome()
+		synctest.Wait()
+		require.False(t, b.link.State().Superseded)
 	})
 }
 

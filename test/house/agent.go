@@ -4,6 +4,7 @@
 package house
 
 import (
+	"context"
 	"path/filepath"
 )
 
@@ -12,6 +13,7 @@ type AgentConfig struct {
 	Binaries   Binaries
 	Dir        string
 	Cluster    string
+	Name       string // of log and data; default the cluster's
 	Join       string
 	Kubeconfig string // of the spoke
 	Flags      []string
@@ -20,6 +22,7 @@ type AgentConfig struct {
 // Agent is a running agent.
 type Agent struct {
 	*Process
+	HTTPAddress string // stays the same over restarts
 
 	config AgentConfig
 }
@@ -27,7 +30,14 @@ type Agent struct {
 // StartAgent runs «agent run». It returns at once: what comes next needs the
 // hub, and maybe a person.
 func StartAgent(config AgentConfig) (*Agent, error) {
-	a := &Agent{config: config}
+	if config.Name == "" {
+		config.Name = config.Cluster
+	}
+	address, err := FreeAddress()
+	if err != nil {
+		return nil, err
+	}
+	a := &Agent{HTTPAddress: address, config: config}
 	return a, a.Launch()
 }
 
@@ -35,12 +45,18 @@ func StartAgent(config AgentConfig) (*Agent, error) {
 func (a *Agent) Launch() error {
 	args := append([]string{
 		"run", "--join=" + a.config.Join, "--cluster-name=" + a.config.Cluster, "--spoke-kubeconfig=" + a.config.Kubeconfig,
-		"--store=files", "--data-dir=" + a.DataDir(), "--http-listen=127.0.0.1:0",
+		"--store=files", "--data-dir=" + a.DataDir(), "--http-listen=" + a.HTTPAddress,
 	}, a.config.Flags...)
-	p, err := start(a.config.Dir, "agent-"+a.config.Cluster, a.config.Binaries.Agent, args)
+	p, err := start(a.config.Dir, "agent-"+a.config.Name, a.config.Binaries.Agent, args)
 	a.Process = p
 	return err
 }
 
 // DataDir is where the agent keeps what must outlive it.
-func (a *Agent) DataDir() string { return filepath.Join(a.config.Dir, "data-"+a.config.Cluster) }
+func (a *Agent) DataDir() string { return filepath.Join(a.config.Dir, "data-"+a.config.Name) }
+
+// Metric is the sum of a metric over those of its series that have all labels,
+// each of the form name="value". One that does not exist yet is 0.
+func (a *Agent) Metric(ctx context.Context, name string, labels ...string) (float64, error) {
+	return metric(ctx, a.HTTPAddress, name, labels)
+}

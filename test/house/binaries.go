@@ -8,6 +8,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -16,15 +17,48 @@ import (
 // Binaries are the built programs.
 type Binaries struct{ Hub, Agent, CLI string }
 
+const (
+	// module is ours.
+	module = "fairlead.dev/fairlead"
+	// variableBinaries names a folder with programs that are there already, as
+	// those of a release; then nothing is compiled.
+	variableBinaries = "FAIRLEAD_BINARIES"
+)
+
 // Build compiles hub, agent and CLI into dir. It needs the Go toolchain and the
 // source tree, which whoever runs a test has.
 func Build(ctx context.Context, dir string) (Binaries, error) {
-	const module = "fairlead.dev/fairlead"
-	cmd := exec.CommandContext(ctx, "go", "build", "-o", dir+string(filepath.Separator), module+"/cmd/hub", module+"/cmd/agent", module+"/cmd/fairlead")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return Binaries{}, fmt.Errorf("building hub, agent and CLI: %w\n%s", err, out)
+	if made := os.Getenv(variableBinaries); made != "" {
+		return Binaries{Hub: filepath.Join(made, "hub"), Agent: filepath.Join(made, "agent"), CLI: filepath.Join(made, "fairlead")}, nil
+	}
+	if err := build(ctx, "-o", dir+string(filepath.Separator), module+"/cmd/hub", module+"/cmd/agent", module+"/cmd/fairlead"); err != nil {
+		return Binaries{}, fmt.Errorf("building hub, agent and CLI: %w", err)
 	}
 	return Binaries{Hub: filepath.Join(dir, "hub"), Agent: filepath.Join(dir, "agent"), CLI: filepath.Join(dir, "fairlead")}, nil
+}
+
+// BuildFaulty compiles a hub that breaks its own sessions as its environment
+// says (build tag faultinject) into dir and returns its path.
+func BuildFaulty(ctx context.Context, dir string) (string, error) {
+	if made := os.Getenv(variableBinaries); made != "" {
+		dir = made
+	}
+	binary := filepath.Join(dir, "faulty-hub")
+	if _, err := os.Stat(binary); err == nil {
+		return binary, nil
+	}
+	if err := build(ctx, "-tags=faultinject", "-o", binary, module+"/cmd/hub"); err != nil {
+		return "", fmt.Errorf("building the hub with faults: %w", err)
+	}
+	return binary, nil
+}
+
+func build(ctx context.Context, args ...string) error {
+	out, err := exec.CommandContext(ctx, "go", append([]string{"build"}, args...)...).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("%w\n%s", err, out)
+	}
+	return nil
 }
 
 // FreeAddress is a loopback address that nobody listens on at the moment.

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -29,6 +30,11 @@ type HubConfig struct {
 	Kubeconfig string
 	REST       *rest.Config
 	Flags      []string // added last, so they win
+	// Endpoints are where agents are told to find the hub, as a proxy before its
+	// agent listener; default that listener.
+	Endpoints []string
+	// Environment is added to that of this process.
+	Environment []string
 }
 
 // Hub is a running hub. Its addresses stay the same over restarts.
@@ -60,11 +66,15 @@ func StartHub(ctx context.Context, config HubConfig) (*Hub, error) {
 
 // Launch starts the process, again after Kill or Stop, without waiting.
 func (h *Hub) Launch() error {
+	endpoints := h.config.Endpoints
+	if len(endpoints) == 0 {
+		endpoints = []string{h.AgentAddress}
+	}
 	args := append([]string{
 		"serve", "--kubeconfig=" + h.config.Kubeconfig, "--install-crds",
-		"--agent-listen=" + h.AgentAddress, "--admin-listen=" + h.AdminAddress, "--http-listen=" + h.HTTPAddress, "--endpoints=" + h.AgentAddress,
+		"--agent-listen=" + h.AgentAddress, "--admin-listen=" + h.AdminAddress, "--http-listen=" + h.HTTPAddress, "--endpoints=" + strings.Join(endpoints, ","),
 	}, h.config.Flags...)
-	p, err := start(h.config.Dir, h.config.Name, h.config.Binaries.Hub, args)
+	p, err := start(h.config.Dir, h.config.Name, h.config.Binaries.Hub, args, h.config.Environment...)
 	h.Process = p
 	return err
 }
@@ -89,6 +99,12 @@ func (h *Hub) Ready(ctx context.Context) error {
 		}
 		return err == nil, err
 	}, h.Process)
+}
+
+// Metric is the sum of a metric over those of its series that have all labels,
+// each of the form name="value". One that does not exist yet is 0.
+func (h *Hub) Metric(ctx context.Context, name string, labels ...string) (float64, error) {
+	return metric(ctx, h.HTTPAddress, name, labels)
 }
 
 // CA writes the CA of the hub's listeners to a file and returns its path.

@@ -137,6 +137,7 @@ func (r *runner) pull() (message *agentv1.SessionResponse, wakeup time.Time, end
 
 // send may block for as long as the watchdog lets it.
 func (r *runner) send(message *agentv1.SessionResponse) error {
+	r.service.faults.lose(message)
 	r.sending.Store(time.Now().UnixNano())
 	err := r.stream.Send(message)
 	r.sending.Store(0)

@@ -55,8 +55,9 @@ type Service struct {
 	opening   *semaphore.Weighted // sessions that are being opened: mostly waiting for their Lease
 	snapshots *semaphore.Weighted // those of them that are being compared
 	quorum    *semaphore.Weighted // reads past the index, of all sessions
-	wait      sync.WaitGroup      // of sessions, and of everything that they started
-	lingering lingering           // Leases of connections that broke
+	faults    *faults
+	wait      sync.WaitGroup // of sessions, and of everything that they started
+	lingering lingering      // Leases of connections that broke
 }
 
 // Bounds of what all sessions do at once.
@@ -81,6 +82,7 @@ func New(cfg Config) (*Service, error) {
 		opening:   semaphore.NewWeighted(openings),
 		snapshots: semaphore.NewWeighted(int64(2 * runtime.GOMAXPROCS(0))),
 		quorum:    semaphore.NewWeighted(quorumReads),
+		faults:    newFaults(),
 	}
 	s.lingering.background = func(f func()) { s.Background("release", f) }
 	s.sessions = newRegistry()

@@ -139,7 +139,7 @@ func (r *runner) take(hello *agentv1.Hello) error {
 		Hub: hub, SessionID: r.id, Epoch: hold.Epoch,
 		Heartbeat: gate.Heartbeat(r.cluster), Deadline: r.caller.NotAfter,
 		Reconnect:   session.Reconnect{Base: time.Second, Max: time.Minute, Spread: r.service.spread()},
-		AntiEntropy: jittered(antiEntropy),
+		AntiEntropy: jittered(r.service.faults.antiEntropy(antiEntropy)),
 		Trust:       r.service.cfg.Trust().proto(),
 	}, hold.Source)
 	r.unwatch = r.works.Watch(func(m session.Marked) {

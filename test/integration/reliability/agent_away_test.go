@@ -16,6 +16,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
+
+	"fairlead.dev/fairlead/test/netfault/check"
 )
 
 // TestT13_metadata_only_changes_arrive changes a label, an annotation and a
@@ -35,7 +37,7 @@ func TestT13_metadata_only_changes_arrive(t *testing.T) {
 		w.settled("t13", name, "1")
 	}
 	agent.Kill()
-	mark := w.journal.mark()
+	mark := w.journal.Mark()
 	for name, patch := range changes {
 		work, err := w.works.WorkV1().ManifestWorks("t13").Patch(t.Context(), name, types.MergePatchType, []byte(patch), metav1.PatchOptions{})
 		require.NoError(t, err)
@@ -45,7 +47,7 @@ func TestT13_metadata_only_changes_arrive(t *testing.T) {
 	for name := range changes {
 		w.until(name+" to be stored by the agent", func(ctx context.Context) (bool, error) { return w.inSync(ctx, "t13") })
 	}
-	require.Empty(t, w.journal.since(mark, ""), "what was applied is the same, so nothing is written on the spoke")
+	require.Empty(t, w.journal.Since(mark, ""), "what was applied is the same, so nothing is written on the spoke")
 }
 
 // inSync reads from the hub whether the cluster's session has nothing to send
@@ -66,7 +68,7 @@ func TestT09_recreated_names(t *testing.T) {
 	w := newWorld(t, nil)
 	agent := w.join("t9")
 	dice := rand.New(rand.NewPCG(9, 9))
-	mark := w.journal.mark()
+	mark := w.journal.Mark()
 	for round := range rounds {
 		value := strconv.Itoa(round)
 		w.create("t9", "t9-same", value)
@@ -89,28 +91,28 @@ func TestT09_recreated_names(t *testing.T) {
 	}
 	w.create("t9", "t9-same", "last")
 	w.settled("t9", "t9-same", "last")
-	requireNoResurrection(t, w.journal.since(mark, "t9-same"))
+	requireNoResurrection(t, w.journal.Since(mark, "t9-same"))
 }
 
 // requireNoResurrection checks the journal of one name: values only rise, and
 // each object is deleted at most once and never after its successor came.
-func requireNoResurrection(t *testing.T, entries []entry) {
+func requireNoResurrection(t *testing.T, entries []check.Entry) {
 	t.Helper()
 	var alive types.UID
 	last := -1
 	for i, e := range entries {
-		switch e.what { //nolint:exhaustive // only what appears or goes counts
+		switch e.What { //nolint:exhaustive // only what appears or goes counts
 		case watch.Added:
 			require.Empty(t, alive, "entry %d: %+v came while another was there", i, e)
-			alive = e.uid
+			alive = e.UID
 		case watch.Deleted:
-			require.Equal(t, alive, e.uid, "entry %d: a delete hit another object", i)
+			require.Equal(t, alive, e.UID, "entry %d: a delete hit another object", i)
 			alive = ""
 			continue
 		}
 		value := last
-		if e.value != "last" {
-			_, err := fmt.Sscan(e.value, &value)
+		if e.Value != "last" {
+			_, err := fmt.Sscan(e.Value, &value)
 			require.NoError(t, err)
 		}
 		require.GreaterOrEqual(t, value, last, "entry %d: an older work came back", i)
@@ -132,7 +134,7 @@ func TestSIGKILL_under_load(t *testing.T) {
 	for _, name := range names("kill", count) {
 		w.settled("kill", name, "0")
 	}
-	mark := w.journal.mark()
+	mark := w.journal.Mark()
 	dice := rand.New(rand.NewPCG(7, 7))
 	last := map[string]string{}
 	for round := range rounds {
@@ -154,21 +156,21 @@ func TestSIGKILL_under_load(t *testing.T) {
 	for name, value := range last {
 		w.settled("kill", name, value)
 	}
-	require.Empty(t, w.journal.deletions(mark))
-	requireAppliedOnce(t, w.journal.since(mark, ""))
+	require.Empty(t, w.journal.Deletions(mark))
+	requireAppliedOnce(t, w.journal.Since(mark, ""))
 }
 
 // requireAppliedOnce checks that no value was written twice or went back.
-func requireAppliedOnce(t *testing.T, entries []entry) {
+func requireAppliedOnce(t *testing.T, entries []check.Entry) {
 	t.Helper()
 	seen := map[string]int{}
 	for i, e := range entries {
-		require.Equal(t, watch.Modified, e.what, "entry %d: %+v", i, e)
+		require.Equal(t, watch.Modified, e.What, "entry %d: %+v", i, e)
 		var value int
-		_, err := fmt.Sscan(e.value, &value)
+		_, err := fmt.Sscan(e.Value, &value)
 		require.NoError(t, err)
-		require.Greater(t, value, seen[e.name], "entry %d: %s was written again or went back", i, e.name)
-		seen[e.name] = value
+		require.Greater(t, value, seen[e.Name], "entry %d: %s was written again or went back", i, e.Name)
+		seen[e.Name] = value
 	}
 }
 

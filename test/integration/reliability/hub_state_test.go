@@ -47,7 +47,7 @@ func TestT05_slow_LIST_deletes_nothing(t *testing.T) {
 	for _, name := range names("t5", 20) {
 		w.settled("t5", name, "1")
 	}
-	mark := w.journal.mark()
+	mark := w.journal.Mark()
 	w.hub.Kill()
 	remove := proxy.Inject(env.Fault{Match: works, Delay: 10 * time.Second})
 	defer remove()
@@ -56,7 +56,7 @@ func TestT05_slow_LIST_deletes_nothing(t *testing.T) {
 	w.available("t5")
 	w.create("t5", "t5-after", "1")
 	w.settled("t5", "t5-after", "1")
-	require.Empty(t, w.journal.deletions(mark))
+	require.Empty(t, w.journal.Deletions(mark))
 }
 
 // TestT06_empty_LIST_deletes_nothing has the apiserver answer the hub's first
@@ -70,7 +70,7 @@ func TestT06_empty_LIST_deletes_nothing(t *testing.T) {
 		w.create("t6", name, "1")
 		w.settled("t6", name, "1")
 	}
-	mark := w.journal.mark()
+	mark := w.journal.Mark()
 	w.hub.Kill()
 	remove := proxy.Inject(env.Fault{Match: works, EmptyList: true, Times: 3})
 	defer remove()
@@ -79,7 +79,7 @@ func TestT06_empty_LIST_deletes_nothing(t *testing.T) {
 	w.available("t6")
 	w.create("t6", "t6-after", "1")
 	w.settled("t6", "t6-after", "1")
-	require.Empty(t, w.journal.deletions(mark))
+	require.Empty(t, w.journal.Deletions(mark))
 }
 
 // TestT07_restored_hub_holds_deletes restores the hub's etcd from a backup in
@@ -100,7 +100,7 @@ func TestT07_restored_hub_holds_deletes(t *testing.T) {
 		w.create("t7", name, "1")
 		w.settled("t7", name, "1")
 	}
-	mark := w.journal.mark()
+	mark := w.journal.Mark()
 	require.NoError(t, w.hubPlane.Restore(t.Context(), backup))
 
 	w.until("a new hub epoch", func(context.Context) (bool, error) { return w.hubEpoch() != epoch, nil })
@@ -118,7 +118,7 @@ func TestT07_restored_hub_holds_deletes(t *testing.T) {
 		return true, nil
 	})
 	t.Logf("DeletesHeld: %s", message)
-	require.Empty(t, w.journal.deletions(mark), "everything is held")
+	require.Empty(t, w.journal.Deletions(mark), "everything is held")
 
 	var out string
 	w.until("all four to be held as one batch", func(ctx context.Context) (bool, error) {
@@ -135,10 +135,10 @@ func TestT07_restored_hub_holds_deletes(t *testing.T) {
 	_, err = w.hub.CLI(t.Context(), "release", "t7", strings.Fields(lines[1])[0])
 	require.NoError(t, err)
 	w.until("the released works to be gone", func(context.Context) (bool, error) {
-		gone := w.journal.deletions(mark)
+		gone := w.journal.Deletions(mark)
 		return len(gone) == 4, fmt.Errorf("deleted: %v", gone)
 	})
-	for _, e := range w.journal.deletions(mark) {
+	for _, e := range w.journal.Deletions(mark) {
 		require.Contains(t, e, "t7-new", "exactly its keys")
 	}
 	for _, name := range names("t7-old", 6) {

@@ -52,7 +52,7 @@ func TestT45_revocation_ends_the_session(t *testing.T) {
 	agent := w.join("t45")
 	w.create("t45", "t45-w", "1")
 	w.settled("t45", "t45-w", "1")
-	mark := w.journal.mark()
+	mark := w.journal.Mark()
 	began := time.Now()
 	_, err := w.clusters.ClusterV1().ManagedClusters().Patch(t.Context(), "t45", types.MergePatchType, []byte(`{"spec":{"hubAcceptsClient":false}}`), metav1.PatchOptions{})
 	require.NoError(t, err)
@@ -63,7 +63,7 @@ func TestT45_revocation_ends_the_session(t *testing.T) {
 	t.Logf("the session was gone after %s", time.Since(began).Round(time.Millisecond))
 	require.Less(t, time.Since(began), 5*time.Second)
 	w.logged(agent.Process, reason.NotAccepted)
-	require.Empty(t, w.journal.since(mark, ""), "workloads are untouched")
+	require.Empty(t, w.journal.Since(mark, ""), "workloads are untouched")
 }
 
 // TestT62_old_certificate_of_a_recreated_cluster deletes a ManagedCluster and
@@ -83,13 +83,13 @@ func TestT62_old_certificate_of_a_recreated_cluster(t *testing.T) {
 		c, err := w.clusters.ClusterV1().ManagedClusters().Get(ctx, "t62", metav1.GetOptions{})
 		return err == nil && meta.IsStatusConditionTrue(c.Status.Conditions, clusterv1.ManagedClusterConditionHubAccepted), err
 	})
-	mark := w.journal.mark()
+	mark := w.journal.Mark()
 	require.NoError(t, agent.Launch())
 	w.logged(agent.Process, reason.UIDMismatch)
 	out, err := w.sessions(t.Context(), "t62")
 	require.NoError(t, err)
 	require.Empty(t, strings.TrimSpace(out))
-	require.Empty(t, w.journal.since(mark, ""), "nothing is removed because of it")
+	require.Empty(t, w.journal.Since(mark, ""), "nothing is removed because of it")
 }
 
 // remove deletes a ManagedCluster and its works, without its agent's help.

@@ -31,7 +31,7 @@ func TestWork(t *testing.T) {
 		require.NoError(t, err)
 		w.create("rows", "of-rows", "1")
 		w.settled("rows", "of-rows", "1")
-		require.Empty(t, w.journal.since(0, "of-nobody"))
+		require.Empty(t, w.journal.Since(0, "of-nobody"))
 		list, err := applied.WorkV1().AppliedManifestWorks().List(t.Context(), metav1.ListOptions{})
 		require.NoError(t, err)
 		require.Len(t, list.Items, 1)

@@ -27,6 +27,7 @@ import (
 
 	"fairlead.dev/fairlead/test/env"
 	"fairlead.dev/fairlead/test/house"
+	"fairlead.dev/fairlead/test/netfault/check"
 )
 
 // patience bounds each wait for something that has to come about.
@@ -60,7 +61,7 @@ type world struct {
 	works    workclient.Interface
 	hubKube  kubernetes.Interface
 	kube     kubernetes.Interface // of the spoke
-	journal  *journal
+	journal  *check.Journal
 }
 
 // newWorld starts planes and hub. The hub reaches its apiserver through
@@ -86,7 +87,9 @@ func newWorld(t *testing.T, kubeconfig func(*env.Plane) string, hubFlags ...stri
 	require.NoError(t, err)
 	w.kube, err = kubernetes.NewForConfig(w.spoke.RESTConfig())
 	require.NoError(t, err)
-	w.journal = newJournal(t, w.kube)
+	w.journal, err = check.NewJournal(t.Context(), w.kube)
+	require.NoError(t, err)
+	t.Cleanup(w.journal.Close)
 	return w
 }
 

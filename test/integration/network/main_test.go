@@ -1,0 +1,151 @@
+// Copyright The Fairlead Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package network runs the real hub and agents on real apiservers with a
+// network between them that fails as told (test/netfault), and has the checker
+// of test/netfault/check say what became of every key. All tests share a hub's
+// and a spoke's apiserver and a hub that runs the controllers; each has clusters,
+// agents and a hub replica of its own, so that what it breaks is its own.
+package network
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"runtime"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"k8s.io/client-go/kubernetes"
+	clusterclient "open-cluster-management.io/api/client/cluster/clientset/versioned"
+	workclient "open-cluster-management.io/api/client/work/clientset/versioned"
+
+	"fairlead.dev/fairlead/test/env"
+	"fairlead.dev/fairlead/test/house"
+	"fairlead.dev/fairlead/test/netfault/check"
+)
+
+// soak runs every test at the scale that its threat names, as far as one
+// machine goes; see «make soak».
+var soak = os.Getenv("FAIRLEAD_SOAK") != ""
+
+// parallel is how many tests run at once, at least.
+const parallel = 4
+
+// scaled is short in CI and full in a soak.
+func scaled[T any](short, full T) T {
+	if soak {
+		return full
+	}
+	return short
+}
+
+// Made once for all tests of the package, and ended by TestMain.
+var (
+	dir      string
+	binaries = sync.OnceValues(func() (house.Binaries, error) { return house.Build(context.Background(), dir) })
+	faulty   = sync.OnceValues(func() (string, error) { return house.BuildFaulty(context.Background(), dir) })
+	spoke    = sync.OnceValues(startSpoke)
+	shared   = sync.OnceValues(func() (*hubSide, error) { return startHubSide("shared") })
+	atExit   []func()
+	runs     atomic.Int64 // of tests, for names
+)
+
+func TestMain(m *testing.M) {
+	var err error
+	if dir, err = os.MkdirTemp("", "fairlead-network-"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	// They mostly wait for time to pass, more than two at once do no harm.
+	if err := flag.Set("test.parallel", strconv.Itoa(max(parallel, runtime.GOMAXPROCS(0)))); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	code := m.Run()
+	for _, end := range slices.Backward(atExit) {
+		end()
+	}
+	if code == 0 {
+		_ = os.RemoveAll(dir) // a temporary folder
+	} else {
+		fmt.Fprintf(os.Stderr, "the shared hub's log is in %s\n", dir)
+	}
+	os.Exit(code)
+}
+
+// spokeSide is the apiserver that all agents apply to, and its journal.
+type spokeSide struct {
+	plane   *env.Plane
+	kube    kubernetes.Interface
+	applied workclient.Interface
+	journal *check.Journal
+}
+
+func startSpoke() (*spokeSide, error) {
+	plane, err := env.Start(context.Background(), env.Options{Name: "spoke", NoAudit: true})
+	if err != nil {
+		return nil, err
+	}
+	atExit = append(atExit, plane.Stop)
+	s := &spokeSide{plane: plane}
+	var errs [3]error
+	s.kube, errs[0] = kubernetes.NewForConfig(plane.RESTConfig())
+	s.applied, errs[1] = workclient.NewForConfig(plane.RESTConfig())
+	if errs[0] == nil {
+		s.journal, errs[2] = check.NewJournal(context.Background(), s.kube)
+	}
+	if err := errors.Join(errs[:]...); err != nil {
+		return nil, err
+	}
+	atExit = append(atExit, s.journal.Close)
+	return s, nil
+}
+
+// hubSide is a hub's apiserver, the replica that runs the controllers, and the
+// history of works.
+type hubSide struct {
+	plane    *env.Plane
+	base     *house.Hub
+	kube     kubernetes.Interface
+	clusters clusterclient.Interface
+	works    workclient.Interface
+	history  *check.History
+}
+
+func startHubSide(name string) (*hubSide, error) {
+	built, err := binaries()
+	if err != nil {
+		return nil, err
+	}
+	plane, err := env.Start(context.Background(), env.Options{Name: "hub", NoAudit: true})
+	if err != nil {
+		return nil, err
+	}
+	atExit = append(atExit, plane.Stop)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	base, err := house.StartHub(ctx, house.HubConfig{Binaries: built, Dir: dir, Name: "hub-" + name, Kubeconfig: plane.Kubeconfig(), REST: plane.RESTConfig()})
+	if err != nil {
+		return nil, err
+	}
+	atExit = append(atExit, base.Kill)
+	h := &hubSide{plane: plane, base: base}
+	var errs [4]error
+	h.kube, errs[0] = kubernetes.NewForConfig(plane.RESTConfig())
+	h.clusters, errs[1] = clusterclient.NewForConfig(plane.RESTConfig())
+	h.works, errs[2] = workclient.NewForConfig(plane.RESTConfig())
+	if errs[2] == nil {
+		h.history, errs[3] = check.NewHistory(context.Background(), h.works)
+	}
+	if err := errors.Join(errs[:]...); err != nil {
+		return nil, err
+	}
+	atExit = append(atExit, h.history.Close)
+	return h, nil
+}
