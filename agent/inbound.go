@@ -22,7 +22,7 @@ import (
 type inbound struct {
 	store *store.Store
 	hubID *latch
-	begun func() // a session has begun; must not block
+	begun func() // a session has begun; must not block; may be nil
 }
 
 // Snapshot implements link.Store.
@@ -69,7 +69,9 @@ func (in *inbound) Welcomed(ctx context.Context, w link.Welcome) error {
 	err := in.store.Welcomed(ctx, store.Hub{ID: w.HubID, Epoch: w.HubEpoch, HighWater: w.HighWater, Grace: w.OrphanGrace})
 	if err == nil {
 		in.hubID.set(w.HubID)
-		in.begun()
+		if in.begun != nil {
+			in.begun()
+		}
 	}
 	return err
 }

@@ -32,7 +32,9 @@ type outbound struct {
 	log   *slog.Logger
 	link  atomic.Pointer[link.Link] // nil before there is an identity
 
-	yielded atomic.Bool // something was left alone because of yields
+	// superseded tells whether another instance has the session.
+	superseded func() bool
+	yielded    atomic.Bool // something was left alone because of that
 
 	mu      sync.Mutex
 	removed map[wire.Key]string // orphans that are gone from the spoke: their UIDs
@@ -40,7 +42,12 @@ type outbound struct {
 }
 
 func newOutbound(s *store.Store, log *slog.Logger) *outbound {
-	return &outbound{store: s, log: log, removed: map[wire.Key]string{}, wake: make(chan struct{}, 1)}
+	out := &outbound{store: s, log: log, removed: map[wire.Key]string{}, wake: make(chan struct{}, 1)}
+	out.superseded = func() bool {
+		l := out.link.Load()
+		return l != nil && l.State().Superseded
+	}
+	return out
 }
 
 func workKey(name string) wire.Key { return wire.Key{Kind: wire.KindWork, Name: name} }
@@ -50,15 +57,11 @@ func workKey(name string) wire.Key { return wire.Key{Kind: wire.KindWork, Name: 
 // this one would bring back what was replaced. With the hub merely gone, nobody
 // yields.
 func (out *outbound) yields() bool {
-	superseded := func() bool {
-		l := out.link.Load()
-		return l != nil && l.State().Superseded
-	}
-	if !superseded() {
+	if !out.superseded() {
 		return false
 	}
 	out.yielded.Store(true)
-	return superseded() // if not by now, resumed may have come before the line above
+	return out.superseded() // if not by now, resumed may have come before the line above
 }
 
 // resumed tells, once, whether works were left alone that are to be looked at

@@ -33,6 +33,11 @@ func agents() []mutant {
 			file: "internal/codec/codec.go", tests: []string{"./internal/codec"},
 			old: "	if size > c.max {", new: "	if false {",
 		},
+		{
+			name: "superseded-goes-on", rule: "T61: a superseded instance leaves the spoke to the one that has the session",
+			file: "agent/outbound.go", tests: []string{"./agent"}, run: "TestT61",
+			old: "	if out.yields() {\n", new: "	if out.yields() && false {\n",
+		},
 	}
 }
 

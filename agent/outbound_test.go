@@ -1,0 +1,47 @@
+// Copyright The Fairlead Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"crypto/sha256"
+	"log/slog"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"k8s.io/utils/clock"
+
+	"fairlead.dev/fairlead/agent/store"
+	"fairlead.dev/fairlead/internal/wire"
+)
+
+// TestT61_a_superseded_instance_leaves_the_spoke_alone: while another instance
+// has the session there is nothing to apply, and with the next session there is
+// again.
+func TestT61_a_superseded_instance_leaves_the_spoke_alone(t *testing.T) {
+	backend, err := store.NewFiles(t.TempDir())
+	require.NoError(t, err)
+	log := slog.New(slog.DiscardHandler)
+	s, err := store.Open(t.Context(), store.Config{Backend: backend, Log: log, Clock: clock.RealClock{}})
+	require.NoError(t, err)
+	require.NoError(t, s.Welcomed(t.Context(), store.Hub{ID: "hub-1", Epoch: "e1"}))
+	content := []byte(`{"apiVersion":"work.open-cluster-management.io/v1","kind":"ManifestWork","metadata":{"name":"w","uid":"u"}}`)
+	revision := wire.Revision{UID: "u", Generation: 1, Digest: sha256.Sum256(content), Size: uint64(len(content))}
+	require.NoError(t, s.Put(t.Context(), workKey("w"), revision, content))
+
+	out, superseded := newOutbound(s, log), false
+	out.superseded = func() bool { return superseded }
+	_, ok := out.Get("w")
+	require.True(t, ok)
+	require.False(t, out.resumed(), "nothing was left alone")
+
+	superseded = true
+	_, ok = out.Get("w")
+	require.False(t, ok, "it is the other one's to apply")
+
+	superseded = false
+	require.True(t, out.resumed(), "so that everything is looked at")
+	require.False(t, out.resumed(), "once")
+	_, ok = out.Get("w")
+	require.True(t, ok)
+}
