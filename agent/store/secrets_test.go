@@ -87,6 +87,28 @@ func TestSecretsCutShortLeaveTheOldRevision(t *testing.T) {
 	}
 }
 
+// chunkless takes no chunks, and all else.
+type chunkless struct{ corev1client.SecretInterface }
+
+func (c *chunkless) Create(ctx context.Context, secret *corev1.Secret, options metav1.CreateOptions) (*corev1.Secret, error) {
+	if secret.Labels[PartLabel] == partChunk {
+		return nil, errDisk
+	}
+	return c.SecretInterface.Create(ctx, secret, options)
+}
+
+func TestSecretsWriteNoHeadWithoutItsChunks(t *testing.T) {
+	t.Parallel()
+	client := secretsIn(t, "store-chunkless")
+	s := open(t, NewSecrets(client), nil)
+	welcome(t, s, "e1", 1)
+	old, next := noise(wire.MaxObject), noise(wire.MaxObject-1)
+	require.NoError(t, s.Put(t.Context(), work("a"), revOf("uid-a", 1, old), old))
+	s = open(t, NewSecrets(&chunkless{client}), nil)
+	require.ErrorIs(t, s.Put(t.Context(), work("a"), revOf("uid-a", 2, next), next), errDisk)
+	require.Equal(t, string(old), content(t, open(t, NewSecrets(client), nil), "a"))
+}
+
 func TestSecretsDamage(t *testing.T) {
 	t.Parallel()
 	client := secretsIn(t, "store-damage")

@@ -6,6 +6,7 @@ package wire
 import (
 	"bytes"
 	"encoding/json"
+	"strings"
 )
 
 // isCanonical tells whether a status is certainly in the form that
@@ -102,7 +103,7 @@ func plain(text []byte, escapes bool) bool {
 			return false
 		}
 		switch rest := text[i+1:]; {
-		case len(rest) > 0 && bytes.IndexByte([]byte(`"\nrt`), rest[0]) >= 0:
+		case len(rest) > 0 && strings.IndexByte(`"\nrt`, rest[0]) >= 0:
 			i++
 		case bytes.HasPrefix(rest, []byte("u003c")), bytes.HasPrefix(rest, []byte("u003e")), bytes.HasPrefix(rest, []byte("u0026")):
 			i += len("u003c")

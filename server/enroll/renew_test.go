@@ -101,6 +101,8 @@ func TestAuthenticateRefusesForeignCertificates(t *testing.T) {
 		require.NoError(t, err)
 		return cert
 	}
+	otherKey := *m.cert
+	otherKey.RawSubjectPublicKeyInfo = h.ca.Cert.RawSubjectPublicKeyInfo
 	cases := map[string]struct {
 		reason string
 		cert   *x509.Certificate
@@ -111,6 +113,7 @@ func TestAuthenticateRefusesForeignCertificates(t *testing.T) {
 		"unknown cluster":     {reason: "absent is not removed", cert: certificate(identity.Agent{Cluster: "foreign-9", Name: "a", HubID: hubID, UID: uid}, time.Hour), want: reason.UnknownCluster},
 		"unknown serial":      {reason: "signed, but never recorded", cert: certificate(identity.Agent{Cluster: "foreign-1", Name: "a", HubID: hubID, UID: uid}, time.Hour), want: reason.SerialMismatch},
 		"other agent":         {reason: "another agent of the cluster", cert: certificate(identity.Agent{Cluster: "foreign-1", Name: "b", HubID: hubID, UID: uid}, time.Hour), want: reason.SerialMismatch},
+		"T66 another key":     {reason: "a serial counts with its key", cert: &otherKey, want: reason.SerialMismatch},
 		"T46 expired":         {reason: "checked at every use", cert: certificate(identity.Agent{Cluster: "foreign-1", Name: "a", HubID: hubID, UID: uid}, -time.Minute), want: reason.CertificateExpired},
 		"not an agent at all": {reason: "no OCM subject", cert: h.ca.Cert, want: reason.CertificateError},
 	}

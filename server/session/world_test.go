@@ -173,7 +173,7 @@ func (w *world) next() *agentv1.SessionResponse {
 	quiet := w.core.Quiet() && w.now.Before(w.core.Wakeup())
 	m := w.core.Next(w.now)
 	if quiet && m != nil {
-		panic("a sender that sleeps would have missed " + describeResponse(m))
+		w.agent.faultf("a sender that sleeps would have missed %s", describeResponse(m))
 	}
 	return m
 }

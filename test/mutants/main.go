@@ -30,7 +30,6 @@ type mutant struct {
 	old   string // occurs exactly once in file
 	new   string
 	tests []string // packages whose tests are to notice
-	run   string   // only these tests; empty for all
 }
 
 // outcome is what became of one.
@@ -96,9 +95,6 @@ func try(ctx context.Context, m mutant) (outcome, error) {
 	ctx, cancel := context.WithTimeout(ctx, testTimeout+time.Minute)
 	defer cancel()
 	args := []string{"test", "-count=1", "-failfast", "-vet=off", "-timeout", testTimeout.String(), "-overlay", overlay}
-	if m.run != "" {
-		args = append(args, "-run", m.run)
-	}
 	began := time.Now()
 	out, err := exec.CommandContext(ctx, "go", append(args, m.tests...)...).CombinedOutput()
 	o := outcome{took: time.Since(began)}

@@ -88,7 +88,7 @@ type dice struct{ *rand.Rand }
 func (w *World) dice(about string) dice {
 	h := fnv.New64a()
 	_, _ = h.Write([]byte(about))
-	return dice{rand.New(rand.NewPCG(w.options.Seed, h.Sum64()))} //nolint:gosec // it has to be the same every time
+	return dice{rand.New(rand.NewPCG(w.options.Seed, h.Sum64()))}
 }
 
 func (d dice) chance(p float64) bool { return d.Float64() < p }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -23,7 +24,7 @@ var (
 )
 
 // object is one ManifestWork. It is a value: whoever has one has a copy.
-type object struct {
+type object struct { //nolint:recvcheck // encode alone changes one, before it is copied
 	name, uid  string
 	generation int64
 	rv         uint64
@@ -46,7 +47,7 @@ type content struct {
 }
 
 func (o object) revision() wire.Revision {
-	rev := wire.Revision{UID: o.uid, Generation: o.generation, Digest: o.digest, Size: uint64(len(o.json)), ResourceVersion: fmt.Sprint(o.rv)}
+	rev := wire.Revision{UID: o.uid, Generation: o.generation, Digest: o.digest, Size: uint64(len(o.json)), ResourceVersion: strconv.FormatUint(o.rv, 10)}
 	if o.deleting {
 		rev.Digest = wire.DeletingDigest(o.uid)
 	}

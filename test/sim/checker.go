@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"time"
 
 	"fairlead.dev/fairlead/agent/link"
@@ -24,8 +25,7 @@ type checker struct {
 	revisions map[string]int  // published: in which past last
 	statuses  map[string]bool // stored on the hub, in any past
 	lives     map[string]*fate
-	holding   map[string]hold.Item // by UID
-	writers   map[string]uint64    // the session of the last write of a UID
+	writers   map[string]uint64 // the session of the last write of a UID
 }
 
 // fate is what became of one UID.
@@ -298,7 +298,7 @@ func (w *World) compare(p *process, o object, sayf func(string, ...any)) {
 		return
 	}
 	for _, name := range o.content.manifests {
-		if a := have.objects[name]; a.uid != o.uid || a.value != fmt.Sprint(o.content.value) {
+		if a := have.objects[name]; a.uid != o.uid || a.value != strconv.Itoa(o.content.value) {
 			sayf("%s: %s on the spoke is %+v", o, name, a)
 		}
 	}

@@ -4,7 +4,7 @@
 package sim
 
 import (
-	"fmt"
+	"errors"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -183,8 +183,8 @@ func (c *conn) close() {
 }
 
 var (
-	errCut     = &link.Ended{Reason: "DISCONNECTED", Err: fmt.Errorf("the connection broke")}
-	errHubSaid = fmt.Errorf("the hub ended the stream")
+	errCut     = &link.Ended{Reason: "DISCONNECTED", Err: errors.New("the connection broke")}
+	errHubSaid = errors.New("the hub ended the stream")
 )
 
 func orElse(text, other string) string {

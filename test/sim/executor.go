@@ -181,7 +181,7 @@ func (x *executor) finalize(name string, desired work.Desired) (again bool) {
 // report hands on a status unless it is the last one.
 func (x *executor) report(desired work.Desired, generation int64, message string) {
 	uid := string(desired.Work.UID)
-	text := fmt.Sprint(uid, generation, desired.Digest, message)
+	text := fmt.Sprint(uid, generation, string(desired.Digest), message)
 	if x.reported[desired.Work.Name] == text {
 		return
 	}

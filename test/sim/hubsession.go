@@ -6,6 +6,7 @@ package sim
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	agentv1 "fairlead.dev/fairlead/gen/fairlead/agent/v1"
@@ -228,10 +229,10 @@ func (s *hubSession) readQuorum(e session.ReadQuorum) {
 		have := r.index.works[e.Key.Name].rv
 		o, found, err := r.w.api.get(e.Key.Name)
 		answer := session.QuorumAnswer{
-			Read: e, Failed: err != nil, Found: found, UID: o.uid, Generation: o.generation, Deleting: o.deleting, ResourceVersion: fmt.Sprint(o.rv),
+			Read: e, Failed: err != nil, Found: found, UID: o.uid, Generation: o.generation, Deleting: o.deleting, ResourceVersion: strconv.FormatUint(o.rv, 10),
 		}
 		if !found {
-			answer.ResourceVersion = fmt.Sprint(r.index.high)
+			answer.ResourceVersion = strconv.FormatUint(r.index.high, 10)
 		}
 		if _, have := r.index.works[e.Key.Name]; !have && r.w.breaks("absence from the index is proof") {
 			answer.Found, answer.UID = false, ""

@@ -8,10 +8,9 @@ import (
 	"maps"
 	"slices"
 
+	agentv1 "fairlead.dev/fairlead/gen/fairlead/agent/v1"
 	"fairlead.dev/fairlead/internal/wire"
 	"fairlead.dev/fairlead/server/session"
-
-	agentv1 "fairlead.dev/fairlead/gen/fairlead/agent/v1"
 )
 
 // record is what an index has of one work.

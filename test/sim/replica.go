@@ -46,7 +46,6 @@ type replica struct {
 	frozen   time.Time
 	slow     time.Duration // how far the watch may lag
 	emptyOne bool          // the next LIST is empty
-	held     map[string]bool
 }
 
 func newReplica(w *World, name string) *replica {

@@ -11,7 +11,7 @@ import (
 	"google.golang.org/grpc/codes"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
-	"k8s.io/apimachinery/pkg/api/validation/path"
+	"k8s.io/apimachinery/pkg/api/validate/content"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/dynamic"
@@ -130,7 +130,7 @@ func (s *Service) authorize(ctx context.Context, access authorizationv1.Resource
 // refuses others by itself, which would look like an apiserver that is away.
 func (s *Service) asked(ctx context.Context, names ...string) (*caller, error) {
 	for _, name := range names {
-		problems := path.IsValidPathSegmentName(name)
+		problems := content.IsPathSegmentName(name)
 		if name == "" {
 			problems = []string{"it is empty"}
 		}

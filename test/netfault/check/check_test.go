@@ -67,6 +67,7 @@ func TestJudge(t *testing.T) {
 }
 
 func fakeWorks(objects ...runtime.Object) workclient.Interface {
+	//lint:ignore SA1019 OCM has no other
 	return workfake.NewSimpleClientset(objects...) //nolint:staticcheck // OCM has no other
 }
 
