@@ -454,3 +454,41 @@ func TestReleasedDeleteIsToldAtOnce(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, DeleteOrphaned, object.Delete)
 }
+
+// deceiving stores what it is given and says that it did not.
+type deceiving struct {
+	Backend
+	on bool
+}
+
+func (d *deceiving) PutRecord(ctx context.Context, record Record) error {
+	err := d.Backend.PutRecord(ctx, record)
+	if d.on {
+		return errDisk
+	}
+	return err
+}
+
+// A write that failed may be durable all the same. When the hub has been restored
+// meanwhile, what a restart then finds is of the epoch before, and is held.
+func TestFailedWritesAreOfTheirEpoch(t *testing.T) {
+	dir := t.TempDir()
+	backend := &deceiving{Backend: files(t, dir)}
+	s := open(t, backend, nil)
+	welcome(t, s, "e1", 1)
+	for i := range 9 { // so that one orphan is not too many
+		put(t, s, fmt.Sprint("other-", i), 1, "content")
+	}
+	backend.on = true
+	body := []byte("content of a")
+	require.ErrorIs(t, s.Put(t.Context(), work("a"), revOf("uid-a", 1, body), body), errDisk)
+	backend.on = false
+	welcome(t, s, "e2", 2)
+	require.NoError(t, s.Synced(t.Context(), nil))
+
+	s = open(t, files(t, dir), nil)
+	welcome(t, s, "e2", 2)
+	verdict, err := s.Orphan(t.Context(), work("a"), "uid-a", "batch")
+	require.NoError(t, err)
+	require.Equal(t, HeldBack, verdict)
+}

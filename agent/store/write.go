@@ -170,6 +170,7 @@ func (s *Store) drop(ctx context.Context, key wire.Key, wanted func(hold.Item) b
 		return err
 	}
 	s.mu.Lock()
+	s.book.Unsure(key, false)
 	delete(s.book.Items, key)
 	delete(s.book.Older, key)
 	delete(s.bodies, key)
@@ -204,9 +205,13 @@ func (s *Store) save(ctx context.Context, key wire.Key, item hold.Item, body []b
 		return fmt.Errorf("encoding the record of %s: %w", key, err)
 	}
 	if err := s.cfg.Backend.PutRecord(ctx, Record{Key: key, Head: raw, Body: body}); err != nil {
+		s.mu.Lock()
+		s.book.Unsure(key, true)
+		s.mu.Unlock()
 		return err
 	}
 	s.mu.Lock()
+	s.book.Unsure(key, false)
 	old := s.book.Items[key]
 	s.book.Items[key] = item
 	if body != nil {

@@ -139,7 +139,7 @@ func (c *Core) retryDue(now time.Time) {
 	}
 	slices.SortFunc(due, func(a, b *entry) int { return compareKeys(a.key, b.key) })
 	for _, e := range due {
-		if e.wait == waitReread {
+		if e.wait == waitReread || c.lagging() {
 			c.askQuorum(e)
 			continue
 		}

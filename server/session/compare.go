@@ -51,15 +51,20 @@ func (c *Core) compare(now time.Time, theirs wire.Entry) {
 // it, so it is an orphan, if the quorum agrees.
 func (c *Core) compareDisplaced(now time.Time, theirs wire.Entry, obj Object) {
 	e := c.entries[theirs.Key]
-	if c.finalizing(theirs.Key, obj.UID) != nil || e != nil && (e.knownOrphan(theirs.UID) || e.finishedFor(obj.UID) || e.orphan != nil) {
+	if e != nil && (e.knownOrphan(theirs.UID) || e.finishedFor(obj.UID) || e.orphan != nil) {
 		return
 	}
+	finalizing := c.finalizing(theirs.Key, obj.UID) != nil
 	if !c.settled(theirs.Key, obj) {
 		c.mismatch(theirs.Key)
 	}
 	e = c.entryOf(theirs.Key)
 	e.gone = theirs.UID
 	c.count(e)
+	if finalizing { // the other's delete is as good as done; this one goes by itself
+		c.suspect(now, e, theirs.Revision, c.sync.orphans)
+		return
+	}
 	if e.flight.seq == 0 {
 		c.doubt(now, e)
 		return

@@ -176,9 +176,10 @@ func (c *Core) answered(now time.Time, in QuorumAnswer) {
 		c.doubtAnswered(now, e, in)
 	case in.Found && !c.displaced(e, in):
 		// The index lags. It is no orphan now; what the index shows when it has
-		// caught up decides.
+		// caught up decides, and not what it shows of an older object meanwhile.
 		c.cancelOrphan(e)
-		c.awaitIndex(now, e, waitRetry)
+		e.doubtful = true
+		c.awaitIndex(now, e, waitReread)
 	default:
 		e.wait = waitBatch
 		e.orphan.proven, e.orphan.proof = true, in.ResourceVersion

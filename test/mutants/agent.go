@@ -15,7 +15,12 @@ func agents() []mutant {
 		{
 			name: "visible-before-durable", rule: "decision 12: what is not on disk does not count",
 			file: "agent/store/write.go", tests: holding,
-			old: "Record{Key: key, Head: raw, Body: body}); err != nil {\n		return err\n	}\n", new: "Record{Key: key, Head: raw, Body: body}); err != nil {\n		defer func() { _ = err }()\n	}\n",
+			old: "		s.book.Unsure(key, true)\n		s.mu.Unlock()\n		return err\n", new: "		s.book.Unsure(key, true)\n		s.mu.Unlock()\n",
+		},
+		{
+			name: "failed-writes-forgotten", rule: "decision 8: what may be stored keeps the epoch it was delivered under",
+			file: "agent/store/write.go", tests: holding,
+			old: "		s.book.Unsure(key, true)\n", new: "",
 		},
 		{
 			name: "head-without-chunks", rule: "decision 12: the head Secret is written last, when all it names is there",

@@ -42,11 +42,12 @@ type Book struct {
 
 	behind    bool                  // this session's hub is behind High
 	announced map[wire.Key]struct{} // orphans of this session
+	unsure    map[wire.Key]struct{} // writes that failed: they may be durable all the same
 }
 
 // NewBook returns a book about nothing.
 func NewBook() *Book {
-	return &Book{Items: map[wire.Key]Item{}, Older: map[wire.Key]string{}, announced: map[wire.Key]struct{}{}}
+	return &Book{Items: map[wire.Key]Item{}, Older: map[wire.Key]string{}, announced: map[wire.Key]struct{}{}, unsure: map[wire.Key]struct{}{}}
 }
 
 // Welcome begins a session with a hub of that epoch and mark. It changes the
@@ -61,12 +62,30 @@ func (b *Book) Welcome(epoch string, mark wire.HighWater) (restored bool) {
 		return false
 	}
 	for key := range b.Items {
-		if _, older := b.Older[key]; !older {
-			b.Older[key] = b.Epoch
-		}
+		b.age(key)
+	}
+	for key := range b.unsure {
+		b.age(key)
 	}
 	b.Epoch, b.High, b.behind = epoch, mark, false
 	return true
+}
+
+func (b *Book) age(key wire.Key) {
+	if _, older := b.Older[key]; !older {
+		b.Older[key] = b.Epoch
+	}
+}
+
+// Unsure notes in the book that a write of the key failed, or, with failed false,
+// that one has succeeded since. What failed may be there after a restart, as it
+// was delivered under the epoch of then.
+func (b *Book) Unsure(key wire.Key, failed bool) {
+	if !failed {
+		delete(b.unsure, key)
+		return
+	}
+	b.unsure[key] = struct{}{}
 }
 
 // Mark notes a mark of the running session in the book. A hub that has caught
@@ -241,12 +260,14 @@ func (b *Book) Confirm() map[wire.Key]Item {
 }
 
 // TakeEpoch moves, in the book, every object to the hub's epoch that is in sync
-// with it: all but orphans and the ones in failed, which the hub sent and the
-// agent could not store. It tells whether anything changed.
+// with it: all but orphans, what may or may not be stored, and the ones in failed,
+// which the hub sent and the agent could not store. It tells whether anything
+// changed.
 func (b *Book) TakeEpoch(failed []wire.Key) bool {
 	n := len(b.Older)
 	maps.DeleteFunc(b.Older, func(key wire.Key, _ string) bool {
-		return !b.Items[key].Deletion.Orphan() && !slices.Contains(failed, key)
+		_, unsure := b.unsure[key]
+		return !unsure && !b.Items[key].Deletion.Orphan() && !slices.Contains(failed, key)
 	})
 	return len(b.Older) != n
 }
