@@ -5,5 +5,6 @@
 // safe, and runs the tests that are to notice. In comes the list of guards in
 // this folder; out goes a line for each: the test that turned red, or SURVIVED.
 // It fails if a guard can be removed unnoticed, or if a place is not in the code
-// any more. The work tree is never touched: Go builds with an overlay.
+// any more. No source is touched: Go builds with an overlay. (Random tests that
+// turn red leave a file in testdata/rapid, which git ignores.)
 package main
