@@ -166,6 +166,11 @@ func statuses() []mutant {
 			old: "	if holder.Fingerprint != claim.Fingerprint {", new: "	if false {",
 		},
 		{
+			name: "leaving-cluster-cut-off", rule: "c4: only the agent of a cluster that is being removed can finish its works",
+			file: "server/controller/gc/gc.go", tests: []string{"./server/controller/gc"},
+			old: "		if e.EverIssued() {", new: "		if false {",
+		},
+		{
 			name: "unknown-after-a-start", rule: "decision 11: after a start nothing turns Unknown before one lease duration",
 			file: "server/controller/lease/replicas.go", tests: []string{"./server/controller/lease"},
 			old: "	return r.hearing.Add(duration + r.spread)\n", new: "	return r.hearing\n",

@@ -93,34 +93,44 @@ func (c *collector) sweep(ctx context.Context) error {
 		if !used.deadLease(&leases.Items[i], now) {
 			continue
 		}
-		gone, err := c.clusterGone(ctx, leases.Items[i].Labels[identity.ClusterNameLabel])
+		gone, err := c.clusterGone(ctx, leases.Items[i].Labels[identity.ClusterNameLabel], "")
 		if gone {
 			err = c.remove(ctx, "Lease", &leases.Items[i])
 		}
 		problems = append(problems, err)
 	}
 	for i := range enrollments.Items {
-		if deadEnrollment(&enrollments.Items[i], now) {
-			problems = append(problems, c.remove(ctx, "ClusterEnrollment", &enrollments.Items[i]))
+		e := &enrollments.Items[i]
+		if !deadEnrollment(e, now) {
+			continue
 		}
+		gone, err := true, error(nil)
+		if e.EverIssued() { // a cluster that is being removed needs its agent to the end
+			gone, err = c.clusterGone(ctx, e.Spec.ClusterName, e.Spec.ManagedClusterUID)
+		}
+		if gone {
+			err = c.remove(ctx, "ClusterEnrollment", e)
+		}
+		problems = append(problems, err)
 	}
 	return errors.Join(problems...)
 }
 
-// clusterGone asks the apiserver whether there is no such cluster: a cache that
-// lacks it proves nothing. No name is no cluster.
-func (c *collector) clusterGone(ctx context.Context, name string) (bool, error) {
+// clusterGone asks the apiserver whether there is no such cluster (of that UID, if
+// one is given): a cache that lacks it proves nothing. No name is no cluster.
+func (c *collector) clusterGone(ctx context.Context, name, uid string) (bool, error) {
 	if name == "" {
 		return true, nil
 	}
-	err := c.live.Get(ctx, client.ObjectKey{Name: name}, &clusterv1.ManagedCluster{})
+	cluster := &clusterv1.ManagedCluster{}
+	err := c.live.Get(ctx, client.ObjectKey{Name: name}, cluster)
 	if apierrors.IsNotFound(err) {
 		return true, nil
 	}
 	if err != nil {
 		return false, fmt.Errorf("asking whether cluster %q is gone: %w", name, err)
 	}
-	return false, nil
+	return uid != "" && string(cluster.UID) != uid, nil
 }
 
 // remove deletes exactly the object that was judged; one that changed meanwhile

@@ -59,14 +59,21 @@ func TestDeadEnrollment(t *testing.T) {
 	}
 }
 
-// TestSweep leaves what is in use, and removes what nobody needs, a day later.
-func TestSweep(t *testing.T) {
+// admin is a client with every right, on a plane that has the hub's kinds.
+func admin(t *testing.T) client.Client {
+	t.Helper()
 	scheme := runtime.NewScheme()
 	require.NoError(t, errors.Join(clientgoscheme.AddToScheme(scheme), clusterv1.Install(scheme), v1alpha1.AddToScheme(scheme)))
 	plane := env.Shared(t)
 	require.NoError(t, kube.InstallCRDs(t.Context(), plane.RESTConfig(), deploy.HubCRDs()))
 	c, err := client.New(plane.RESTConfig(), client.Options{Scheme: scheme})
 	require.NoError(t, err)
+	return c
+}
+
+// TestSweep leaves what is in use, and removes what nobody needs, a day later.
+func TestSweep(t *testing.T) {
+	c := admin(t)
 	require.NoError(t, kube.EnsureNamespace(t.Context(), c, identity.HubNamespace))
 	require.NoError(t, c.Create(t.Context(), &clusterv1.ManagedCluster{ObjectMeta: metav1.ObjectMeta{Name: "there"}}))
 	for _, l := range []struct{ name, kind, cluster, holder string }{
@@ -102,6 +109,32 @@ func TestSweep(t *testing.T) {
 	collector.client = blind
 	require.NoError(t, collector.sweep(t.Context()))
 	require.Equal(t, sets.New(used...), leases(t.Context(), t, c), "absence from a cache proves nothing")
+}
+
+// TestSweepSparesTheAgentOfAClusterThatIsStillThere: however long a removal takes,
+// only the cluster's agent can finish its works.
+func TestSweepSparesTheAgentOfAClusterThatIsStillThere(t *testing.T) {
+	c := admin(t)
+	cluster := &clusterv1.ManagedCluster{ObjectMeta: metav1.ObjectMeta{Name: "leaving"}}
+	require.NoError(t, c.Create(t.Context(), cluster))
+	now := time.Now()
+	for name, uid := range map[string]string{"leaving-now": string(cluster.UID), "leaving-before": "another"} {
+		e := &v1alpha1.ClusterEnrollment{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: v1alpha1.ClusterEnrollmentSpec{
+			ClusterName: "leaving", HubID: "hub", ManagedClusterUID: uid, AgentName: "a", PairingCode: "code", CSRName: name,
+		}}
+		e.Spec.SetPublicKey([]byte(name))
+		require.NoError(t, c.Create(t.Context(), e))
+		e.SetState(v1alpha1.StateActive, "Used", "", metav1.NewTime(now))
+		e.Status.Current = &v1alpha1.Certificate{KeySHA256: e.Spec.KeySHA256, CSRName: name, Serial: "01"}
+		e.Status.ClusterRemoved = &metav1.Time{Time: now.Add(-removedKept)}
+		require.NoError(t, c.Status().Update(t.Context(), e))
+	}
+	collector := &collector{client: c, live: c, cfg: Config{HubNamespace: identity.HubNamespace, Clock: clocktesting.NewFakeClock(now), Log: slog.New(slog.DiscardHandler)}}
+	require.NoError(t, collector.sweep(t.Context()))
+	list := &v1alpha1.ClusterEnrollmentList{}
+	require.NoError(t, c.List(t.Context(), list))
+	require.Len(t, list.Items, 1)
+	require.Equal(t, "leaving-now", list.Items[0].Name)
 }
 
 func renew(t *testing.T, c client.Client, name string, now time.Time) {
