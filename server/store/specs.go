@@ -4,21 +4,37 @@
 package store
 
 import (
+	"bytes"
 	"crypto/sha256"
+	"slices"
 	"sync"
+
+	"github.com/klauspost/compress/s2"
 
 	"fairlead.dev/fairlead/internal/codec"
 	"fairlead.dev/fairlead/internal/wire"
 )
 
+// packing is how the bytes of a spec are kept.
+type packing byte
+
+const (
+	plain packing = iota
+	// fast is S2: for what is small, a quarter of zstd's time and a third more
+	// bytes. It is unpacked before it is sent.
+	fast
+	// dense is zstd, which goes out as it is.
+	dense
+)
+
 // spec is one spec, kept once however many works have it. All but refs is
 // immutable.
 type spec struct {
-	digest wire.Digest
-	packed []byte
-	zstd   bool
-	size   uint64
-	refs   int
+	digest  wire.Digest
+	packed  []byte
+	packing packing
+	size    uint64
+	refs    int
 }
 
 // specs interns specs by their SHA-256.
@@ -35,12 +51,22 @@ func (s *specs) take(content []byte, packer *codec.Codec) *spec {
 		return known
 	}
 	fresh := &spec{digest: digest, size: uint64(len(content))}
-	if packed := packer.Compress(content); len(packed) < len(content) {
-		fresh.packed, fresh.zstd = append([]byte(nil), packed...), true
-	} else {
-		fresh.packed = append([]byte(nil), content...)
-	}
+	fresh.packed, fresh.packing = pack(content, packer)
 	return s.hold(digest, fresh)
+}
+
+// pack returns content in as many bytes as are kept of it.
+func pack(content []byte, packer *codec.Codec) ([]byte, packing) {
+	packed, how := []byte(nil), fast
+	if len(content) < packFrom {
+		packed = s2.Encode(nil, content)
+	} else {
+		packed, how = packer.Compress(content), dense
+	}
+	if len(packed) >= len(content) {
+		packed, how = content, plain
+	}
+	return bytes.Clone(packed), how
 }
 
 // hold adds a reference to a known spec, or to fresh, which becomes known.
@@ -81,8 +107,14 @@ func (s *specs) size() (count int, bytes int64) {
 
 // appendTo appends the spec's bytes.
 func (s *spec) appendTo(content []byte, packer *codec.Codec) ([]byte, error) {
-	if !s.zstd {
+	switch s.packing {
+	case fast:
+		content = slices.Grow(content, int(s.size)) //nolint:gosec // less than packFrom
+		unpacked, err := s2.Decode(content[len(content):cap(content)], s.packed)
+		return append(content, unpacked...), err
+	case dense:
+		return packer.Append(content, s.packed, s.size)
+	default:
 		return append(content, s.packed...), nil
 	}
-	return packer.Append(content, s.packed, s.size)
 }

@@ -9,7 +9,7 @@ import (
 	"fairlead.dev/fairlead/internal/wire"
 )
 
-// packFrom is the size in bytes from which content goes out compressed.
+// packFrom is the size in bytes from which a spec goes out compressed.
 const packFrom = 4 << 10
 
 // View reads what the index has of one cluster, always the newest. It is a
@@ -123,7 +123,7 @@ func (x *Index) pack(r *record) (content []byte, zstd bool, err error) {
 	if r.spec == nil {
 		return []byte(r.envelope), false, nil
 	}
-	if r.spec.zstd && r.size() >= packFrom {
+	if r.spec.packing == dense {
 		packed := append(x.codec.Compress([]byte(head)), r.spec.packed...)
 		packed = append(packed, x.codec.Compress([]byte(tail))...)
 		if uint64(len(packed)) < r.size()*9/10 {
