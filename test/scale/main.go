@@ -90,6 +90,11 @@ func measure(ctx context.Context) (err error) {
 	if cfg.agents < 1 || cfg.repeats < 1 || flag.NArg() > 0 {
 		return errors.New("usage: scale [-agents N] [-repeats N] [-idle DURATION] [-write FILE] [-profile FOLDER] [-skip REGEXP] [-details] [-keep]")
 	}
+	if cfg.profile != "" {
+		if err := os.MkdirAll(cfg.profile, 0o750); err != nil {
+			return err
+		}
+	}
 	b, err := newBench(ctx, cfg)
 	if err != nil {
 		return err
