@@ -51,8 +51,7 @@ var shared struct {
 //	func TestMain(m *testing.M) { env.Main(m, env.Options{Name: "work"}) }
 func Main(m *testing.M, options Options) {
 	shared.options = &options
-	code := m.Run()
-	os.Exit(stopShared(code))
+	Verify(m, stopShared)
 }
 
 func stopShared(code int) int {

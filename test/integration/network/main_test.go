@@ -67,16 +67,17 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	code := m.Run()
-	for _, end := range slices.Backward(atExit) {
-		end()
-	}
-	if code == 0 {
-		_ = os.RemoveAll(dir) // a temporary folder
-	} else {
-		fmt.Fprintf(os.Stderr, "the shared hub's log is in %s\n", dir)
-	}
-	os.Exit(code)
+	env.Verify(m, func(code int) int {
+		for _, end := range slices.Backward(atExit) {
+			end()
+		}
+		if code == 0 {
+			_ = os.RemoveAll(dir) // a temporary folder
+		} else {
+			fmt.Fprintf(os.Stderr, "the shared hub's log is in %s\n", dir)
+		}
+		return code
+	})
 }
 
 // spokeSide is the apiserver that all agents apply to, and its journal.
