@@ -89,6 +89,15 @@ func Shared(t testing.TB) *Plane {
 	return shared.plane
 }
 
+// Unique makes a name that no other test has on this plane, nor the same one when
+// it runs again: what is not in a namespace stays until the plane ends.
+func (p *Plane) Unique(prefix string) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.names++
+	return fmt.Sprintf("%s-%d", prefix, p.names)
+}
+
 // Namespace makes a namespace of a new name that begins with prefix, for one test
 // on a shared plane, and returns its name. It stays until the plane ends.
 func (p *Plane) Namespace(t testing.TB, prefix string) string {
