@@ -12,6 +12,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+
+	"fairlead.dev/fairlead/test/env"
 )
 
 // Binaries are the built programs.
@@ -55,7 +57,10 @@ func BuildFaulty(ctx context.Context, dir string) (string, error) {
 }
 
 func build(ctx context.Context, args ...string) error {
-	out, err := exec.CommandContext(ctx, "go", append(buildFlags(), args...)...).CombinedOutput()
+	if env.Race {
+		args = append([]string{"-race"}, args...)
+	}
+	out, err := exec.CommandContext(ctx, "go", append([]string{"build"}, args...)...).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("%w\n%s", err, out)
 	}
