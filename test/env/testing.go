@@ -45,13 +45,19 @@ var shared struct {
 }
 
 // Main is the body of a TestMain whose package uses Shared: it runs the tests,
-// stops the plane if any of them started it, and exits. After a failure the
-// plane's folder stays, and its path is printed.
+// calls stop for what they share on the plane, stops the plane if any of them
+// started it, and exits. After a failure the plane's folder stays, and its path
+// is printed. See Verify for what else fails.
 //
 //	func TestMain(m *testing.M) { env.Main(m, env.Options{Name: "work"}) }
-func Main(m *testing.M, options Options) {
+func Main(m *testing.M, options Options, stop ...func()) {
 	shared.options = &options
-	Verify(m, stopShared)
+	Verify(m, func(code int) int {
+		for _, each := range stop {
+			each()
+		}
+		return stopShared(code)
+	})
 }
 
 func stopShared(code int) int {
