@@ -44,8 +44,16 @@ build: ## Build hub, agent and fairlead into bin/
 .PHONY: test
 test: devplane ## Run every test, on real control planes where it matters (what CI runs)
 	@echo "race detector: $(if $(RACE),on,off (no C compiler))"
-	$(GO) test $(RACE) -p $(TEST_PARALLEL) -timeout $(TEST_TIMEOUT) ./...
+	$(GO) test $(RACE) -shuffle=on -p $(TEST_PARALLEL) -timeout $(TEST_TIMEOUT) ./...
 	cd cmd/devplane && $(DEVPLANE_ENV) $(GO) test -vet=off ./...
+
+# Which packages, and how often each test.
+PACKAGES ?= ./...
+COUNT ?= 3
+
+.PHONY: shuffle
+shuffle: devplane ## Run tests several times in one process, in random order: PACKAGES=./agent/... COUNT=n
+	$(GO) test $(RACE) -shuffle=on -count=$(COUNT) -p 1 -timeout 24h $(PACKAGES)
 
 # How many seeds, from which one on, and options such as '-seed 12 -off cut'.
 SEEDS ?= 1000

@@ -8,7 +8,6 @@ import (
 	"go/format"
 	"go/token"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 )
@@ -115,14 +114,17 @@ func TestCode_calls_that_are_never_right(t *testing.T) {
 	always := func(source) bool { return true }
 	bans := map[string]ban{
 		"context.TODO": {"pass the caller's context", always},
-		"time.Sleep": {
-			"wait for the event itself: a channel, a timer with the context, require.Eventually, a synctest bubble",
-			func(s source) bool { return !slices.Contains(s.imports(), "testing/synctest") },
-		}, // virtual time passes by sleeping
-		"log.Fatal":   {"return the error to main", always},
-		"log.Fatalf":  {"return the error to main", always},
-		"log.Printf":  {"log with log/slog", always},
-		"log.Println": {"log with log/slog", always},
+		"time.Sleep":   {"wait for the event itself: a channel, a timer with the context, require.Eventually, a synctest bubble", realTime},
+		"time.Tick":    {"take a time.Ticker in a loop that can end", realTime},
+		"log.Fatal":    {"return the error to main", always},
+		"log.Fatalf":   {"return the error to main", always},
+		"log.Printf":   {"log with log/slog", always},
+		"log.Println":  {"log with log/slog", always},
+	}
+	for _, never := range []string{"Never", "Neverf"} {
+		for _, pkg := range []string{"require", "assert"} {
+			bans["github.com/stretchr/testify/"+pkg+"."+never] = ban{"it sleeps: wait for what shows that it will not happen any more, then look", realTime}
+		}
 	}
 	fset, files := sources(t, handwritten)
 	for _, s := range files {

@@ -133,6 +133,47 @@ func f() { clock.Sleep(1); rand.Int(); local.Sleep(1); _ = v1.Pod{} }
 	require.Equal(t, []string{"time.Sleep", "math/rand/v2.Int"}, found)
 }
 
+func TestRules_of_goroutines(t *testing.T) {
+	for name, test := range map[string]struct {
+		reason, text  string
+		starts, looks bool
+	}{
+		"pure":         {"nothing runs", `func f() { g.Go = 1; time.After(1) }`, false, false},
+		"bare":         {"a statement", `func f() { go g() }`, true, false},
+		"group":        {"whichever it is", `func f() { group.Go(g) }`, true, false},
+		"timer":        {"it calls from a goroutine of its own", `func f() { time.AfterFunc(1, g) }`, true, false},
+		"import":       {"a server does", `import "net/http/httptest"`, true, false},
+		"main":         {"it looks", `import "go.uber.org/goleak"; func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }`, false, true},
+		"main, plane":  {"the plane ends before", `import "fairlead.dev/fairlead/test/env"; func TestMain(m *testing.M) { env.Main(m, env.Options{}) }`, true, true},
+		"main, blind":  {"it must", `import "go.uber.org/goleak"; func TestMain(m *testing.M) { m.Run() }; func f() { goleak.VerifyTestMain(nil) }`, false, false},
+		"main, method": {"that is another", `import "go.uber.org/goleak"; func (x) TestMain(m *testing.M) { goleak.VerifyTestMain(m) }`, false, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := source{file: parse(t, "package x\n"+test.text)}
+			how, _ := startsGoroutines(s)
+			require.Equal(t, test.starts, how != "", "%s: %s", test.reason, how)
+			require.Equal(t, test.looks, looksForLeaks(s), test.reason)
+		})
+	}
+}
+
+func TestRules_of_sleep(t *testing.T) {
+	for body, want := range map[string]int{
+		`<-time.After(1)`:                  1,
+		`<-timer.C`:                        1,
+		`select { case <-time.After(1): }`: 1,
+		`select { case <-done: case <-time.After(1): }`:               1,
+		`select { case <-done: case <-time.After(1): fail() }`:        0,
+		`select { case <-done: case <-ticker.C: }`:                    0,
+		`<-done; <-other.After(1); limit := time.After(1); _ = limit`: 0,
+	} {
+		s := source{file: parse(t, "package x\nimport \"time\"\nfunc f() {"+body+"}")}
+		require.Len(t, naps(s), want, body)
+		require.True(t, realTime(s))
+	}
+	require.False(t, realTime(source{file: parse(t, `package x; import "testing/synctest"`)}), "a bubble's time is its own")
+}
+
 func TestRules_of_nolint(t *testing.T) {
 	for comment, want := range map[string]bool{
 		"//nolint":                             false,

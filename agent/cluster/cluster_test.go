@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -23,6 +24,8 @@ import (
 
 	"fairlead.dev/fairlead/test/env"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const claimCRD = `
 apiVersion: apiextensions.k8s.io/v1

@@ -7,11 +7,14 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
 	workv1 "open-cluster-management.io/api/work/v1"
 
 	"fairlead.dev/fairlead/agent/work/condition"
 	"fairlead.dev/fairlead/agent/work/inventory"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestMatches(t *testing.T) {
 	key := inventory.Key{Group: "apps", Resource: "deployments", Namespace: "prod", Name: "web-1"}

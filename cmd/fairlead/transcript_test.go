@@ -15,11 +15,14 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
 	"k8s.io/client-go/rest"
 
 	"fairlead.dev/fairlead/cmd/fairlead/cli"
 	"fairlead.dev/fairlead/test/env"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var update = flag.Bool("update", false, "write what the commands print into testdata/*.txt")
 

@@ -8,9 +8,12 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
 
 	"fairlead.dev/fairlead/internal/aside"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestCall(t *testing.T) {
 	result, err := aside.Call(func() (int, error) { return 7, io.EOF })

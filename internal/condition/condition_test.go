@@ -25,13 +25,14 @@ import (
 func TestMain(m *testing.M) { env.Main(m, env.Options{Name: "condition"}) }
 
 func TestApply(t *testing.T) {
-	cfg := env.Shared(t).RESTConfig()
+	plane := env.Shared(t)
+	cfg, name := plane.RESTConfig(), plane.Unique("c")
 	scheme := runtime.NewScheme()
 	require.NoError(t, clusterv1.Install(scheme))
 	require.NoError(t, kube.InstallCRDs(t.Context(), cfg, deploy.HubCRDs()))
 	c, err := client.New(cfg, client.Options{Scheme: scheme})
 	require.NoError(t, err)
-	cluster := &clusterv1.ManagedCluster{ObjectMeta: metav1.ObjectMeta{Name: "c1"}}
+	cluster := &clusterv1.ManagedCluster{ObjectMeta: metav1.ObjectMeta{Name: name}}
 	cluster.Spec.HubAcceptsClient = true
 	require.NoError(t, c.Create(t.Context(), cluster))
 
@@ -42,7 +43,7 @@ func TestApply(t *testing.T) {
 	b := metav1.Condition{Type: "B", Status: metav1.ConditionFalse, Reason: "R"}
 	read := func() *clusterv1.ManagedCluster {
 		got := &clusterv1.ManagedCluster{}
-		require.NoError(t, c.Get(t.Context(), client.ObjectKey{Name: "c1"}, got))
+		require.NoError(t, c.Get(t.Context(), client.ObjectKey{Name: name}, got))
 		return got
 	}
 	apply := func(w condition.Writer, wrote bool, wanted ...metav1.Condition) {
@@ -79,7 +80,7 @@ func TestApply(t *testing.T) {
 	require.NoError(t, c.Delete(t.Context(), read()))
 	_, err = one.Apply(t.Context(), before, before.Status.Conditions, a)
 	require.True(t, apierrors.IsNotFound(err) || apierrors.IsConflict(err), "nothing is made anew: %v", err)
-	namesake := &clusterv1.ManagedCluster{ObjectMeta: metav1.ObjectMeta{Name: "c1"}}
+	namesake := &clusterv1.ManagedCluster{ObjectMeta: metav1.ObjectMeta{Name: name}}
 	require.NoError(t, c.Create(t.Context(), namesake))
 	_, err = one.Apply(t.Context(), before, before.Status.Conditions, a)
 	require.True(t, apierrors.IsConflict(err), "another object of that name: %v", err)

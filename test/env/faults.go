@@ -82,10 +82,12 @@ func (p *Proxy) Inject(fault Fault) (remove func()) {
 	}
 }
 
-// freeze stops the watches that match; thawed is closed when they go on.
+// freeze stops the watches that match; thawed is closed when they go on, and held
+// counts those that had something to say, or wanted to begin.
 type freeze struct {
 	match  Match
 	thawed chan struct{}
+	held   int
 }
 
 // Freeze lets no byte of the matching watches pass, neither of those that are
@@ -116,6 +118,7 @@ func (p *Proxy) thaw(ctx context.Context, call Call) error {
 		var thawed chan struct{}
 		if i >= 0 {
 			thawed = p.freezes[i].thawed
+			p.freezes[i].held++
 		}
 		p.mu.Unlock()
 		if thawed == nil {

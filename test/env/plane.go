@@ -71,6 +71,7 @@ type Plane struct {
 	mu        sync.Mutex
 	processes map[Component]*process
 	snapshots int
+	names     int // given by Unique
 }
 
 // startTimeout bounds a start on a machine that is busy with everything else.

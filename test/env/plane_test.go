@@ -27,6 +27,10 @@ func TestMain(m *testing.M) {
 	if os.Getenv(orphanVariable) != "" {
 		os.Exit(orphanMain())
 	}
+	if os.Getenv(raceVariable) != "" {
+		race()
+		return
+	}
 	Main(m, Options{Name: "shared", CRDs: [][]byte{boatCRD()}})
 }
 

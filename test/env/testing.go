@@ -45,14 +45,19 @@ var shared struct {
 }
 
 // Main is the body of a TestMain whose package uses Shared: it runs the tests,
-// stops the plane if any of them started it, and exits. After a failure the
-// plane's folder stays, and its path is printed.
+// calls stop for what they share on the plane, stops the plane if any of them
+// started it, and exits. After a failure the plane's folder stays, and its path
+// is printed. See Verify for what else fails.
 //
 //	func TestMain(m *testing.M) { env.Main(m, env.Options{Name: "work"}) }
-func Main(m *testing.M, options Options) {
+func Main(m *testing.M, options Options, stop ...func()) {
 	shared.options = &options
-	code := m.Run()
-	os.Exit(stopShared(code))
+	Verify(m, func(code int) int {
+		for _, each := range stop {
+			each()
+		}
+		return stopShared(code)
+	})
 }
 
 func stopShared(code int) int {
@@ -88,6 +93,15 @@ func Shared(t testing.TB) *Plane {
 		t.Fatal(shared.err)
 	}
 	return shared.plane
+}
+
+// Unique makes a name that no other test has on this plane, nor the same one when
+// it runs again: what is not in a namespace stays until the plane ends.
+func (p *Plane) Unique(prefix string) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.names++
+	return fmt.Sprintf("%s-%d", prefix, p.names)
 }
 
 // Namespace makes a namespace of a new name that begins with prefix, for one test

@@ -12,6 +12,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+
+	"fairlead.dev/fairlead/test/env"
 )
 
 // Binaries are the built programs.
@@ -25,8 +27,9 @@ const (
 	variableBinaries = "FAIRLEAD_BINARIES"
 )
 
-// Build compiles hub, agent and CLI into dir. It needs the Go toolchain and the
-// source tree, which whoever runs a test has.
+// Build compiles hub, agent and CLI into dir, with the race detector if this
+// program has it: env.Verify then hears what it says. It needs the Go toolchain
+// and the source tree, which whoever runs a test has.
 func Build(ctx context.Context, dir string) (Binaries, error) {
 	if made := os.Getenv(variableBinaries); made != "" {
 		return Binaries{Hub: filepath.Join(made, "hub"), Agent: filepath.Join(made, "agent"), CLI: filepath.Join(made, "fairlead")}, nil
@@ -54,6 +57,9 @@ func BuildFaulty(ctx context.Context, dir string) (string, error) {
 }
 
 func build(ctx context.Context, args ...string) error {
+	if env.Race {
+		args = append([]string{"-race"}, args...)
+	}
 	out, err := exec.CommandContext(ctx, "go", append([]string{"build"}, args...)...).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("%w\n%s", err, out)

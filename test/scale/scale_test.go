@@ -13,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"fairlead.dev/fairlead/test/env"
 	"fairlead.dev/fairlead/test/scale/fleet"
 	"fairlead.dev/fairlead/test/scale/stat"
 	"fairlead.dev/fairlead/test/scale/world"
@@ -21,7 +22,7 @@ import (
 // TestMain lets the test's own binary be the parts of a measurement.
 func TestMain(m *testing.M) {
 	if !isPart(os.Args) {
-		os.Exit(m.Run())
+		env.Verify(m, func(code int) int { return code })
 	}
 	if err := part(context.Background(), os.Args[1], os.Args[2]); err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -7,9 +7,12 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
 	workv1 "open-cluster-management.io/api/work/v1"
 	"pgregory.net/rapid"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func entry(group, version, name, uid string) Resource {
 	return Resource{ResourceIdentifier: workv1.ResourceIdentifier{Group: group, Resource: "r", Namespace: "n", Name: name}, Version: version, UID: uid}

@@ -99,18 +99,16 @@ func TestTokenForCertificates(t *testing.T) {
 	plane := env.Shared(t)
 	admin, err := kubernetes.NewForConfig(plane.RESTConfig())
 	require.NoError(t, err)
-	ctx := t.Context()
-	_, err = admin.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "hub"}}, metav1.CreateOptions{})
-	require.NoError(t, err)
+	ctx, hub := t.Context(), plane.Namespace(t, "hub")
 	for _, name := range []string{"fairlead-admin", "other"} {
-		_, err = admin.CoreV1().ServiceAccounts("hub").Create(ctx, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{})
+		_, err = admin.CoreV1().ServiceAccounts(hub).Create(ctx, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{})
 		require.NoError(t, err)
 	}
-	_, err = admin.RbacV1().Roles("hub").Create(ctx, &rbacv1.Role{ObjectMeta: metav1.ObjectMeta{Name: "alice"}, Rules: []rbacv1.PolicyRule{
+	_, err = admin.RbacV1().Roles(hub).Create(ctx, &rbacv1.Role{ObjectMeta: metav1.ObjectMeta{Name: "alice"}, Rules: []rbacv1.PolicyRule{
 		{APIGroups: []string{""}, Resources: []string{"serviceaccounts/token"}, ResourceNames: []string{"fairlead-admin"}, Verbs: []string{"create"}},
 	}}, metav1.CreateOptions{})
 	require.NoError(t, err)
-	_, err = admin.RbacV1().RoleBindings("hub").Create(ctx, &rbacv1.RoleBinding{
+	_, err = admin.RbacV1().RoleBindings(hub).Create(ctx, &rbacv1.RoleBinding{
 		ObjectMeta: metav1.ObjectMeta{Name: "alice"}, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: "alice"},
 		Subjects: []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: "User", Name: "alice"}},
 	}, metav1.CreateOptions{})
@@ -121,16 +119,16 @@ func TestTokenForCertificates(t *testing.T) {
 	require.NoError(t, env.WriteKubeconfig(file, alice))
 
 	var notes bytes.Buffer
-	o := &Options{Kubeconfig: file, Account: "hub/fairlead-admin", Err: &notes}
+	o := &Options{Kubeconfig: file, Account: hub + "/fairlead-admin", Err: &notes}
 	config, err := o.RESTConfig(Context{})
 	require.NoError(t, err)
 	p := o.person(config)
 	token, err := p.token(ctx)
 	require.NoError(t, err)
-	require.Equal(t, "Acting as ServiceAccount hub/fairlead-admin: your kubeconfig has a certificate, and the hub needs a token.\n", notes.String())
+	require.Equal(t, "Acting as ServiceAccount "+hub+"/fairlead-admin: your kubeconfig has a certificate, and the hub needs a token.\n", notes.String())
 	review, err := admin.AuthenticationV1().TokenReviews().Create(ctx, &authenticationv1.TokenReview{Spec: authenticationv1.TokenReviewSpec{Token: token}}, metav1.CreateOptions{})
 	require.NoError(t, err)
-	require.Equal(t, "system:serviceaccount:hub:fairlead-admin", review.Status.User.Username)
+	require.Equal(t, "system:serviceaccount:"+hub+":fairlead-admin", review.Status.User.Username)
 	require.WithinDuration(t, time.Now().Add(10*time.Minute), p.until, time.Minute, "it lives as short as Kubernetes allows")
 
 	again, err := p.token(ctx)
@@ -142,9 +140,9 @@ func TestTokenForCertificates(t *testing.T) {
 	require.NotEqual(t, token, renewed, "a watch that lives on gets a new one before the old one ends")
 	require.Equal(t, 1, bytes.Count(notes.Bytes(), []byte("\n")), "it is said once")
 
-	o.Account = "hub/other"
+	o.Account = hub + "/other"
 	_, err = o.person(config).token(ctx)
-	require.ErrorContains(t, err, "a token of ServiceAccount hub/other could not be had")
+	require.ErrorContains(t, err, "a token of ServiceAccount "+hub+"/other could not be had")
 	require.ErrorContains(t, err, "Hint: name one that you may use with --service-account")
 	o.Account = "no-slash"
 	_, err = o.person(config).token(ctx)

@@ -279,9 +279,9 @@ func TestJoinLeavesAnOCMAgentAlone(t *testing.T) {
 }
 
 func TestJoinGrantsWhatTheSpokeSays(t *testing.T) {
-	p := newPerson(t)
+	p, team := newPerson(t), env.Shared(t).Unique("team")
 	_, err := p.kube.RbacV1().ClusterRoles().Create(t.Context(), &rbacv1.ClusterRole{
-		ObjectMeta: metav1.ObjectMeta{Name: "team-a"},
+		ObjectMeta: metav1.ObjectMeta{Name: team},
 		Rules:      []rbacv1.PolicyRule{{APIGroups: []string{""}, Resources: []string{"configmaps"}, Verbs: []string{"*"}}},
 	}, metav1.CreateOptions{})
 	require.NoError(t, err)
@@ -301,10 +301,10 @@ func TestJoinGrantsWhatTheSpokeSays(t *testing.T) {
 		err    string
 	}{
 		{"by default applications", nil, []string{workloadsRole}, ""},
-		{"roles of the spoke's own", []string{"--role", "team-a,workloads"}, []string{"team-a", workloadsRole}, ""},
-		{"other roles take the place of those before", []string{"--role", "team-a"}, []string{"team-a"}, ""},
-		{"a role that is not there changes nothing", []string{"--role", "team-b"}, []string{"team-a"}, "no such ClusterRole"},
-		{"everything has to be said in so many words", []string{"--role", "cluster-admin"}, []string{"team-a"}, "say --cluster-admin"},
+		{"roles of the spoke's own", []string{"--role", team + ",workloads"}, []string{team, workloadsRole}, ""},
+		{"other roles take the place of those before", []string{"--role", team}, []string{team}, ""},
+		{"a role that is not there changes nothing", []string{"--role", "no-team"}, []string{team}, "no such ClusterRole"},
+		{"everything has to be said in so many words", []string{"--role", "cluster-admin"}, []string{team}, "say --cluster-admin"},
 		{"and is given then", []string{"--cluster-admin"}, []string{"cluster-admin"}, ""},
 		{"nothing at all", []string{"--role", "none"}, nil, ""},
 	}

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"testing"
 	"time"
 
@@ -74,18 +75,19 @@ func admin(t *testing.T) client.Client {
 // TestSweep leaves what is in use, and removes what nobody needs, a day later.
 func TestSweep(t *testing.T) {
 	c := admin(t)
-	require.NoError(t, kube.EnsureNamespace(t.Context(), c, identity.HubNamespace))
-	require.NoError(t, c.Create(t.Context(), &clusterv1.ManagedCluster{ObjectMeta: metav1.ObjectMeta{Name: "there"}}))
+	plane := env.Shared(t)
+	namespace, there := plane.Namespace(t, "hub"), plane.Unique("there")
+	require.NoError(t, c.Create(t.Context(), &clusterv1.ManagedCluster{ObjectMeta: metav1.ObjectMeta{Name: there}}))
 	for _, l := range []struct{ name, kind, cluster, holder string }{
 		{"replica-dead", identity.LeaseOfReplica, "", "dead"},
 		{"replica-alive", identity.LeaseOfReplica, "", "alive"},
 		{"replica-last", identity.LeaseOfReplica, "", "last"},
 		{"session-certified", identity.LeaseOfSession, "certified", "alive/s3"},
-		{"session-there", identity.LeaseOfSession, "there", "last/s1"},
+		{"session-there", identity.LeaseOfSession, there, "last/s1"},
 		{"session-gone", identity.LeaseOfSession, "gone", "elsewhere/s2"},
 		{"leader-election", "", "", "somebody"},
 	} {
-		lease := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Name: l.name, Namespace: identity.HubNamespace, Labels: map[string]string{}}}
+		lease := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Name: l.name, Namespace: namespace, Labels: map[string]string{}}}
 		if l.kind != "" {
 			lease.Labels[identity.LeaseLabel] = l.kind
 		}
@@ -97,30 +99,31 @@ func TestSweep(t *testing.T) {
 	}
 	used := []string{"replica-last", "replica-alive", "session-certified", "session-there", "leader-election"}
 	clock := clocktesting.NewFakeClock(time.Now())
-	collector := &collector{client: c, live: c, cfg: Config{HubNamespace: identity.HubNamespace, Clock: clock, Log: slog.New(slog.DiscardHandler)}}
+	collector := &collector{client: c, live: c, cfg: Config{HubNamespace: namespace, Clock: clock, Log: slog.New(slog.DiscardHandler)}}
 	require.NoError(t, collector.sweep(t.Context()))
-	require.Equal(t, sets.New("replica-dead", "session-gone").Insert(used...), leases(t.Context(), t, c), "they are young")
+	require.Equal(t, sets.New("replica-dead", "session-gone").Insert(used...), leases(t, c, namespace), "they are young")
 	clock.Step(leaseKept + time.Minute)
-	renew(t, c, "replica-alive", clock.Now())
+	renew(t, c, client.ObjectKey{Namespace: namespace, Name: "replica-alive"}, clock.Now())
 	require.NoError(t, collector.sweep(t.Context()))
-	require.Equal(t, sets.New(used...), leases(t.Context(), t, c))
+	require.Equal(t, sets.New(used...), leases(t, c, namespace))
 
 	blind := &blindTo{Client: c} // a cache that lost its clusters
 	collector.client = blind
 	require.NoError(t, collector.sweep(t.Context()))
-	require.Equal(t, sets.New(used...), leases(t.Context(), t, c), "absence from a cache proves nothing")
+	require.Equal(t, sets.New(used...), leases(t, c, namespace), "absence from a cache proves nothing")
 }
 
 // TestSweepSparesTheAgentOfAClusterThatIsStillThere: however long a removal takes,
 // only the cluster's agent can finish its works.
 func TestSweepSparesTheAgentOfAClusterThatIsStillThere(t *testing.T) {
 	c := admin(t)
-	cluster := &clusterv1.ManagedCluster{ObjectMeta: metav1.ObjectMeta{Name: "leaving"}}
+	leaving := env.Shared(t).Unique("leaving")
+	cluster := &clusterv1.ManagedCluster{ObjectMeta: metav1.ObjectMeta{Name: leaving}}
 	require.NoError(t, c.Create(t.Context(), cluster))
 	now := time.Now()
-	for name, uid := range map[string]string{"leaving-now": string(cluster.UID), "leaving-before": "another"} {
+	for name, uid := range map[string]string{leaving + "-now": string(cluster.UID), leaving + "-before": "another"} {
 		e := &v1alpha1.ClusterEnrollment{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: v1alpha1.ClusterEnrollmentSpec{
-			ClusterName: "leaving", HubID: "hub", ManagedClusterUID: uid, AgentName: "a", PairingCode: "code", CSRName: name,
+			ClusterName: leaving, HubID: "hub", ManagedClusterUID: uid, AgentName: "a", PairingCode: "code", CSRName: name,
 		}}
 		e.Spec.SetPublicKey([]byte(name))
 		require.NoError(t, c.Create(t.Context(), e))
@@ -133,14 +136,15 @@ func TestSweepSparesTheAgentOfAClusterThatIsStillThere(t *testing.T) {
 	require.NoError(t, collector.sweep(t.Context()))
 	list := &v1alpha1.ClusterEnrollmentList{}
 	require.NoError(t, c.List(t.Context(), list))
+	list.Items = slices.DeleteFunc(list.Items, func(e v1alpha1.ClusterEnrollment) bool { return e.Spec.ClusterName != leaving })
 	require.Len(t, list.Items, 1)
-	require.Equal(t, "leaving-now", list.Items[0].Name)
+	require.Equal(t, leaving+"-now", list.Items[0].Name)
 }
 
-func renew(t *testing.T, c client.Client, name string, now time.Time) {
+func renew(t *testing.T, c client.Client, key client.ObjectKey, now time.Time) {
 	t.Helper()
 	lease := &coordinationv1.Lease{}
-	require.NoError(t, c.Get(t.Context(), client.ObjectKey{Namespace: identity.HubNamespace, Name: name}, lease))
+	require.NoError(t, c.Get(t.Context(), key, lease))
 	lease.Spec.RenewTime = &metav1.MicroTime{Time: now}
 	require.NoError(t, c.Update(t.Context(), lease))
 }
@@ -155,10 +159,10 @@ func (b *blindTo) List(ctx context.Context, list client.ObjectList, opts ...clie
 	return b.Client.List(ctx, list, opts...)
 }
 
-func leases(ctx context.Context, t *testing.T, c client.Client) sets.Set[string] {
+func leases(t *testing.T, c client.Client, namespace string) sets.Set[string] {
 	t.Helper()
 	list := &coordinationv1.LeaseList{}
-	require.NoError(t, c.List(ctx, list, client.InNamespace(identity.HubNamespace)))
+	require.NoError(t, c.List(t.Context(), list, client.InNamespace(namespace)))
 	names := sets.New[string]()
 	for i := range list.Items {
 		names.Insert(list.Items[i].Name)

@@ -27,6 +27,7 @@ import (
 	clusterv1 "open-cluster-management.io/api/cluster/v1"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	ctrlconfig "sigs.k8s.io/controller-runtime/pkg/config"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
@@ -83,6 +84,7 @@ type bench struct {
 func newBench(t *testing.T, name string) *bench {
 	t.Helper()
 	c := admin(t)
+	name = env.Shared(t).Unique(name)
 	// The apiserver stamps conditions that we compare with: begin at its time.
 	clk := clocktesting.NewFakeClock(time.Now().Truncate(time.Second))
 	recorder := events.NewFakeRecorder(100)
@@ -246,7 +248,7 @@ func leaseMade(t *testing.T) {
 	b.accept()
 	b.reconcile()
 	lease := b.clusterLease()
-	require.Equal(t, "rc-33", lease.Labels["open-cluster-management.io/cluster-name"])
+	require.Equal(t, b.cluster, lease.Labels["open-cluster-management.io/cluster-name"])
 	require.Equal(t, "managed-cluster-lease", *lease.Spec.HolderIdentity)
 	require.WithinDuration(t, b.clock.Now(), lease.Spec.RenewTime.Time, time.Second)
 	require.Nil(t, b.available(), "nothing is known about it yet")
@@ -491,7 +493,8 @@ func TestLeaseRuns(t *testing.T) {
 	c := admin(t)
 	mgr, err := manager.New(env.Shared(t).RESTConfig(), manager.Options{
 		Scheme: c.Scheme(), Metrics: metricsserver.Options{BindAddress: "0"},
-		Cache: cache.Options{ByObject: CacheOptions(identity.HubNamespace)},
+		Cache:      cache.Options{ByObject: CacheOptions(identity.HubNamespace)},
+		Controller: ctrlconfig.Controller{SkipNameValidation: new(true)}, // the test may run again
 	})
 	require.NoError(t, err)
 	require.NoError(t, Setup(mgr, Config{Log: slog.New(slog.DiscardHandler)}))
@@ -503,7 +506,7 @@ func TestLeaseRuns(t *testing.T) {
 		require.NoError(t, <-done)
 	})
 
-	b := &bench{t: t, cluster: "runs", namespace: identity.HubNamespace, clock: clocktesting.NewFakeClock(time.Now())}
+	b := &bench{t: t, cluster: env.Shared(t).Unique("runs"), namespace: identity.HubNamespace, clock: clocktesting.NewFakeClock(time.Now())}
 	b.controller = b.start()
 	b.accept()
 	b.renew("r1")
@@ -531,7 +534,7 @@ func TestLeaseRuns(t *testing.T) {
 
 	require.EventuallyWithT(t, func(ct *assert.CollectT) {
 		list := &corev1.EventList{}
-		require.NoError(ct, c.List(t.Context(), list, client.InNamespace("runs")))
+		require.NoError(ct, c.List(t.Context(), list, client.InNamespace(b.cluster)))
 		reasons := map[string]string{}
 		for _, e := range list.Items {
 			reasons[e.Reason] = e.Type

@@ -44,7 +44,11 @@ import (
 
 func TestMain(m *testing.M) {
 	ctrllog.SetLogger(logr.Discard()) //nolint:forbidigo // the library logs to nobody in tests
-	env.Main(m, env.Options{Name: "registration"})
+	env.Main(m, env.Options{Name: "registration"}, func() {
+		if running.hub != nil {
+			running.hub.stop()
+		}
+	})
 }
 
 const (
@@ -55,6 +59,7 @@ const (
 // hub is the controllers of this package, running against the shared plane.
 type hub struct {
 	plane *env.Plane
+	stop  func()
 	// admin is a person with every right, reading past all caches.
 	admin client.Client
 	// server is the hub's agent-facing ServiceAccount.
@@ -118,7 +123,7 @@ var running struct {
 	err error
 }
 
-// theHub starts the controllers on first use; they run until the process ends.
+// theHub starts the controllers on first use; TestMain stops them.
 func theHub(t *testing.T) *hub {
 	t.Helper()
 	plane := env.Shared(t)
@@ -174,7 +179,10 @@ func startHub(ctx context.Context, plane *env.Plane) (*hub, error) {
 	if err := controller.Add(mgr, deps, selected); err != nil {
 		return nil, err
 	}
-	go func() { _ = mgr.Start(ctx) }() // ends with the process; a failure shows in every test
+	running, cancel := context.WithCancel(ctx)
+	var group sync.WaitGroup
+	group.Go(func() { _ = mgr.Start(running) }) // a failure shows in every test
+	h.stop = func() { cancel(); group.Wait() }
 	return h, nil
 }
 

@@ -46,7 +46,7 @@ func TestT70_the_audit_log_names_the_person(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f := newFaceOf(t, tc.hub())
 			cluster := "t70-" + name
-			f.cluster(t, cluster)
+			cluster = f.cluster(t, cluster)
 			token := f.token(t, cluster, "", works(), looks(), rule("fairlead.dev", "jointokens", "create"))
 			ctx := metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+token)
 			_, err := f.Works.ApplyWork(ctx, &adminv1.ApplyWorkRequest{ClusterName: cluster, Name: "w", WorkJson: workJSON(manifest("a", 1))})

@@ -25,6 +25,7 @@ import (
 	"google.golang.org/grpc/test/bufconn"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -245,12 +246,26 @@ func (f *face) token(t *testing.T, name, namespace string, rules ...rbacv1.Polic
 	require.NoError(t, err)
 	meta := metav1.ObjectMeta{Name: "test:" + name}
 	subjects := []rbacv1.Subject{{Kind: "ServiceAccount", Name: name, Namespace: home}}
+	afterwards, unbind := context.WithoutCancel(ctx), func() error { return nil }
+	t.Cleanup(func() { // the test may run again
+		require.NoError(t, f.kube.CoreV1().ServiceAccounts(home).Delete(afterwards, name, metav1.DeleteOptions{}))
+		require.NoError(t, f.kube.RbacV1().ClusterRoles().Delete(afterwards, meta.Name, metav1.DeleteOptions{}))
+		if err := unbind(); !apierrors.IsNotFound(err) {
+			require.NoError(t, err)
+		}
+	})
 	_, err = f.kube.RbacV1().ClusterRoles().Create(ctx, &rbacv1.ClusterRole{ObjectMeta: meta, Rules: rules}, metav1.CreateOptions{})
 	require.NoError(t, err)
 	ref := rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: meta.Name}
 	if namespace == "" {
+		unbind = func() error {
+			return f.kube.RbacV1().ClusterRoleBindings().Delete(afterwards, meta.Name, metav1.DeleteOptions{})
+		}
 		_, err = f.kube.RbacV1().ClusterRoleBindings().Create(ctx, &rbacv1.ClusterRoleBinding{ObjectMeta: meta, RoleRef: ref, Subjects: subjects}, metav1.CreateOptions{})
 	} else {
+		unbind = func() error {
+			return f.kube.RbacV1().RoleBindings(namespace).Delete(afterwards, meta.Name, metav1.DeleteOptions{})
+		}
 		_, err = f.kube.RbacV1().RoleBindings(namespace).Create(ctx, &rbacv1.RoleBinding{ObjectMeta: meta, RoleRef: ref, Subjects: subjects}, metav1.CreateOptions{})
 	}
 	require.NoError(t, err)
@@ -259,14 +274,17 @@ func (f *face) token(t *testing.T, name, namespace string, rules ...rbacv1.Polic
 	return config.BearerToken
 }
 
-// cluster makes a ManagedCluster with its namespace, as acceptance does.
-func (f *face) cluster(t *testing.T, name string) {
+// cluster makes a ManagedCluster with its namespace, as acceptance does, and
+// returns its name, which begins with prefix.
+func (f *face) cluster(t *testing.T, prefix string) string {
 	t.Helper()
+	name := f.plane.Unique(prefix)
 	cluster := &clusterv1.ManagedCluster{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: clusterv1.ManagedClusterSpec{HubAcceptsClient: true}}
 	_, err := f.clusters.ClusterV1().ManagedClusters().Create(t.Context(), cluster, metav1.CreateOptions{})
 	require.NoError(t, err)
 	_, err = f.kube.CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{})
 	require.NoError(t, err)
+	return name
 }
 
 func rule(group, resource string, verbs ...string) rbacv1.PolicyRule {

@@ -73,33 +73,33 @@ func TestKickSession(t *testing.T) {
 
 func TestRevokeCluster(t *testing.T) {
 	f := newFace(t)
-	f.cluster(t, "revoke")
+	name := f.cluster(t, "revoke")
 	patches := rule("cluster.open-cluster-management.io", "managedclusters", "patch")
-	_, err := f.Clusters.RevokeCluster(f.as(t, "only-patches", "", patches), &adminv1.RevokeClusterRequest{Name: "revoke"})
+	_, err := f.Clusters.RevokeCluster(f.as(t, "only-patches", "", patches), &adminv1.RevokeClusterRequest{Name: name})
 	requireReason(t, err, codes.PermissionDenied, reason.PermissionDenied)
-	_, err = f.Clusters.RevokeCluster(f.as(t, "only-accepts", "", accepts()), &adminv1.RevokeClusterRequest{Name: "revoke"})
+	_, err = f.Clusters.RevokeCluster(f.as(t, "only-accepts", "", accepts()), &adminv1.RevokeClusterRequest{Name: name})
 	requireReason(t, err, codes.PermissionDenied, reason.PermissionDenied)
 
 	ctx := f.as(t, "revoker", "", patches, accepts())
-	_, err = f.Clusters.RevokeCluster(ctx, &adminv1.RevokeClusterRequest{Name: "revoke", Uid: "another"})
+	_, err = f.Clusters.RevokeCluster(ctx, &adminv1.RevokeClusterRequest{Name: name, Uid: "another"})
 	requireReason(t, err, codes.FailedPrecondition, reason.UIDMismatch)
 	_, err = f.Clusters.RevokeCluster(ctx, &adminv1.RevokeClusterRequest{Name: "nobody"})
 	requireReason(t, err, codes.NotFound, reason.NotFound)
-	cluster, err := f.clusters.ClusterV1().ManagedClusters().Get(t.Context(), "revoke", metav1.GetOptions{})
+	cluster, err := f.clusters.ClusterV1().ManagedClusters().Get(t.Context(), name, metav1.GetOptions{})
 	require.NoError(t, err)
 	require.True(t, cluster.Spec.HubAcceptsClient, "nothing was written so far")
 
-	answer, err := f.Clusters.RevokeCluster(ctx, &adminv1.RevokeClusterRequest{Name: "revoke", Uid: string(cluster.UID), Reason: "lost"})
+	answer, err := f.Clusters.RevokeCluster(ctx, &adminv1.RevokeClusterRequest{Name: name, Uid: string(cluster.UID), Reason: "lost"})
 	require.NoError(t, err)
 	require.Empty(t, answer.GetReplicasSilent())
-	cluster, err = f.clusters.ClusterV1().ManagedClusters().Get(t.Context(), "revoke", metav1.GetOptions{})
+	cluster, err = f.clusters.ClusterV1().ManagedClusters().Get(t.Context(), name, metav1.GetOptions{})
 	require.NoError(t, err)
 	require.False(t, cluster.Spec.HubAcceptsClient)
 	events, err := f.plane.AuditEvents(func(e *auditv1.Event) bool {
-		return e.ObjectRef != nil && e.ObjectRef.Name == "revoke" && e.Verb == "patch" && e.ResponseStatus.Code == 200
+		return e.ObjectRef != nil && e.ObjectRef.Name == name && e.Verb == "patch" && e.ResponseStatus.Code == 200
 	})
 	require.NoError(t, err)
 	require.Len(t, events, 1)
 	require.Equal(t, "system:serviceaccount:people:revoker", events[0].User.Username)
-	require.Contains(t, f.log.String(), `"action":"RevokeCluster","actor":"system:serviceaccount:people:revoker","cluster":"revoke","reason":"lost"`)
+	require.Contains(t, f.log.String(), `"action":"RevokeCluster","actor":"system:serviceaccount:people:revoker","cluster":"`+name+`","reason":"lost"`)
 }

@@ -35,24 +35,24 @@ func bounded(t *testing.T, ctx context.Context) context.Context {
 
 func TestWatchWorksShape(t *testing.T) {
 	f := newFace(t)
-	f.cluster(t, "watch")
+	cluster := f.cluster(t, "watch")
 	ctx := bounded(t, f.as(t, "watcher", "", works(), looks()))
 	apply := func(name string, size int) {
-		_, err := f.Works.ApplyWork(ctx, &adminv1.ApplyWorkRequest{ClusterName: "watch", Name: name, WorkJson: workJSON(manifest("a", size))})
+		_, err := f.Works.ApplyWork(ctx, &adminv1.ApplyWorkRequest{ClusterName: cluster, Name: name, WorkJson: workJSON(manifest("a", size))})
 		require.NoError(t, err)
 	}
 	apply("w", 1)
 	apply("other", 1)
-	stream, err := f.Works.WatchWorks(ctx, &adminv1.WatchWorksRequest{ClusterName: "watch", Name: "w"})
+	stream, err := f.Works.WatchWorks(ctx, &adminv1.WatchWorksRequest{ClusterName: cluster, Name: "w"})
 	require.NoError(t, err)
 	require.Equal(t, "w", next(t, stream).GetUpsert().GetRef().GetName(), "the snapshot")
 	require.True(t, next(t, stream).GetBookmark().GetInitialSyncComplete())
 	apply("w", 2)
 	require.Contains(t, next(t, stream).GetUpsert().GetWorkJson(), `"generation":2`)
-	_, err = f.Works.DeleteWork(ctx, &adminv1.DeleteWorkRequest{ClusterName: "watch", Name: "w"})
+	_, err = f.Works.DeleteWork(ctx, &adminv1.DeleteWorkRequest{ClusterName: cluster, Name: "w"})
 	require.NoError(t, err)
 	require.Contains(t, next(t, stream).GetUpsert().GetWorkJson(), "deletionTimestamp", "our finalizer keeps it")
-	_, err = f.kube.CoreV1().RESTClient().Patch("application/merge-patch+json").AbsPath("/apis/work.open-cluster-management.io/v1/namespaces/watch/manifestworks/w").
+	_, err = f.kube.CoreV1().RESTClient().Patch("application/merge-patch+json").AbsPath("/apis/work.open-cluster-management.io/v1/namespaces/" + cluster + "/manifestworks/w").
 		Body([]byte(`{"metadata":{"finalizers":null}}`)).DoRaw(ctx)
 	require.NoError(t, err)
 	require.Equal(t, "w", next(t, stream).GetRemoved().GetName())
@@ -60,34 +60,34 @@ func TestWatchWorksShape(t *testing.T) {
 
 func TestWatchClustersShape(t *testing.T) {
 	f := newFace(t)
+	cluster := f.cluster(t, "watch-c")
 	ends := timestamppb.New(time.Now().Add(time.Hour))
 	f.with(func(r *rooms) {
 		r.enrollments = []*adminv1.Enrollment{
-			{EnrollmentId: "old", ClusterName: "watch-c", CertificateExpires: timestamppb.New(time.Unix(1, 0))},
-			{EnrollmentId: "new", ClusterName: "watch-c", CertificateExpires: ends, CertificateSerial: "1f"},
-			{EnrollmentId: "oldest", ClusterName: "watch-c", CertificateExpires: timestamppb.New(time.Unix(2, 0))},
+			{EnrollmentId: "old", ClusterName: cluster, CertificateExpires: timestamppb.New(time.Unix(1, 0))},
+			{EnrollmentId: "new", ClusterName: cluster, CertificateExpires: ends, CertificateSerial: "1f"},
+			{EnrollmentId: "oldest", ClusterName: cluster, CertificateExpires: timestamppb.New(time.Unix(2, 0))},
 		}
 	})
 	f.with(func(r *rooms) {
-		r.sessions = []*adminv1.SessionInfo{{ClusterName: "watch-c", SessionId: "s", Live: true, DirtyObjects: 2}}
+		r.sessions = []*adminv1.SessionInfo{{ClusterName: cluster, SessionId: "s", Live: true, DirtyObjects: 2}}
 	})
-	f.cluster(t, "watch-c")
 	label := []byte(`{"metadata":{"labels":{"watched":"yes"}}}`)
 	clusters := f.clusters.ClusterV1().ManagedClusters()
-	_, err := clusters.Patch(t.Context(), "watch-c", "application/merge-patch+json", label, metav1.PatchOptions{})
+	_, err := clusters.Patch(t.Context(), cluster, "application/merge-patch+json", label, metav1.PatchOptions{})
 	require.NoError(t, err)
 	ctx := bounded(t, f.as(t, "watches-clusters", "", looks()))
 	stream, err := f.Clusters.WatchClusters(ctx, &adminv1.WatchClustersRequest{LabelSelector: "watched=yes"})
 	require.NoError(t, err)
 	first := next(t, stream).GetUpsert()
-	require.Equal(t, "watch-c", first.GetName())
+	require.Equal(t, cluster, first.GetName())
 	require.Equal(t, ends.GetSeconds(), first.GetCertificateExpires().GetSeconds(), "of several keys the newest certificate")
 	require.Equal(t, "1f", first.GetCertificateSerial())
 	require.EqualValues(t, 5, first.GetWorks())
 	require.EqualValues(t, 3, first.GetWorksInSync())
 	require.True(t, next(t, stream).GetBookmark().GetInitialSyncComplete())
-	require.NoError(t, clusters.Delete(t.Context(), "watch-c", metav1.DeleteOptions{}))
-	require.Equal(t, "watch-c", next(t, stream).GetRemoved())
+	require.NoError(t, clusters.Delete(t.Context(), cluster, metav1.DeleteOptions{}))
+	require.Equal(t, cluster, next(t, stream).GetRemoved())
 }
 
 func TestWatchSessionsShape(t *testing.T) {

@@ -26,10 +26,10 @@ import (
 // namespace and tries every call for another's.
 func TestT76_rights_in_one_namespace(t *testing.T) {
 	f := newFace(t)
-	f.cluster(t, "t76-c1")
-	f.cluster(t, "t76-c2")
-	ctx := f.as(t, "t76", "t76-c1", works())
-	answer, err := f.Works.ApplyWork(ctx, &adminv1.ApplyWorkRequest{ClusterName: "t76-c1", Name: "w", WorkJson: workJSON(manifest("a", 1))})
+	cluster := f.cluster(t, "t76-c1")
+	other := f.cluster(t, "t76-c2")
+	ctx := f.as(t, "t76", cluster, works())
+	answer, err := f.Works.ApplyWork(ctx, &adminv1.ApplyWorkRequest{ClusterName: cluster, Name: "w", WorkJson: workJSON(manifest("a", 1))})
 	require.NoError(t, err)
 	require.EqualValues(t, 1, answer.GetGeneration())
 
@@ -70,17 +70,17 @@ func TestT76_rights_in_one_namespace(t *testing.T) {
 		},
 	}
 	for name, call := range calls {
-		t.Run(name, func(t *testing.T) { requireReason(t, call("t76-c2"), codes.PermissionDenied, reason.PermissionDenied) })
+		t.Run(name, func(t *testing.T) { requireReason(t, call(other), codes.PermissionDenied, reason.PermissionDenied) })
 	}
 	events, err := f.plane.AuditEvents()
 	require.NoError(t, err)
 	written := false
 	for _, e := range events {
-		if e.ObjectRef != nil && e.ObjectRef.Namespace == "t76-c1" && e.Verb == "create" && e.ObjectRef.Resource == "manifestworks" {
+		if e.ObjectRef != nil && e.ObjectRef.Namespace == cluster && e.Verb == "create" && e.ObjectRef.Resource == "manifestworks" {
 			written = true
 			require.Equal(t, "system:serviceaccount:people:t76", e.User.Username, "T70: the apiserver's audit log names the person")
 		}
-		if e.ObjectRef != nil && e.ObjectRef.Namespace == "t76-c2" && e.ObjectRef.Resource == "manifestworks" {
+		if e.ObjectRef != nil && e.ObjectRef.Namespace == other && e.ObjectRef.Resource == "manifestworks" {
 			require.GreaterOrEqual(t, e.ResponseStatus.Code, int32(400), "no call on t76-c2 succeeded")
 		}
 	}
@@ -89,7 +89,7 @@ func TestT76_rights_in_one_namespace(t *testing.T) {
 
 func TestApplyWork(t *testing.T) {
 	f := newFace(t)
-	f.cluster(t, "apply")
+	cluster := f.cluster(t, "apply")
 	ctx := f.as(t, "apply", "", works(), looks())
 	cases := map[string]struct {
 		reason  string
@@ -99,18 +99,18 @@ func TestApplyWork(t *testing.T) {
 	}{
 		"unknown cluster": {"nobody has that name", &adminv1.ApplyWorkRequest{ClusterName: "nobody", Name: "w", WorkJson: workJSON(manifest("a", 1))}, codes.NotFound, reason.UnknownCluster},
 		"no label":        {"names are RFC 1123 labels", &adminv1.ApplyWorkRequest{ClusterName: "Not_A.Label", Name: "w", WorkJson: workJSON(manifest("a", 1))}, codes.InvalidArgument, reason.InvalidName},
-		"no name":         {"a work needs one", &adminv1.ApplyWorkRequest{ClusterName: "apply", WorkJson: workJSON(manifest("a", 1))}, codes.InvalidArgument, reason.InvalidName},
-		"long name":       {"MW-06", &adminv1.ApplyWorkRequest{ClusterName: "apply", Name: strings.Repeat("a", 189), WorkJson: workJSON(manifest("a", 1))}, codes.InvalidArgument, reason.InvalidName},
-		"no JSON":         {"cut text", &adminv1.ApplyWorkRequest{ClusterName: "apply", Name: "w", WorkJson: "{"}, codes.InvalidArgument, reason.Undecodable},
-		"other kind":      {"a ConfigMap is no work", &adminv1.ApplyWorkRequest{ClusterName: "apply", Name: "w", WorkJson: manifest("a", 1)}, codes.InvalidArgument, reason.Undecodable},
-		"no manifests":    {"WH-14", &adminv1.ApplyWorkRequest{ClusterName: "apply", Name: "w", WorkJson: workJSON()}, codes.InvalidArgument, reason.InvalidArgument},
-		"no kind":         {"cannot be applied", &adminv1.ApplyWorkRequest{ClusterName: "apply", Name: "w", WorkJson: workJSON(`{"apiVersion":"v1","metadata":{"name":"a"}}`)}, codes.InvalidArgument, reason.Undecodable},
-		"no object":       {"WH-15", &adminv1.ApplyWorkRequest{ClusterName: "apply", Name: "w", WorkJson: workJSON(`"text"`)}, codes.InvalidArgument, reason.Undecodable},
-		"generateName":    {"WH-15", &adminv1.ApplyWorkRequest{ClusterName: "apply", Name: "w", WorkJson: workJSON(`{"apiVersion":"v1","kind":"Pod","metadata":{"generateName":"a"}}`)}, codes.InvalidArgument, reason.Undecodable},
-		"duplicate":       {"WH-15", &adminv1.ApplyWorkRequest{ClusterName: "apply", Name: "w", WorkJson: workJSON(manifest("a", 1), manifest("a", 2))}, codes.InvalidArgument, reason.InvalidArgument},
-		"over the limit":  {"WH-16", &adminv1.ApplyWorkRequest{ClusterName: "apply", Name: "w", WorkJson: workJSON(manifest("a", limit))}, codes.InvalidArgument, reason.ObjectTooLarge},
-		"far over":        {"not even decoded", &adminv1.ApplyWorkRequest{ClusterName: "apply", Name: "w", WorkJson: workJSON(manifest("a", 3<<20))}, codes.InvalidArgument, reason.ObjectTooLarge},
-		"deeply nested":   {"T74", &adminv1.ApplyWorkRequest{ClusterName: "apply", Name: "w", WorkJson: workJSON(strings.Repeat(`{"a":`, 100_000) + "1" + strings.Repeat("}", 100_000))}, codes.InvalidArgument, reason.Undecodable},
+		"no name":         {"a work needs one", &adminv1.ApplyWorkRequest{ClusterName: cluster, WorkJson: workJSON(manifest("a", 1))}, codes.InvalidArgument, reason.InvalidName},
+		"long name":       {"MW-06", &adminv1.ApplyWorkRequest{ClusterName: cluster, Name: strings.Repeat("a", 189), WorkJson: workJSON(manifest("a", 1))}, codes.InvalidArgument, reason.InvalidName},
+		"no JSON":         {"cut text", &adminv1.ApplyWorkRequest{ClusterName: cluster, Name: "w", WorkJson: "{"}, codes.InvalidArgument, reason.Undecodable},
+		"other kind":      {"a ConfigMap is no work", &adminv1.ApplyWorkRequest{ClusterName: cluster, Name: "w", WorkJson: manifest("a", 1)}, codes.InvalidArgument, reason.Undecodable},
+		"no manifests":    {"WH-14", &adminv1.ApplyWorkRequest{ClusterName: cluster, Name: "w", WorkJson: workJSON()}, codes.InvalidArgument, reason.InvalidArgument},
+		"no kind":         {"cannot be applied", &adminv1.ApplyWorkRequest{ClusterName: cluster, Name: "w", WorkJson: workJSON(`{"apiVersion":"v1","metadata":{"name":"a"}}`)}, codes.InvalidArgument, reason.Undecodable},
+		"no object":       {"WH-15", &adminv1.ApplyWorkRequest{ClusterName: cluster, Name: "w", WorkJson: workJSON(`"text"`)}, codes.InvalidArgument, reason.Undecodable},
+		"generateName":    {"WH-15", &adminv1.ApplyWorkRequest{ClusterName: cluster, Name: "w", WorkJson: workJSON(`{"apiVersion":"v1","kind":"Pod","metadata":{"generateName":"a"}}`)}, codes.InvalidArgument, reason.Undecodable},
+		"duplicate":       {"WH-15", &adminv1.ApplyWorkRequest{ClusterName: cluster, Name: "w", WorkJson: workJSON(manifest("a", 1), manifest("a", 2))}, codes.InvalidArgument, reason.InvalidArgument},
+		"over the limit":  {"WH-16", &adminv1.ApplyWorkRequest{ClusterName: cluster, Name: "w", WorkJson: workJSON(manifest("a", limit))}, codes.InvalidArgument, reason.ObjectTooLarge},
+		"far over":        {"not even decoded", &adminv1.ApplyWorkRequest{ClusterName: cluster, Name: "w", WorkJson: workJSON(manifest("a", 3<<20))}, codes.InvalidArgument, reason.ObjectTooLarge},
+		"deeply nested":   {"T74", &adminv1.ApplyWorkRequest{ClusterName: cluster, Name: "w", WorkJson: workJSON(strings.Repeat(`{"a":`, 100_000) + "1" + strings.Repeat("}", 100_000))}, codes.InvalidArgument, reason.Undecodable},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -118,15 +118,15 @@ func TestApplyWork(t *testing.T) {
 			requireReason(t, err, tc.code, tc.why)
 		})
 	}
-	list, err := f.Works.ListWorks(ctx, &adminv1.ListWorksRequest{ClusterName: "apply"})
+	list, err := f.Works.ListWorks(ctx, &adminv1.ListWorksRequest{ClusterName: cluster})
 	require.NoError(t, err)
 	require.Empty(t, list.GetWorks(), "nothing half-made is left")
 	for _, name := range []string{"../x", "a/b", "", ".."} { // which no apiserver is asked about
 		_, err := f.Works.GetWork(ctx, &adminv1.GetWorkRequest{ClusterName: name, Name: "w"})
 		requireReason(t, err, codes.InvalidArgument, reason.InvalidName)
-		_, err = f.Works.DeleteWork(ctx, &adminv1.DeleteWorkRequest{ClusterName: "apply", Name: name})
+		_, err = f.Works.DeleteWork(ctx, &adminv1.DeleteWorkRequest{ClusterName: cluster, Name: name})
 		requireReason(t, err, codes.InvalidArgument, reason.InvalidName)
-		_, err = f.Works.ExplainDelivery(ctx, &adminv1.ExplainDeliveryRequest{ClusterName: "apply", Name: name})
+		_, err = f.Works.ExplainDelivery(ctx, &adminv1.ExplainDeliveryRequest{ClusterName: cluster, Name: name})
 		requireReason(t, err, codes.InvalidArgument, reason.InvalidName)
 		_, err = f.Clusters.GetCluster(ctx, &adminv1.GetClusterRequest{Name: name})
 		requireReason(t, err, codes.InvalidArgument, reason.InvalidName)
@@ -137,15 +137,15 @@ func TestApplyWork(t *testing.T) {
 
 func TestApplyWorkIsIdempotent(t *testing.T) {
 	f := newFace(t)
-	f.cluster(t, "idem")
+	cluster := f.cluster(t, "idem")
 	ctx := f.as(t, "idem", "", works(), looks())
-	request := &adminv1.ApplyWorkRequest{ClusterName: "idem", Name: "w", WorkJson: workJSON(manifest("a", 1))}
-	dry := &adminv1.ApplyWorkRequest{ClusterName: "idem", Name: "w", WorkJson: request.GetWorkJson(), DryRun: true}
+	request := &adminv1.ApplyWorkRequest{ClusterName: cluster, Name: "w", WorkJson: workJSON(manifest("a", 1))}
+	dry := &adminv1.ApplyWorkRequest{ClusterName: cluster, Name: "w", WorkJson: request.GetWorkJson(), DryRun: true}
 	answer, err := f.Works.ApplyWork(ctx, dry)
 	require.NoError(t, err)
 	require.EqualValues(t, len(manifest("a", 1)), answer.GetSize())
 	require.EqualValues(t, limit, answer.GetLimit())
-	_, err = f.Works.GetWork(ctx, &adminv1.GetWorkRequest{ClusterName: "idem", Name: "w"})
+	_, err = f.Works.GetWork(ctx, &adminv1.GetWorkRequest{ClusterName: cluster, Name: "w"})
 	requireReason(t, err, codes.NotFound, reason.NotFound)
 
 	first, err := f.Works.ApplyWork(ctx, request)
@@ -155,11 +155,11 @@ func TestApplyWorkIsIdempotent(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, first.GetResourceVersion(), again.GetResourceVersion(), "a repeat writes nothing")
 
-	changed, err := f.Works.ApplyWork(ctx, &adminv1.ApplyWorkRequest{ClusterName: "idem", Name: "w", WorkJson: workJSON(manifest("b", 1))})
+	changed, err := f.Works.ApplyWork(ctx, &adminv1.ApplyWorkRequest{ClusterName: cluster, Name: "w", WorkJson: workJSON(manifest("b", 1))})
 	require.NoError(t, err)
 	require.EqualValues(t, 2, changed.GetGeneration())
 	require.Equal(t, first.GetUid(), changed.GetUid())
-	_, err = f.Works.ApplyWork(ctx, &adminv1.ApplyWorkRequest{ClusterName: "idem", Name: "w", WorkJson: request.GetWorkJson(), ExpectedResourceVersion: first.GetResourceVersion()})
+	_, err = f.Works.ApplyWork(ctx, &adminv1.ApplyWorkRequest{ClusterName: cluster, Name: "w", WorkJson: request.GetWorkJson(), ExpectedResourceVersion: first.GetResourceVersion()})
 	requireReason(t, err, codes.Aborted, reason.Conflict)
 
 	var stored struct {
@@ -167,42 +167,42 @@ func TestApplyWorkIsIdempotent(t *testing.T) {
 	}
 	require.NoError(t, json.Unmarshal([]byte(changed.GetWorkJson()), &stored))
 	require.Equal(t, []string{"cluster.open-cluster-management.io/manifest-work-cleanup"}, stored.Metadata.Finalizers, "MW-02, with the first write")
-	_, err = f.Works.DeleteWork(ctx, &adminv1.DeleteWorkRequest{ClusterName: "idem", Name: "w", Uid: "another"})
+	_, err = f.Works.DeleteWork(ctx, &adminv1.DeleteWorkRequest{ClusterName: cluster, Name: "w", Uid: "another"})
 	requireReason(t, err, codes.Aborted, reason.Conflict)
-	_, err = f.Works.DeleteWork(ctx, &adminv1.DeleteWorkRequest{ClusterName: "idem", Name: "w", Uid: first.GetUid()})
+	_, err = f.Works.DeleteWork(ctx, &adminv1.DeleteWorkRequest{ClusterName: cluster, Name: "w", Uid: first.GetUid()})
 	require.NoError(t, err)
 }
 
 func TestReleaseNamesTheBatch(t *testing.T) {
 	f := newFace(t)
-	f.cluster(t, "held")
-	ctx := f.as(t, "releaser", "held", works())
-	_, err := f.Works.ListHeldDeletes(ctx, &adminv1.ListHeldDeletesRequest{ClusterName: "held"})
+	cluster := f.cluster(t, "held")
+	ctx := f.as(t, "releaser", cluster, works())
+	_, err := f.Works.ListHeldDeletes(ctx, &adminv1.ListHeldDeletesRequest{ClusterName: cluster})
 	requireReason(t, err, codes.FailedPrecondition, reason.NotFound)
 	f.with(func(r *rooms) { r.known, r.held = true, []*adminv1.HeldBatch{{BatchId: "b1", Names: []string{"w"}}} })
-	_, err = f.Works.ReleaseHeldDeletes(ctx, &adminv1.ReleaseHeldDeletesRequest{ClusterName: "held", BatchId: "b2"})
+	_, err = f.Works.ReleaseHeldDeletes(ctx, &adminv1.ReleaseHeldDeletesRequest{ClusterName: cluster, BatchId: "b2"})
 	requireReason(t, err, codes.NotFound, reason.NotFound)
-	_, err = f.Works.ReleaseHeldDeletes(ctx, &adminv1.ReleaseHeldDeletesRequest{ClusterName: "held", BatchId: "b1"})
+	_, err = f.Works.ReleaseHeldDeletes(ctx, &adminv1.ReleaseHeldDeletesRequest{ClusterName: cluster, BatchId: "b1"})
 	require.NoError(t, err)
-	require.Equal(t, []string{"release held b1"}, f.did())
+	require.Equal(t, []string{"release " + cluster + " b1"}, f.did())
 }
 
 func TestExplainDelivery(t *testing.T) {
 	f := newFace(t)
-	f.cluster(t, "explain")
+	cluster := f.cluster(t, "explain")
 	ctx := f.as(t, "explainer", "", works(), looks())
-	_, err := f.Works.ExplainDelivery(ctx, &adminv1.ExplainDeliveryRequest{ClusterName: "explain", Name: "w"})
+	_, err := f.Works.ExplainDelivery(ctx, &adminv1.ExplainDeliveryRequest{ClusterName: cluster, Name: "w"})
 	requireReason(t, err, codes.NotFound, reason.NotFound)
-	_, err = f.Works.ApplyWork(ctx, &adminv1.ApplyWorkRequest{ClusterName: "explain", Name: "w", WorkJson: workJSON(manifest("a", 1))})
+	_, err = f.Works.ApplyWork(ctx, &adminv1.ApplyWorkRequest{ClusterName: cluster, Name: "w", WorkJson: workJSON(manifest("a", 1))})
 	require.NoError(t, err)
 	verdict := func() string {
-		answer, err := f.Works.ExplainDelivery(ctx, &adminv1.ExplainDeliveryRequest{ClusterName: "explain", Name: "w"})
+		answer, err := f.Works.ExplainDelivery(ctx, &adminv1.ExplainDeliveryRequest{ClusterName: cluster, Name: "w"})
 		require.NoError(t, err)
 		return answer.GetVerdict()
 	}
 	require.Contains(t, verdict(), `stands before "session"`)
 	f.with(func(r *rooms) {
-		r.sessions = []*adminv1.SessionInfo{{ClusterName: "explain", SessionId: "s", HubReplica: "r1"}}
+		r.sessions = []*adminv1.SessionInfo{{ClusterName: cluster, SessionId: "s", HubReplica: "r1"}}
 	})
 	require.Contains(t, verdict(), "unknown at hub replica r1")
 	f.with(func(r *rooms) { r.known, r.state = true, admin.DeliveryState{Waiting: true} })
@@ -215,13 +215,13 @@ func TestExplainDelivery(t *testing.T) {
 	require.Contains(t, verdict(), `stands before "applied"`)
 
 	status := []byte(`{"status":{"conditions":[{"type":"ManagedClusterConditionAvailable","status":"False","reason":"R","message":"its apiserver is ill","lastTransitionTime":"2026-01-01T00:00:00Z"}]}}`)
-	_, err = f.clusters.ClusterV1().ManagedClusters().Patch(t.Context(), "explain", "application/merge-patch+json", status, metav1.PatchOptions{}, "status")
+	_, err = f.clusters.ClusterV1().ManagedClusters().Patch(t.Context(), cluster, "application/merge-patch+json", status, metav1.PatchOptions{}, "status")
 	require.NoError(t, err)
 	require.Contains(t, verdict(), "not reported it yet; the cluster is not available: its apiserver is ill")
 	accepted := []byte(`{"spec":{"hubAcceptsClient":false}}`)
-	_, err = f.clusters.ClusterV1().ManagedClusters().Patch(t.Context(), "explain", "application/merge-patch+json", accepted, metav1.PatchOptions{})
+	_, err = f.clusters.ClusterV1().ManagedClusters().Patch(t.Context(), cluster, "application/merge-patch+json", accepted, metav1.PatchOptions{})
 	require.NoError(t, err)
-	require.Contains(t, verdict(), "the hub has not accepted the cluster: «fairlead accept explain»")
+	require.Contains(t, verdict(), "the hub has not accepted the cluster: «fairlead accept "+cluster+"»")
 }
 
 // TestClusterless is a hub that serves by certificate alone: no ManagedCluster is
@@ -231,15 +231,16 @@ func TestClusterless(t *testing.T) {
 		c.Clusterless, c.Enrollments = true, nil
 	})
 	ctx := f.as(t, "clusterless", "", works(), looks())
-	request := &adminv1.ApplyWorkRequest{ClusterName: "no-object", Name: "w", WorkJson: workJSON(manifest("a", 1))}
+	cluster := f.plane.Unique("no-object")
+	request := &adminv1.ApplyWorkRequest{ClusterName: cluster, Name: "w", WorkJson: workJSON(manifest("a", 1))}
 	_, err := f.Works.ApplyWork(ctx, request)
 	requireReason(t, err, codes.FailedPrecondition, reason.NotFound)
-	require.ErrorContains(t, err, `no namespace "no-object"`)
-	_, err = f.kube.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "no-object"}}, metav1.CreateOptions{})
+	require.ErrorContains(t, err, fmt.Sprintf("no namespace %q", cluster))
+	_, err = f.kube.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: cluster}}, metav1.CreateOptions{})
 	require.NoError(t, err)
 	_, err = f.Works.ApplyWork(ctx, request)
 	require.NoError(t, err)
-	answer, err := f.Works.ExplainDelivery(ctx, &adminv1.ExplainDeliveryRequest{ClusterName: "no-object", Name: "w"})
+	answer, err := f.Works.ExplainDelivery(ctx, &adminv1.ExplainDeliveryRequest{ClusterName: cluster, Name: "w"})
 	require.NoError(t, err)
 	require.Contains(t, answer.GetVerdict(), `stands before "session"`)
 	_, err = f.Clusters.ListClusters(ctx, &adminv1.ListClustersRequest{})
@@ -250,25 +251,25 @@ func TestClusterless(t *testing.T) {
 // a float64 can hold, beside labels of somebody else.
 func TestApplyWorkKeepsWhatOthersAdded(t *testing.T) {
 	f := newFace(t)
-	f.cluster(t, "numbers")
+	cluster := f.cluster(t, "numbers")
 	ctx := f.as(t, "numbers", "", works(), looks())
 	big := `{"apiVersion":"example.com/v1","kind":"Thing","metadata":{"name":"n"},"spec":{"count":9007199254740993,"replicas":2}}`
 	work := strings.Replace(workJSON(big), `"spec"`, `"metadata":{"labels":{"mine":"1"}},"spec"`, 1)
-	request := &adminv1.ApplyWorkRequest{ClusterName: "numbers", Name: "w", WorkJson: work}
+	request := &adminv1.ApplyWorkRequest{ClusterName: cluster, Name: "w", WorkJson: work}
 	first, err := f.Works.ApplyWork(ctx, request)
 	require.NoError(t, err)
 	require.Contains(t, first.GetWorkJson(), "9007199254740993", "no digit is lost")
 
 	patch := []byte(`{"metadata":{"labels":{"theirs":"1"},"annotations":{"theirs":"1"}}}`)
-	_, err = f.kube.CoreV1().RESTClient().Patch("application/merge-patch+json").AbsPath("/apis/work.open-cluster-management.io/v1/namespaces/numbers/manifestworks/w").Body(patch).DoRaw(ctx)
+	_, err = f.kube.CoreV1().RESTClient().Patch("application/merge-patch+json").AbsPath("/apis/work.open-cluster-management.io/v1/namespaces/" + cluster + "/manifestworks/w").Body(patch).DoRaw(ctx)
 	require.NoError(t, err)
-	before, err := f.plane.AuditEvents(updates("numbers"))
+	before, err := f.plane.AuditEvents(updates(cluster))
 	require.NoError(t, err)
 	again, err := f.Works.ApplyWork(ctx, request)
 	require.NoError(t, err)
 	require.EqualValues(t, 1, again.GetGeneration())
 	require.Contains(t, again.GetWorkJson(), `"theirs":"1"`)
-	after, err := f.plane.AuditEvents(updates("numbers"))
+	after, err := f.plane.AuditEvents(updates(cluster))
 	require.NoError(t, err)
 	require.Len(t, after, len(before), "a repeat does not even ask for a write")
 }
@@ -283,16 +284,16 @@ func updates(namespace string) func(*auditv1.Event) bool {
 // client that takes no more than that in one answer.
 func TestListWorksStaysUnderTheLimitOfClients(t *testing.T) {
 	f := newFace(t)
-	f.cluster(t, "pages")
+	cluster := f.cluster(t, "pages")
 	ctx := f.as(t, "pages", "", works(), looks())
 	const count = 230
 	for i := range count {
-		_, err := f.Works.ApplyWork(ctx, &adminv1.ApplyWorkRequest{ClusterName: "pages", Name: fmt.Sprintf("w%03d", i), WorkJson: workJSON(manifest("a", limit-200))})
+		_, err := f.Works.ApplyWork(ctx, &adminv1.ApplyWorkRequest{ClusterName: cluster, Name: fmt.Sprintf("w%03d", i), WorkJson: workJSON(manifest("a", limit-200))})
 		require.NoError(t, err)
 	}
 	seen := map[string]bool{}
 	pages := 0
-	for request := (&adminv1.ListWorksRequest{ClusterName: "pages", PageSize: maxPageSize}); ; pages++ {
+	for request := (&adminv1.ListWorksRequest{ClusterName: cluster, PageSize: maxPageSize}); ; pages++ {
 		answer, err := f.Works.ListWorks(ctx, request)
 		require.NoError(t, err)
 		for _, w := range answer.GetWorks() {
@@ -305,9 +306,9 @@ func TestListWorksStaysUnderTheLimitOfClients(t *testing.T) {
 	}
 	require.Len(t, seen, count)
 	require.Less(t, pages, 5)
-	_, err := f.Works.ListWorks(ctx, &adminv1.ListWorksRequest{ClusterName: "pages", PageSize: maxPageSize + 1})
+	_, err := f.Works.ListWorks(ctx, &adminv1.ListWorksRequest{ClusterName: cluster, PageSize: maxPageSize + 1})
 	requireReason(t, err, codes.InvalidArgument, reason.InvalidArgument)
-	three, err := f.Works.ListWorks(ctx, &adminv1.ListWorksRequest{ClusterName: "pages", PageSize: 3})
+	three, err := f.Works.ListWorks(ctx, &adminv1.ListWorksRequest{ClusterName: cluster, PageSize: 3})
 	require.NoError(t, err)
 	require.Len(t, three.GetWorks(), 3)
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 	channelz "google.golang.org/grpc/channelz/service"
 	"google.golang.org/grpc/health"
@@ -21,6 +22,8 @@ import (
 	_ "fairlead.dev/fairlead/gen/fairlead/scheduler/v1"
 	"fairlead.dev/fairlead/server/rpc/authz"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // Every RPC of gen has a rule and every rule of ours has an RPC, so a new RPC
 // without a decision about its callers fails here.

@@ -90,7 +90,7 @@ func frames(t *testing.T, text string) []*agentv1.SessionRequest {
 func TestT49_every_field_names_another_cluster(t *testing.T) {
 	plane := env.Shared(t)
 	hub := startHub(t, plane.RESTConfig(), nil).ready()
-	const attacker, victim = "t49-attacker", "t49-victim"
+	attacker, victim := plane.Unique("t49-attacker"), plane.Unique("t49-victim")
 	agent := newAgent(t, hub, attacker)
 	agent.join(hub.token(attacker, true), false)
 	other := newAgent(t, hub, victim)

@@ -43,15 +43,16 @@ func newWork(cluster, name, value string) *workv1.ManifestWork {
 // PERSISTED, and the status as the apiserver has it.
 func TestHub_there_and_back(t *testing.T) {
 	hub := startHub(t, env.Shared(t).RESTConfig(), func(c *server.Config) { c.LeaderElect = false }).ready() // the only one
-	agent := newAgent(t, hub, "there-and-back")
-	agent.join(hub.token("there-and-back", false), true)
+	cluster := env.Shared(t).Unique("there-and-back")
+	agent := newAgent(t, hub, cluster)
+	agent.join(hub.token(cluster, false), true)
 
 	s := agent.session(&agentv1.Hello{})
 	require.Equal(t, uint64(1), s.welcome.GetSessionEpoch())
 	require.NotEmpty(t, s.welcome.GetHighWater().GetProof())
 	require.NotZero(t, s.welcome.GetTrustBundle().GetVersion(), "the bundle is newer than none")
 
-	require.NoError(t, hub.kube.Create(t.Context(), newWork("there-and-back", "web", "1")))
+	require.NoError(t, hub.kube.Create(t.Context(), newWork(cluster, "web", "1")))
 	change := s.change("web")
 	var delivered workv1.ManifestWork
 	require.NoError(t, json.Unmarshal(change.GetUpsert().GetObjectJson(), &delivered))
@@ -65,7 +66,7 @@ func TestHub_there_and_back(t *testing.T) {
 	})
 	require.Equal(t, agentv1.StatusCode_STATUS_CODE_PERSISTED, result.GetCode(), "%v", result)
 	work := &workv1.ManifestWork{}
-	key := client.ObjectKey{Namespace: "there-and-back", Name: "web"}
+	key := client.ObjectKey{Namespace: cluster, Name: "web"}
 	require.NoError(t, hub.kube.Get(t.Context(), key, work), "PERSISTED means that it is there")
 	require.True(t, meta.IsStatusConditionTrue(work.Status.Conditions, "Applied"))
 	require.Contains(t, work.Finalizers, identity.ManifestWorkFinalizer)
@@ -86,8 +87,9 @@ func isNotFound(err error) bool { return client.IgnoreNotFound(err) == nil && er
 // ManagedCluster and on its Leases.
 func TestHub_cluster_report_and_leases(t *testing.T) {
 	hub := startHub(t, env.Shared(t).RESTConfig(), nil).ready()
-	agent := newAgent(t, hub, "reporting")
-	agent.join(hub.token("reporting", true), false)
+	name := env.Shared(t).Unique("reporting")
+	agent := newAgent(t, hub, name)
+	agent.join(hub.token(name, true), false)
 	s := agent.session(&agentv1.Hello{})
 	s.send(&agentv1.SessionRequest{Message: &agentv1.SessionRequest_ClusterReport{ClusterReport: &agentv1.ClusterReport{
 		KubernetesVersion: "v1.37.2", Claims: map[string]string{"region": "north"}, Capacity: map[string]string{"cpu": "4"}, ApiserverHealthy: true,
@@ -95,7 +97,7 @@ func TestHub_cluster_report_and_leases(t *testing.T) {
 	}}})
 	until(t, "the report to show", func() error {
 		cluster := &clusterv1.ManagedCluster{}
-		if err := hub.kube.Get(t.Context(), client.ObjectKey{Name: "reporting"}, cluster); err != nil {
+		if err := hub.kube.Get(t.Context(), client.ObjectKey{Name: name}, cluster); err != nil {
 			return err
 		}
 		for _, condition := range []string{"ManagedClusterJoined", "HubAcceptedManagedCluster", "ManagedClusterConditionAvailable", "DeletesHeld"} {
@@ -111,7 +113,7 @@ func TestHub_cluster_report_and_leases(t *testing.T) {
 	s.cancel()
 	until(t, "the Lease to be released", func() error {
 		lease := &coordinationv1.Lease{}
-		if err := hub.kube.Get(t.Context(), client.ObjectKey{Namespace: identity.HubNamespace, Name: "session-reporting"}, lease); err != nil {
+		if err := hub.kube.Get(t.Context(), client.ObjectKey{Namespace: identity.HubNamespace, Name: "session-" + name}, lease); err != nil {
 			return err
 		}
 		if lease.Spec.HolderIdentity != nil && *lease.Spec.HolderIdentity != "" || lease.Annotations["fairlead.dev/last-seen"] == "" {
@@ -149,7 +151,7 @@ func TestT45_revocation_ends_the_session(t *testing.T) {
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
-			cluster := "t45-" + name
+			cluster := env.Shared(t).Unique("t45-" + name)
 			agent := newAgent(t, hub, cluster)
 			agent.join(hub.token(cluster, true), false)
 			s := agent.session(&agentv1.Hello{})
@@ -167,8 +169,9 @@ func TestT45_revocation_ends_the_session(t *testing.T) {
 // A second session of the same agent takes over; the first is told so.
 func TestHub_newer_session_wins(t *testing.T) {
 	hub := startHub(t, env.Shared(t).RESTConfig(), nil).ready()
-	agent := newAgent(t, hub, "twice")
-	agent.join(hub.token("twice", true), false)
+	cluster := env.Shared(t).Unique("twice")
+	agent := newAgent(t, hub, cluster)
+	agent.join(hub.token(cluster, true), false)
 	first := agent.session(&agentv1.Hello{InstanceId: "one"})
 	second := agent.session(&agentv1.Hello{InstanceId: "two"})
 	require.Greater(t, second.welcome.GetSessionEpoch(), first.welcome.GetSessionEpoch())
@@ -181,8 +184,9 @@ func TestHub_newer_session_wins(t *testing.T) {
 func TestHub_two_replicas(t *testing.T) {
 	config := env.Shared(t).RESTConfig()
 	one, two := startHub(t, config, nil).ready(), startHub(t, config, nil).ready()
-	agent := newAgent(t, one, "roaming")
-	agent.join(one.token("roaming", true), false)
+	cluster := env.Shared(t).Unique("roaming")
+	agent := newAgent(t, one, cluster)
+	agent.join(one.token(cluster, true), false)
 	first := agent.session(&agentv1.Hello{})
 	agent.hub = two
 	agent.dial()

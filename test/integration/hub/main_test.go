@@ -169,6 +169,8 @@ func (r *running) accept(cluster, csr string) {
 func until(t *testing.T, what string, check func() error) {
 	t.Helper()
 	deadline := time.Now().Add(patience)
+	ticker := time.NewTicker(50 * time.Millisecond)
+	defer ticker.Stop()
 	var last error
 	for time.Now().Before(deadline) {
 		if last = check(); last == nil {
@@ -177,7 +179,7 @@ func until(t *testing.T, what string, check func() error) {
 		select {
 		case <-t.Context().Done():
 			t.Fatal(t.Context().Err())
-		case <-time.After(50 * time.Millisecond):
+		case <-ticker.C:
 		}
 	}
 	t.Fatalf("waited for %s: %s", what, strings.TrimSpace(last.Error()))

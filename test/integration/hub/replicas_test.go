@@ -33,36 +33,37 @@ import (
 func TestHub_another_replica_has_the_session(t *testing.T) {
 	plane := env.Shared(t)
 	one, two := startHub(t, plane.RESTConfig(), nil).ready(), startHub(t, plane.RESTConfig(), nil).ready()
-	agent := newAgent(t, one, "elsewhere")
-	agent.join(one.token("elsewhere", true), false)
+	cluster := env.Shared(t).Unique("elsewhere")
+	agent := newAgent(t, one, cluster)
+	agent.join(one.token(cluster, true), false)
 	s := agent.session(&agentv1.Hello{})
 	s.send(&agentv1.SessionRequest{Message: &agentv1.SessionRequest_ClusterReport{ClusterReport: &agentv1.ClusterReport{
 		ApiserverHealthy: true, Held: []*agentv1.HeldBatch{{BatchId: "b1", Reason: agentv1.HeldReason_HELD_REASON_COUNT}},
 	}}})
-	require.NoError(t, two.kube.Create(t.Context(), newWork("elsewhere", "w", "v")))
+	require.NoError(t, two.kube.Create(t.Context(), newWork(cluster, "w", "v")))
 	s.stored(s.change("w"))
 
 	conn := adminConn(t, two, agent)
 	works, clusters := adminv1.NewWorkAdminServiceClient(conn), adminv1.NewClusterAdminServiceClient(conn)
-	admin := personOf(t, plane, two, "admin-elsewhere", rbacv1.PolicyRule{APIGroups: []string{"*"}, Resources: []string{"*"}, Verbs: []string{"*"}})
+	admin := personOf(t, plane, two, "admin-"+cluster, rbacv1.PolicyRule{APIGroups: []string{"*"}, Resources: []string{"*"}, Verbs: []string{"*"}})
 	until(t, "the other replica to be asked", func() error {
-		answer, err := works.ListHeldDeletes(admin, &adminv1.ListHeldDeletesRequest{ClusterName: "elsewhere"})
+		answer, err := works.ListHeldDeletes(admin, &adminv1.ListHeldDeletesRequest{ClusterName: cluster})
 		if err == nil && len(answer.GetBatches()) != 1 {
 			err = errors.New(answer.String())
 		}
 		return err
 	})
-	sessions, err := clusters.ListSessions(admin, &adminv1.ListSessionsRequest{ClusterName: "elsewhere"})
+	sessions, err := clusters.ListSessions(admin, &adminv1.ListSessionsRequest{ClusterName: cluster})
 	require.NoError(t, err)
 	require.True(t, sessions.GetSessions()[0].GetLive(), "what only the session's holder knows")
-	explained, err := works.ExplainDelivery(admin, &adminv1.ExplainDeliveryRequest{ClusterName: "elsewhere", Name: "w"})
+	explained, err := works.ExplainDelivery(admin, &adminv1.ExplainDeliveryRequest{ClusterName: cluster, Name: "w"})
 	require.NoError(t, err)
 	require.Contains(t, explained.GetVerdict(), `stands before "applied"`)
 
-	_, err = works.ReleaseHeldDeletes(admin, &adminv1.ReleaseHeldDeletesRequest{ClusterName: "elsewhere", BatchId: "b2"})
+	_, err = works.ReleaseHeldDeletes(admin, &adminv1.ReleaseHeldDeletesRequest{ClusterName: cluster, BatchId: "b2"})
 	require.Equal(t, codes.NotFound, status.Code(err), "the other's refusal is passed on: %v", err)
 	require.Equal(t, reason.NotFound, rpcerr.ReasonOf(err))
-	_, err = works.ReleaseHeldDeletes(admin, &adminv1.ReleaseHeldDeletesRequest{ClusterName: "elsewhere", BatchId: "b1"})
+	_, err = works.ReleaseHeldDeletes(admin, &adminv1.ReleaseHeldDeletesRequest{ClusterName: cluster, BatchId: "b1"})
 	require.NoError(t, err)
 	for {
 		if release := s.next().GetDirective().GetReleaseHold(); release != nil {
@@ -70,18 +71,18 @@ func TestHub_another_replica_has_the_session(t *testing.T) {
 			break
 		}
 	}
-	nobody := personOf(t, plane, two, "nobody-elsewhere")
-	_, err = works.ListHeldDeletes(nobody, &adminv1.ListHeldDeletesRequest{ClusterName: "elsewhere"})
+	nobody := personOf(t, plane, two, "nobody-"+cluster)
+	_, err = works.ListHeldDeletes(nobody, &adminv1.ListHeldDeletesRequest{ClusterName: cluster})
 	require.Equal(t, codes.PermissionDenied, status.Code(err))
 
-	_, err = clusters.KickSession(admin, &adminv1.KickSessionRequest{ClusterName: "elsewhere"})
+	_, err = clusters.KickSession(admin, &adminv1.KickSessionRequest{ClusterName: cluster})
 	require.NoError(t, err)
 	require.Equal(t, reason.Kicked, rpcerr.ReasonOf(s.end()))
 
 	// Watches, over what is in memory and over the apiserver, end with the replica.
 	followed, err := clusters.WatchSessions(admin, &adminv1.WatchSessionsRequest{})
 	require.NoError(t, err)
-	listed, err := works.WatchWorks(admin, &adminv1.WatchWorksRequest{ClusterName: "elsewhere"})
+	listed, err := works.WatchWorks(admin, &adminv1.WatchWorksRequest{ClusterName: cluster})
 	require.NoError(t, err)
 	_, err = listed.Recv()
 	require.NoError(t, err)
@@ -104,22 +105,23 @@ func TestHub_a_silent_replica_is_named(t *testing.T) {
 	plane := env.Shared(t)
 	one := startHub(t, plane.RESTConfig(), func(c *server.Config) { c.AdvertiseAdmin = "127.0.0.1:1" }).ready()
 	two := startHub(t, plane.RESTConfig(), nil).ready()
-	agent := newAgent(t, one, "silent")
-	agent.join(one.token("silent", true), false)
+	cluster := env.Shared(t).Unique("silent")
+	agent := newAgent(t, one, cluster)
+	agent.join(one.token(cluster, true), false)
 	s := agent.session(&agentv1.Hello{})
-	require.NoError(t, two.kube.Create(t.Context(), newWork("silent", "w", "v")))
+	require.NoError(t, two.kube.Create(t.Context(), newWork(cluster, "w", "v")))
 	s.stored(s.change("w"))
 
 	works := adminv1.NewWorkAdminServiceClient(adminConn(t, two, agent))
-	admin := personOf(t, plane, two, "admin-silent", rbacv1.PolicyRule{APIGroups: []string{"*"}, Resources: []string{"*"}, Verbs: []string{"*"}})
+	admin := personOf(t, plane, two, "admin-"+cluster, rbacv1.PolicyRule{APIGroups: []string{"*"}, Resources: []string{"*"}, Verbs: []string{"*"}})
 	until(t, "the silent one to be named", func() error {
-		_, err := works.ListHeldDeletes(admin, &adminv1.ListHeldDeletesRequest{ClusterName: "silent"})
+		_, err := works.ListHeldDeletes(admin, &adminv1.ListHeldDeletesRequest{ClusterName: cluster})
 		if rpcerr.ReasonOf(err) == reason.ReplicaSilent {
 			return nil
 		}
 		return err
 	})
-	explained, err := works.ExplainDelivery(admin, &adminv1.ExplainDeliveryRequest{ClusterName: "silent", Name: "w"})
+	explained, err := works.ExplainDelivery(admin, &adminv1.ExplainDeliveryRequest{ClusterName: cluster, Name: "w"})
 	require.NoError(t, err)
 	require.Contains(t, explained.GetVerdict(), "unknown at hub replica "+s.welcome.GetHubReplica()+", and does not answer")
 }

@@ -52,9 +52,27 @@ var (
 	faulty   = sync.OnceValues(func() (string, error) { return house.BuildFaulty(context.Background(), dir) })
 	spoke    = sync.OnceValues(startSpoke)
 	shared   = sync.OnceValues(func() (*hubSide, error) { return startHubSide("shared") })
-	atExit   []func()
+	ending   endings
 	runs     atomic.Int64 // of tests, for names
 )
+
+// endings are what is ended after the tests, last things first.
+type endings struct {
+	mu  sync.Mutex
+	all []func()
+}
+
+func (e *endings) add(end func()) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.all = append(e.all, end)
+}
+
+func (e *endings) run() {
+	for _, end := range slices.Backward(e.all) {
+		end()
+	}
+}
 
 func TestMain(m *testing.M) {
 	var err error
@@ -67,16 +85,15 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	code := m.Run()
-	for _, end := range slices.Backward(atExit) {
-		end()
-	}
-	if code == 0 {
-		_ = os.RemoveAll(dir) // a temporary folder
-	} else {
-		fmt.Fprintf(os.Stderr, "the shared hub's log is in %s\n", dir)
-	}
-	os.Exit(code)
+	env.Verify(m, func(code int) int {
+		ending.run()
+		if code == 0 {
+			_ = os.RemoveAll(dir) // a temporary folder
+		} else {
+			fmt.Fprintf(os.Stderr, "the shared hub's log is in %s\n", dir)
+		}
+		return code
+	})
 }
 
 // spokeSide is the apiserver that all agents apply to, and its journal.
@@ -92,7 +109,7 @@ func startSpoke() (*spokeSide, error) {
 	if err != nil {
 		return nil, err
 	}
-	atExit = append(atExit, plane.Stop)
+	ending.add(plane.Stop)
 	s := &spokeSide{plane: plane}
 	var errs [3]error
 	s.kube, errs[0] = kubernetes.NewForConfig(plane.RESTConfig())
@@ -103,7 +120,7 @@ func startSpoke() (*spokeSide, error) {
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, err
 	}
-	atExit = append(atExit, s.journal.Close)
+	ending.add(s.journal.Close)
 	return s, nil
 }
 
@@ -127,14 +144,14 @@ func startHubSide(name string) (*hubSide, error) {
 	if err != nil {
 		return nil, err
 	}
-	atExit = append(atExit, plane.Stop)
+	ending.add(plane.Stop)
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	base, err := house.StartHub(ctx, house.HubConfig{Binaries: built, Dir: dir, Name: "hub-" + name, Kubeconfig: plane.Kubeconfig(), REST: plane.RESTConfig()})
 	if err != nil {
 		return nil, err
 	}
-	atExit = append(atExit, base.Kill)
+	ending.add(base.Kill)
 	h := &hubSide{plane: plane, base: base}
 	var errs [4]error
 	h.kube, errs[0] = kubernetes.NewForConfig(plane.RESTConfig())
@@ -146,6 +163,6 @@ func startHubSide(name string) (*hubSide, error) {
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, err
 	}
-	atExit = append(atExit, h.history.Close)
+	ending.add(h.history.Close)
 	return h, nil
 }

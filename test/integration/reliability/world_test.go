@@ -45,9 +45,10 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	code := m.Run()
-	_ = os.RemoveAll(dir) // a temporary folder
-	os.Exit(code)
+	env.Verify(m, func(code int) int {
+		_ = os.RemoveAll(dir) // a temporary folder
+		return code
+	})
 }
 
 // world is one hub and one spoke apiserver with the processes around them.
