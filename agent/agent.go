@@ -125,7 +125,7 @@ func (a *Agent) open(ctx context.Context, backend store.Backend) error {
 	}
 	a.store = s
 	a.hubID.set(s.Snapshot().HubID)
-	a.inbound = &inbound{store: s, hubID: a.hubID, begun: a.begun}
+	a.inbound = &inbound{store: s, hubID: a.hubID, synced: a.synced}
 	a.outbound = newOutbound(s, a.log)
 	a.observe()
 	a.log.Info("the store is read", "works", len(s.Keys(wire.KindWork)), "hub", a.hubID.get())
@@ -184,8 +184,8 @@ func (a *Agent) resend() {
 	}
 }
 
-// begun has every work looked at that another instance was in charge of.
-func (a *Agent) begun() {
+// synced has every work looked at that another instance was in charge of.
+func (a *Agent) synced() {
 	if a.outbound.resumed() {
 		a.resend()
 	}

@@ -20,9 +20,9 @@ import (
 // inbound hands what the link received to the store. It implements link.Store
 // and link.Hub.
 type inbound struct {
-	store *store.Store
-	hubID *latch
-	begun func() // a session has begun; must not block; may be nil
+	store  *store.Store
+	hubID  *latch
+	synced func() // all that the hub has is here; must not block; may be nil
 }
 
 // Snapshot implements link.Store.
@@ -69,9 +69,6 @@ func (in *inbound) Welcomed(ctx context.Context, w link.Welcome) error {
 	err := in.store.Welcomed(ctx, store.Hub{ID: w.HubID, Epoch: w.HubEpoch, HighWater: w.HighWater, Grace: w.OrphanGrace})
 	if err == nil {
 		in.hubID.set(w.HubID)
-		if in.begun != nil {
-			in.begun()
-		}
 	}
 	return err
 }
@@ -81,7 +78,11 @@ func (in *inbound) Marked(mark wire.HighWater) { in.store.Marked(mark) }
 
 // Synced implements link.Hub.
 func (in *inbound) Synced(ctx context.Context, failed []wire.Key) error {
-	return in.store.Synced(ctx, failed)
+	err := in.store.Synced(ctx, failed)
+	if err == nil && in.synced != nil {
+		in.synced()
+	}
+	return err
 }
 
 // Release implements link.Hub.

@@ -32,7 +32,8 @@ type outbound struct {
 	log   *slog.Logger
 	link  atomic.Pointer[link.Link] // nil before there is an identity
 
-	// superseded tells whether another instance has the session.
+	// superseded tells whether another instance had the session last, as far as
+	// this one can know: it holds what that one applied once it is in sync again.
 	superseded func() bool
 	yielded    atomic.Bool // something was left alone because of that
 
@@ -52,8 +53,8 @@ func newOutbound(s *store.Store, log *slog.Logger) *outbound {
 
 func workKey(name string) wire.Key { return wire.Key{Kind: wire.KindWork, Name: name} }
 
-// yields tells whether another instance of this agent has the session. That one
-// has newer works; two that both correct drift would undo each other's work, and
+// yields tells whether another instance of this agent has or had the session.
+// That one has newer works; two that both correct drift would undo each other's work, and
 // this one would bring back what was replaced. With the hub merely gone, nobody
 // yields.
 func (out *outbound) yields() bool {
@@ -65,7 +66,7 @@ func (out *outbound) yields() bool {
 }
 
 // resumed tells, once, whether works were left alone that are to be looked at
-// now that this instance has the session.
+// now that this instance is in sync.
 func (out *outbound) resumed() bool { return out.yielded.Swap(false) }
 
 // Get implements work.Source. What cannot be read, or is another instance's to

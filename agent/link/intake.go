@@ -35,6 +35,8 @@ type intake struct {
 	// foreign is told of a requested delete of an object that the agent never
 	// held, while another one of that name is held.
 	foreign func(key wire.Key, uid string)
+	// synced is told that the hub has sent all that it had, but for what failed.
+	synced func(ctx context.Context, failed []wire.Key) error
 
 	parts  wire.Assembler
 	broken *wire.Entry // whose remaining parts are of no use
@@ -50,7 +52,7 @@ func newIntake(cfg *Config, log *slog.Logger, limit uint64, foreign func(wire.Ke
 	}
 	return &intake{
 		store: cfg.Store, hub: cfg.Hub, codec: cfg.Codec, parallel: cfg.StoreParallel, limit: limit, log: log, metrics: cfg.Metrics,
-		foreign: foreign, parts: wire.Assembler{Limit: limit}, asked: map[wire.Key]int{}, failed: map[wire.Key]struct{}{},
+		foreign: foreign, synced: cfg.Hub.Synced, parts: wire.Assembler{Limit: limit}, asked: map[wire.Key]int{}, failed: map[wire.Key]struct{}{},
 	}
 }
 
@@ -90,7 +92,7 @@ func (in *intake) delta(ctx context.Context, delta *agentv1.Delta) ([]*agentv1.O
 		in.note(ack)
 	}
 	if delta.GetSyncComplete() {
-		if err := in.hub.Synced(ctx, in.failedKeys()); err != nil {
+		if err := in.synced(ctx, in.failedKeys()); err != nil {
 			return nil, fmt.Errorf("ending the sync: %w", err)
 		}
 	}

@@ -44,7 +44,8 @@ type State struct {
 	// LastError is why the last attempt or session ended; nil when there was none.
 	LastError error
 	// Superseded: another instance of this agent took the session, and this one
-	// has had none since.
+	// has not been in sync with the hub since: what it holds may be older than
+	// what that one applied.
 	Superseded bool
 }
 
@@ -141,6 +142,7 @@ func (l *Link) began(s *session) {
 	l.hubID = w.GetHubId()
 	l.state = State{
 		Connected: true, Since: time.Now(), Endpoint: s.endpoint, SessionID: w.GetSessionId(), Epoch: w.GetSessionEpoch(), HubID: w.GetHubId(),
+		Superseded: l.state.Superseded,
 	}
 	l.mu.Unlock()
 	skew := time.Duration(0)
@@ -150,6 +152,14 @@ func (l *Link) began(s *session) {
 	l.cfg.Metrics.began(w.GetSessionEpoch(), skew.Seconds())
 	l.cfg.Log.Info("session with the hub", "endpoint", s.endpoint, "session", w.GetSessionId(), "epoch", w.GetSessionEpoch(),
 		"replica", w.GetHubReplica(), "sync", w.GetSyncMode(), "skew", skew.Round(time.Millisecond))
+}
+
+// synced notes that the hub has sent all that it had.
+func (l *Link) synced(ctx context.Context, failed []wire.Key) error {
+	l.mu.Lock()
+	l.state.Superseded = false
+	l.mu.Unlock()
+	return l.cfg.Hub.Synced(ctx, failed)
 }
 
 func (l *Link) lost(why *Ended) {

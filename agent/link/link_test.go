@@ -417,12 +417,37 @@ func TestSupersededStaysAway(t *testing.T) {
 		p.send(&agentv1.SessionResponse{Message: &agentv1.SessionResponse_Goodbye{Goodbye: &agentv1.Goodbye{Reason: reason.Superseded}}})
 		p.gone()
 		h.none(25 * time.Second)
-		require.True(t, b.link.State().Superseded, "until the next session")
 		h.none(30 * time.Second)
-		h.accept().welcome()
+		p = h.accept()
+		p.welcome()
+		synctest.Wait()
+		require.True(t, b.link.State().Superseded, "what it holds may be older than what the other one applied")
+		p.send(&agentv1.SessionResponse{Message: &agentv1.SessionResponse_Delta{Delta: &agentv1.Delta{SyncComplete: true}}})
 		synctest.Wait()
 		require.False(t, b.link.State().Superseded)
 	})
+}
+
+// TestT61_superseded_by_itself: an agent that was opening its next session knows
+// why the hub ended the present one, and neither waits for another instance to go
+// nor leaves the spoke alone.
+func TestT61_superseded_by_itself(t *testing.T) {
+	for _, why := range []string{reason.Superseded, reason.SerialMismatch} {
+		inBubble(t, func(b *bench) {
+			h, p := b.connected()
+			p.directive(&agentv1.Directive{Directive: &agentv1.Directive_Drain{Drain: &agentv1.Drain{}}})
+			next := h.accept()
+			p.send(&agentv1.SessionResponse{Message: &agentv1.SessionResponse_Goodbye{Goodbye: &agentv1.Goodbye{Reason: why}}})
+			p.gone()
+			synctest.Wait()
+			next.end <- status.Error(codes.Unavailable, "the hub stopped before Welcome")
+			synctest.Wait()
+			require.False(t, b.link.State().Superseded)
+			begun := time.Now()
+			h.accept().welcome()
+			require.Less(t, time.Since(begun), 10*time.Second)
+		})
+	}
 }
 
 func TestManyAcksComeInFrames(t *testing.T) {

@@ -17,6 +17,7 @@ import (
 
 	agentv1 "fairlead.dev/fairlead/gen/fairlead/agent/v1"
 	"fairlead.dev/fairlead/internal/wire"
+	"fairlead.dev/fairlead/internal/wire/reason"
 )
 
 // How often and how long, where the hub does not say (c14), and its bounds.
@@ -53,6 +54,7 @@ type session struct {
 	throttle    atomic.Int64 // least time between status batches, in nanoseconds
 	goodbye     flag         // the sender is to take leave
 	hubBeat     flag         // the hub sent a heartbeat
+	replacing   bool         // the next session was being opened when this one ended; the supervisor's own
 
 	replace chan replacement // wishes for a next session
 	renew   chan struct{}    // the hub wants the certificate renewed
@@ -71,6 +73,7 @@ func newSession(s *session) *session {
 		// Nothing of an object that was never held here was ever applied here.
 		l.Report(Status{Key: key, UID: uid, Finalized: true})
 	})
+	s.intake.synced = l.synced
 	s.born = time.Now()
 	return s
 }
@@ -102,8 +105,21 @@ func (l *Link) serve(ctx context.Context, s *session) (next *session, why *Ended
 	err := group.Wait()
 	_ = s.conn.Close()
 	why = s.why(err) //nolint:contextcheck // it asks the stream's context why it ended
+	why = s.byItself(why, next)
 	l.lost(why)
 	return next, why
+}
+
+// byItself corrects why a session ended: if the agent was opening the next one
+// meanwhile, it was no other that took the session from it.
+func (s *session) byItself(why *Ended, next *session) *Ended {
+	switch {
+	case next != nil:
+		return ended(reasonReplaced, "the next session is open")
+	case s.replacing && (why.Reason == reason.Superseded || why.Reason == reason.SerialMismatch):
+		return ended(reasonDisconnected, "the next session was lost while it was being opened: %v", why)
+	}
+	return why
 }
 
 // open tells the store, before anything else, whose session begins.
@@ -121,7 +137,7 @@ func (s *session) open(ctx context.Context) error {
 		}
 	}
 	if w.GetSyncMode() == agentv1.SyncMode_SYNC_MODE_IN_SYNC {
-		if err := cfg.Hub.Synced(ctx, nil); err != nil {
+		if err := s.link.synced(ctx, nil); err != nil {
 			return &Ended{Reason: reasonDisconnected, Err: fmt.Errorf("noting that everything is in sync: %w", err)}
 		}
 	}

@@ -191,7 +191,7 @@ func (v *supervisor) settle(next **session) {
 	}
 	v.group.Wait()
 	if v.dialling {
-		*next = <-v.dialled
+		*next, v.session.replacing = <-v.dialled, true
 	}
 }
 

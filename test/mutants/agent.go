@@ -43,6 +43,11 @@ func agents() []mutant {
 			file: "agent/outbound.go", tests: []string{"./agent"},
 			old: "	if out.yields() {\n", new: "	if out.yields() && false {\n",
 		},
+		{
+			name: "superseded-until-welcome", rule: "T61: an instance that was superseded applies nothing before it is in sync",
+			file: "agent/link/link.go", tests: linking,
+			old: "		Superseded: l.state.Superseded,\n", new: "		Superseded: false,\n",
+		},
 	}
 }
 
