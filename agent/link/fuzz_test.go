@@ -284,4 +284,3 @@ func harmParts(parts []*agentv1.ObjectChange, harm []byte) (left []*agentv1.Obje
 	}
 	return parts, harmed
 }
-

@@ -30,7 +30,9 @@ type target struct{ dir, name string }
 func (t target) String() string { return t.dir + " " + t.name }
 
 // command is how to run what of the target.
-func (t target) command(more ...string) []string { return append([]string{"test", "./" + t.dir}, more...) }
+func (t target) command(more ...string) []string {
+	return append([]string{"test", "./" + t.dir}, more...)
+}
 
 func main() {
 	each := flag.Duration("time", time.Minute, "how long each target is fuzzed")
