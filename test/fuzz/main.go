@@ -132,9 +132,10 @@ type verdict struct {
 
 var (
 	progress = regexp.MustCompile(`(?m)^fuzz: elapsed: .*$`)
+	rate     = regexp.MustCompile(` \(\d+/sec\)`)
 	written  = regexp.MustCompile(`(?m)testdata/fuzz/(Fuzz\w+/\w+)$`)
-	// late is all that a target fails with whose last input was still running
-	// when the time was up: nothing was found (https://go.dev/issue/75804).
+	// late is all that go says of a target whose last input was still running
+	// when the time was up: nothing was found.
 	late = regexp.MustCompile(`(?m)^--- FAIL: Fuzz\w+ \([\d.]+s\)\n\s+context deadline exceeded\nFAIL\n`)
 )
 
@@ -143,6 +144,7 @@ func judge(out string, err error) verdict {
 	v := verdict{text: "nothing was run"}
 	if len(lines) > 0 {
 		_, v.text, _ = strings.Cut(strings.TrimPrefix(lines[len(lines)-1], "fuzz: elapsed: "), ", ")
+		v.text = rate.ReplaceAllString(v.text, "") // of the last moment
 	}
 	if match := written.FindStringSubmatch(out); match != nil {
 		v.input = match[1]

@@ -33,11 +33,11 @@ func TestJudge(t *testing.T) {
 		err         error
 		want        verdict
 	}{
-		"passed": {"the last line of progress is told", ran + "PASS\n", nil, verdict{text: "execs: 12 (4/sec), new interesting: 2 (total: 9)"}},
+		"passed": {"the last line of progress is told", ran + "PASS\n", nil, verdict{text: "execs: 12, new interesting: 2 (total: 9)"}},
 		"time is up": {
 			"an input that was still running is no finding",
 			ran + "--- FAIL: FuzzScan (60.05s)\n    context deadline exceeded\nFAIL\nexit status 1\n", failed,
-			verdict{text: "execs: 12 (4/sec), new interesting: 2 (total: 9)"},
+			verdict{text: "execs: 12, new interesting: 2 (total: 9)"},
 		},
 		"found": {
 			"an input that fails is one",
