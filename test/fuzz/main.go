@@ -111,7 +111,7 @@ func fuzz(ctx context.Context, t target, each time.Duration) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, each+patience)
 	defer cancel()
 	args := t.command("-run", "^$", "-fuzz", "^"+t.name+"$", "-fuzztime", each.String(), "-fuzzminimizetime", "20s")
-	cmd := exec.CommandContext(ctx, "go", args...) //nolint:gosec // names of our own functions
+	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = 10 * time.Second
 	var out bytes.Buffer

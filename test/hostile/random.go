@@ -106,13 +106,12 @@ func (r *Random) set(m *dynamicpb.Message, field protoreflect.FieldDescriptor, d
 
 // length is mostly 1 to 4, sometimes 0, seldom many.
 func (r *Random) length() int {
-	switch n := r.byte(); {
-	case n == 255:
+	n := r.byte()
+	if n == 255 {
 		r.left -= many
 		return many
-	default:
-		return int(n) % 5
 	}
+	return int(n) % 5
 }
 
 func (r *Random) value(field protoreflect.FieldDescriptor, depth int) protoreflect.Value {
@@ -163,5 +162,5 @@ func (r *Random) number() int64 {
 	for i := range raw {
 		raw[i] = r.byte()
 	}
-	return int64(binary.LittleEndian.Uint64(raw[:])) //nolint:gosec // the same bits
+	return int64(binary.LittleEndian.Uint64(raw[:]))
 }
