@@ -34,9 +34,9 @@ func FuzzFrames(f *testing.F) {
 	f.Add(true, []byte("\x02\x03\x01\x01\x01\x02\x02\x01\x03\x01\x01"))
 	f.Fuzz(func(t *testing.T, chosen bool, conversation []byte) {
 		w := newWorld()
-		for _, name := range []string{"a", "b", "c"} {
-			w.hub.put(name, make([]byte, 50_000))
-		}
+		w.hub.put("a", make([]byte, 50_000)) // goes in parts
+		w.hub.put("b", nil)
+		w.hub.put("c", make([]byte, 100))
 		w.hub.remove("b")
 		w.core = session.New(w.cfg, w.hub)
 		frames := split(conversation)

@@ -139,9 +139,9 @@ func (w *world) connect() {
 // false if there was nothing.
 func (w *world) trip() bool {
 	w.t.Helper()
-	any := false
+	said := false
 	for m := w.core.Next(w.now); m != nil; m = w.core.Next(w.now) {
-		any = true
+		said = true
 		w.note(m.GetDelta())
 		require.NoError(w.t, w.steps.Receive(m))
 	}
@@ -152,10 +152,10 @@ func (w *world) trip() bool {
 		w.step(session.Frame{Message: m})
 	}
 	w.step(session.Tick{})
-	if any {
+	if said {
 		w.trips++
 	}
-	return any
+	return said
 }
 
 // note takes down what is sent, once.

@@ -85,6 +85,7 @@ func furnish(r *rooms) {
 
 // seedMethods adds a good request of most kinds, and every bad shape of each.
 func seedMethods(f *testing.F, methods []hostile.Method) {
+	f.Helper()
 	good := []proto.Message{
 		&adminv1.ApplyWorkRequest{ClusterName: "c1", Name: "web", WorkJson: workJSON(manifest("cm", 3))},
 		&adminv1.AcceptEnrollmentRequest{ClusterName: "c1", PairingCode: "ABCD-EFGH-IJKL"},

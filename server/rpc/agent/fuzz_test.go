@@ -139,6 +139,7 @@ func marshal(t testing.TB, m proto.Message) []byte {
 
 // seedMethods adds a good conversation, and every bad shape of every request.
 func seedMethods(f *testing.F, methods []hostile.Method) {
+	f.Helper()
 	key := &agentv1.ObjectKey{Kind: agentv1.ObjectKind_OBJECT_KIND_WORK, Name: "web"}
 	revision := wire.Revision{UID: "uid-web", Generation: 1}.Proto()
 	hello := marshal(f, helloFrame(&agentv1.Hello{ProtocolMin: 1, ProtocolMax: 1, InstanceId: "i", Resume: &agentv1.ResumeState{StoreEpoch: "e", DesiredCount: 100}}))
