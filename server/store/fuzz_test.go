@@ -5,6 +5,7 @@ package store
 
 import (
 	"encoding/json"
+	"maps"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -59,9 +60,7 @@ func roundTrip(t *testing.T, patch map[string]any) map[string]any {
 func merge(target any, patch map[string]any) map[string]any {
 	old, _ := target.(map[string]any)
 	out := map[string]any{}
-	for key, value := range old {
-		out[key] = value
-	}
+	maps.Copy(out, old)
 	for key, value := range patch {
 		if value == nil {
 			delete(out, key)
