@@ -17,7 +17,8 @@ TEST_PARALLEL ?= 2
 TEST_TIMEOUT ?= 12m
 # Which tests «make soak» runs: a pattern for go test -run.
 TEST ?= .
-# Which mutants «make mutants» runs: those whose name contains this.
+# Which mutants «make mutants» runs, and which targets «make fuzz»: those whose
+# name, or folder, contains this.
 ONLY ?=
 # What buf breaking compares with.
 BASE ?= main
@@ -71,6 +72,13 @@ demo: devplane ## Run the main job on a hub and two spokes; KEEP=1 leaves them r
 .PHONY: mutants
 mutants: devplane ## Remove each guard in turn and show which test notices; ONLY=name for some
 	$(GO) run ./test/mutants -only "$(ONLY)"
+
+# How long «make fuzz» takes for each target.
+FUZZTIME ?= 1m
+
+.PHONY: fuzz
+fuzz: ## Fuzz every decoder and every method of the services: FUZZTIME=1m each, ONLY=name for some
+	$(GO) run ./test/fuzz -time $(FUZZTIME) -only "$(ONLY)"
 
 .PHONY: soak
 soak: devplane ## Run the network fault tests at full scale (hours); TEST=T14 for some

@@ -346,35 +346,3 @@ func TestSlowStoreDoesNotLookLikeDeath(t *testing.T) {
 		require.True(t, b.link.State().Connected)
 	})
 }
-
-// FuzzFrames feeds a session's frames from a hub that sends anything.
-func FuzzFrames(f *testing.F) {
-	seed, err := proto.Marshal(&agentv1.SessionResponse{Seq: 2, Message: &agentv1.SessionResponse_Delta{Delta: &agentv1.Delta{Changes: []*agentv1.ObjectChange{upsert("a", 1, []byte("x"))}}}})
-	require.NoError(f, err)
-	f.Add(seed)
-	f.Add([]byte{})
-	f.Fuzz(func(t *testing.T, raw []byte) {
-		var frame agentv1.SessionResponse
-		if proto.Unmarshal(raw, &frame) != nil {
-			return
-		}
-		b := &bench{store: newMemoryStore(), creds: &testCredentials{}}
-		b.cfg = Config{Endpoints: []string{"x"}, Credentials: b.creds, Store: b.store, Hub: b.store, Log: discard(), Identity: Identity{InstanceID: "i"}}
-		l, err := New(b.cfg)
-		require.NoError(t, err)
-		_, end := contextWithCause(t)
-		s := newSession(&session{link: l, end: end, welcome: &agentv1.Welcome{}})
-		if s.frame(&frame) != nil {
-			return
-		}
-		if delta := frame.GetDelta(); delta != nil {
-			if _, err := s.intake.delta(t.Context(), delta); err != nil {
-				return
-			}
-		}
-		out := &sender{session: s}
-		for range 10 {
-			out.next(time.Unix(0, 0))
-		}
-	})
-}

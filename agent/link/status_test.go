@@ -5,7 +5,6 @@ package link
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"log/slog"
 	"strconv"
@@ -22,11 +21,6 @@ import (
 )
 
 func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
-
-func contextWithCause(t *testing.T) (context.Context, context.CancelCauseFunc) {
-	t.Helper()
-	return context.WithCancelCause(t.Context())
-}
 
 func statusOf(name string, generation int64, text string) Status {
 	raw := fmt.Appendf(nil, `{"conditions":[{"message":%q,"type":"Applied"}]}`, text)

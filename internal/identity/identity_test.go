@@ -116,10 +116,19 @@ func FuzzParseSubject(f *testing.F) {
 		}
 		agent, err := ParseSubject(pkix.Name{CommonName: cn, Organization: organizations})
 		if err != nil {
+			require.ErrorIs(t, err, ErrMalformed)
+			require.Empty(t, agent)
 			return
 		}
 		require.Equal(t, User(agent.Cluster, agent.Name), cn)
 		require.Contains(t, organizations, Group(agent.Cluster))
+		for _, organization := range organizations {
+			require.Contains(t, []string{Group(agent.Cluster), ManagedClustersGroup}, organization, "no other group comes with it")
+		}
+		require.NoError(t, ValidateClusterName(agent.Cluster))
+		again, err := ParseSubject(Subject(agent.Cluster, agent.Name))
+		require.NoError(t, err)
+		require.Equal(t, agent, again)
 	})
 }
 

@@ -144,23 +144,49 @@ func TestT50_certificate_requests(t *testing.T) {
 	}
 }
 
+// FuzzParseCSR also gives each request a signature that is right, by damaging
+// only what is signed: no fuzzer makes one. What is accepted keeps every rule.
 func FuzzParseCSR(f *testing.F) {
 	key := newKey(f)
 	for _, subject := range []pkix.Name{identity.Subject("c", "a"), {CommonName: "x"}, identity.Subject("c:d", "a")} {
 		der, err := pki.NewCSR(key, subject)
 		require.NoError(f, err)
-		f.Add(der)
+		f.Add(der, "system:open-cluster-management:c:a", "system:open-cluster-management:c", "")
+		f.Add(pki.EncodeCSR(der), subject.CommonName, "system:open-cluster-management:managed-clusters", "spoke")
 	}
-	f.Fuzz(func(t *testing.T, der []byte) {
-		csr, agent, err := pki.ParseCSR(der)
-		if err != nil {
-			var bad *pki.CSRError
-			require.ErrorAs(t, err, &bad)
-			return
+	f.Fuzz(func(t *testing.T, raw []byte, name, organization, dns string) {
+		requests := [][]byte{raw}
+		if der, err := pki.DecodeCSR(raw); err == nil {
+			require.NotEmpty(t, pki.EncodeCSR(der))
+			requests = append(requests, der)
 		}
-		require.NoError(t, identity.ValidateClusterName(agent.Cluster))
-		require.NoError(t, csr.CheckSignature())
-		require.Empty(t, csr.Extensions)
+		template := &x509.CertificateRequest{Subject: pkix.Name{CommonName: name, Organization: []string{organization}}}
+		if dns != "" {
+			template.DNSNames = []string{dns}
+		}
+		if der, err := x509.CreateCertificateRequest(rand.Reader, template, key); err == nil {
+			requests = append(requests, der)
+		}
+		for _, der := range requests {
+			csr, agent, err := pki.ParseCSR(der)
+			if err != nil {
+				var bad *pki.CSRError
+				require.ErrorAs(t, err, &bad)
+				require.Empty(t, agent)
+				require.Less(t, len(err.Error()), 2000, "an error is read by people")
+				continue
+			}
+			require.NoError(t, identity.ValidateClusterName(agent.Cluster))
+			require.Equal(t, identity.User(agent.Cluster, agent.Name), csr.Subject.CommonName)
+			require.Contains(t, csr.Subject.Organization, identity.Group(agent.Cluster))
+			require.Empty(t, agent.HubID+agent.UID, "a request cannot claim those")
+			require.NoError(t, csr.CheckSignature())
+			require.NoError(t, pki.CheckPublicKey(csr.PublicKey))
+			require.Empty(t, csr.Extensions)
+			require.Empty(t, csr.DNSNames)
+			_, err = pki.SPKI(csr.PublicKey)
+			require.NoError(t, err, "a key that is accepted has a pairing code")
+		}
 	})
 }
 

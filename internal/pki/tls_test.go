@@ -6,6 +6,7 @@ package pki_test
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"net"
 	"testing"
 	"testing/synctest"
@@ -209,14 +210,21 @@ func FuzzVerifyServer(f *testing.F) {
 			}
 		}
 		at := time.Now().Add(time.Duration(seconds%1e6) * time.Second)
-		err := pki.VerifyServer(tls.ConnectionState{PeerCertificates: chain}, pki.Trust{Pin: pki.Fingerprint(ca.Cert)}, name, at)
-		if err != nil {
-			return
+		genuine := []*x509.Certificate{serving.Leaf, ca.Cert}
+		for _, presented := range [][]*x509.Certificate{chain, genuine, append(chain, genuine...)} {
+			err := pki.VerifyServer(tls.ConnectionState{PeerCertificates: presented}, pki.Trust{Pin: pki.Fingerprint(ca.Cert)}, name, at)
+			if err != nil {
+				require.True(t, errors.Is(err, pki.ErrHubIdentity) || errors.Is(err, pki.ErrPinMismatch), err)
+				continue
+			}
+			// Only what the pinned authority signed, for that name and time, passes.
+			require.NoError(t, presented[0].CheckSignatureFrom(ca.Cert))
+			require.NoError(t, presented[0].VerifyHostname(name))
+			require.False(t, at.After(presented[0].NotAfter) || at.Before(presented[0].NotBefore))
 		}
-		// Only what the pinned authority signed, for that name and time, passes.
-		require.NoError(t, chain[0].CheckSignatureFrom(ca.Cert))
-		require.NoError(t, chain[0].VerifyHostname(name))
-		require.False(t, at.After(chain[0].NotAfter) || at.Before(chain[0].NotBefore))
+		inTime := !at.After(serving.Leaf.NotAfter) && !at.Before(serving.Leaf.NotBefore)
+		err := pki.VerifyServer(tls.ConnectionState{PeerCertificates: genuine}, pki.Trust{Pin: pki.Fingerprint(ca.Cert)}, "hub.test", at)
+		require.Equal(t, inTime, err == nil, "the hub itself passes: %v", err)
 	})
 }
 

@@ -5,7 +5,6 @@ package wire
 
 import (
 	"crypto/sha256"
-	"encoding/json"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -82,24 +81,6 @@ func TestDeletingWorksHaveADigestOfTheirOwn(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, s.Deleting)
 	require.Equal(t, DeletingDigest("u-1"), s.Digest)
-}
-
-func FuzzScan(f *testing.F) {
-	f.Add([]byte(served))
-	f.Add([]byte(`{"metadata":{"name":"a","uid":"u"},"spec":null}`))
-	f.Fuzz(func(t *testing.T, raw []byte) {
-		s, err := Scan(raw)
-		if err == nil && json.Valid(raw) {
-			require.True(t, json.Valid(s.Delivered()), "%q became %q", raw, s.Delivered())
-		}
-		_, _, _ = ScanEvent(raw)
-		_, _ = ScanList(raw, func([]byte) error { return nil })
-		if canonical, err := canonicalized(raw); isCanonical(raw) {
-			require.NoError(t, err)
-			require.Equal(t, string(canonical), string(raw))
-		}
-		_, _ = StatusDigest(raw)
-	})
 }
 
 func TestScanListAndEvent(t *testing.T) {

@@ -15,22 +15,38 @@ import (
 	agentv1 "fairlead.dev/fairlead/gen/fairlead/agent/v1"
 	"fairlead.dev/fairlead/internal/wire"
 	"fairlead.dev/fairlead/server/session"
+	"fairlead.dev/fairlead/test/hostile"
 )
 
-// FuzzFrames lets an agent say anything, as bytes of frames one after the
-// other. Whatever it says, the session goes on or is closed with a reason.
+// FuzzFrames lets an agent say anything, as bytes of frames one after the other
+// or as messages of every shape. Whatever it says, the session goes on or is
+// closed with a reason, remembers no more than is bounded, and never deletes what
+// lives.
 func FuzzFrames(f *testing.F) {
 	for _, conversation := range conversations(f) {
-		f.Add(conversation)
+		f.Add(false, conversation)
 	}
-	f.Fuzz(func(t *testing.T, conversation []byte) {
+	descriptor := (&agentv1.SessionRequest{}).ProtoReflect().Descriptor()
+	hello := message(f, &agentv1.SessionRequest{Message: &agentv1.SessionRequest_Hello{Hello: newWorld().agent.hello()}})
+	for _, shape := range hostile.Shapes(descriptor, 1<<10) {
+		f.Add(false, joined(hello, shape.Bytes, shape.Bytes))
+	}
+	f.Add(true, []byte("\x02\x03\x01\x01\x01\x02\x02\x01\x03\x01\x01"))
+	f.Fuzz(func(t *testing.T, chosen bool, conversation []byte) {
 		w := newWorld()
-		for _, name := range []string{"a", "b", "c"} {
-			w.hub.put(name, make([]byte, 50_000))
-		}
+		w.hub.put("a", make([]byte, 50_000)) // goes in parts
+		w.hub.put("b", nil)
+		w.hub.put("c", make([]byte, 100))
 		w.hub.remove("b")
 		w.core = session.New(w.cfg, w.hub)
-		for i, raw := range split(conversation) {
+		frames := split(conversation)
+		if chosen {
+			random := hostile.NewRandom(conversation, "a", "b", "c", "uid-1", "uid-2", "uid-3", "x", hubEpoch)
+			for frames = [][]byte{hello}; len(frames) < 40 && !random.Done(); {
+				frames = append(frames, random.Message(descriptor))
+			}
+		}
+		for i, raw := range frames {
 			req := &agentv1.SessionRequest{}
 			if proto.Unmarshal(raw, req) != nil {
 				continue
@@ -43,13 +59,49 @@ func FuzzFrames(f *testing.F) {
 			}
 			w.step(session.Tick{})
 			w.pull(10)
+			requireHarmless(t, w)
 			w.agent.inbox = nil
 		}
 		require.LessOrEqual(t, w.maxFrame, wire.MaxFrame)
+		require.Empty(t, w.agent.faults)
+		stats := w.core.Stats()
+		require.LessOrEqual(t, stats.Dirty, 30_000)
+		require.LessOrEqual(t, stats.UnackedBytes, uint64(17<<20))
 		if w.closed != nil && w.closed.Reason != "" {
 			require.Contains(t, []string{"PROTOCOL_ERROR", "PROTOCOL_TOO_OLD", "FENCED", "SLOW_CONSUMER", "LIVENESS_LOST", "HUB_RESTORED"}, w.closed.Reason)
+			require.NotEmpty(t, w.closed.Message)
 		}
 	})
+}
+
+// requireHarmless looks at what the agent is sent: it can be sent, and deletes
+// nothing that lives.
+func requireHarmless(t *testing.T, w *world) {
+	t.Helper()
+	for _, m := range w.agent.inbox {
+		_, err := proto.Marshal(m)
+		require.NoError(t, err)
+		for _, change := range m.GetDelta().GetChanges() {
+			o, ok := w.hub.truth[wire.KeyOf(change.GetKey())]
+			if change.GetDelete() != nil && ok && !o.deleting {
+				require.NotEqual(t, o.uid, change.GetRevision().GetUid())
+			}
+		}
+	}
+}
+
+func message(tb testing.TB, m proto.Message) []byte {
+	tb.Helper()
+	raw, err := proto.Marshal(m)
+	require.NoError(tb, err)
+	return raw
+}
+
+func joined(frames ...[]byte) (conversation []byte) {
+	for _, raw := range frames {
+		conversation = append(binary.BigEndian.AppendUint16(conversation, uint16(len(raw))), raw...)
+	}
+	return conversation
 }
 
 func split(conversation []byte) [][]byte {

@@ -114,7 +114,7 @@ func withoutAbsent(canonical []byte) (map[string]any, error) {
 		patch[key] = value
 	}
 	var resources map[string]json.RawMessage
-	if raw, ok := wanted["resourceStatus"]; ok && json.Unmarshal(raw, &resources) == nil {
+	if raw, ok := wanted["resourceStatus"]; ok && json.Unmarshal(raw, &resources) == nil && resources != nil {
 		nested := map[string]any{"manifests": nil}
 		for key, value := range resources {
 			nested[key] = value

@@ -7,7 +7,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -22,6 +21,7 @@ import (
 	agentv1 "fairlead.dev/fairlead/gen/fairlead/agent/v1"
 	"fairlead.dev/fairlead/internal/identity"
 	"fairlead.dev/fairlead/internal/wire"
+	"fairlead.dev/fairlead/internal/wire/reason"
 	"fairlead.dev/fairlead/server/rpc/authz"
 	"fairlead.dev/fairlead/server/rpc/interceptor"
 	"fairlead.dev/fairlead/server/rpc/rpcerr"
@@ -274,18 +274,18 @@ func (h *holdFake) Release(_ context.Context, lastSeen time.Time) error {
 
 func (k *kitchen) Enroll(_ context.Context, req EnrollRequest) (Enrollment, error) {
 	if k.enroll == nil {
-		return Enrollment{}, errors.New("not in this test")
+		return Enrollment{}, rpcerr.New(codes.PermissionDenied, reason.InvalidToken, "not in this test")
 	}
 	return k.enroll(req)
 }
 
 func (k *kitchen) Get(context.Context, string, []byte, []byte, time.Duration) (Enrollment, error) {
-	return Enrollment{}, errors.New("not in this test")
+	return Enrollment{}, rpcerr.New(codes.NotFound, reason.EnrollmentNotFound, "not in this test")
 }
 
 func (k *kitchen) Renew(_ context.Context, cert *x509.Certificate, _ []byte) (Enrollment, error) {
 	k.note(cert)
-	return Enrollment{}, errors.New("not in this test")
+	return Enrollment{}, rpcerr.New(codes.InvalidArgument, reason.InvalidCSR, "not in this test")
 }
 
 func (k *kitchen) Detach(_ context.Context, cert *x509.Certificate, _ string) error {
@@ -304,7 +304,7 @@ func (k *kitchen) note(cert *x509.Certificate) {
 
 // hubFake is a served Service and its kitchen.
 type hubFake struct {
-	t        *testing.T
+	t        testing.TB
 	kitchen  *kitchen
 	service  *Service
 	registry *prometheus.Registry
@@ -313,7 +313,13 @@ type hubFake struct {
 }
 
 // startHub serves a Service behind the real chain until the test ends.
-func startHub(t *testing.T) *hubFake {
+func startHub(t testing.TB) *hubFake {
+	t.Helper()
+	return startHubOf(t, authz.Methods())
+}
+
+// startHubOf is startHub with a table of its own.
+func startHubOf(t testing.TB, table authz.Table) *hubFake {
 	t.Helper()
 	h := &hubFake{t: t, kitchen: newKitchen(), registry: prometheus.NewRegistry(), keys: rpctest.NewPKI(t)}
 	log := slog.New(slog.DiscardHandler)
@@ -332,7 +338,7 @@ func startHub(t *testing.T) *hubFake {
 		watchdog.Wait()
 	})
 	h.server = rpctest.Serve(t, h.keys, interceptor.Config{
-		Listener: authz.AgentListener, Table: authz.Methods(), Log: log, Registry: h.registry,
+		Listener: authz.AgentListener, Table: table, Log: log, Registry: h.registry,
 		Verify: func(_ context.Context, _ *x509.Certificate, agent identity.Agent) (interceptor.Verified, error) {
 			return interceptor.Verified{UID: agent.UID}, nil
 		},
@@ -347,7 +353,7 @@ func (h *hubFake) metric(name string, labels ...string) float64 {
 
 // agentFake is the other end of one session.
 type agentFake struct {
-	t       *testing.T
+	t       testing.TB
 	stream  agentv1.AgentService_SessionClient
 	cancel  context.CancelFunc
 	welcome *agentv1.Welcome

@@ -7,6 +7,8 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
+	"io"
 	mathrand "math/rand/v2"
 	"time"
 
@@ -89,6 +91,9 @@ func (r *runner) hello() (*agentv1.Hello, error) {
 	defer timeout.Stop()
 	select {
 	case first := <-r.first:
+		if errors.Is(first.err, io.EOF) {
+			return nil, rpcerr.New(codes.InvalidArgument, reason.ProtocolError, "a session begins with Hello, and this one ended without")
+		}
 		if first.err != nil {
 			return nil, first.err
 		}

@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -111,9 +112,19 @@ func From(err error) *Error {
 		return e.Because(err)
 	}
 	if st, ok := status.FromError(err); ok { // grpc itself: a broken stream, a message too large
-		return (&Error{Code: st.Code(), Reason: reason.ProtocolError, Message: truncate(st.Message())}).Because(err)
+		return (&Error{Code: blamed(st), Reason: reason.ProtocolError, Message: truncate(st.Message())}).Because(err)
 	}
 	return New(codes.Internal, reason.Internal, "internal error; the hub's log has the cause").Because(err)
+}
+
+// blamed is the code of one of grpc's own errors, for logs and metrics; grpc has
+// answered the caller by then. It calls a message that does not decode INTERNAL,
+// as if that were the hub's fault and worth an alarm.
+func blamed(st *status.Status) codes.Code {
+	if st.Code() == codes.Internal && strings.HasPrefix(st.Message(), "grpc: failed to unmarshal") {
+		return codes.InvalidArgument
+	}
+	return st.Code()
 }
 
 // ReasonOf is the reason inside an error that a client received, or "".

@@ -37,6 +37,7 @@ func TestFrom(t *testing.T) {
 		"conflict":   {"may be tried again", apierrors.NewConflict(resource, "hunter2", errors.New("x")), codes.Aborted, reason.Conflict, time.Second},
 		"forbidden":  {"the hub's own lack of rights is not the caller's", apierrors.NewForbidden(resource, "hunter2", errors.New("x")), codes.Internal, reason.Internal, 0},
 		"grpc":       {"a broken stream", status.Error(codes.ResourceExhausted, "message too large"), codes.ResourceExhausted, reason.ProtocolError, 0},
+		"garbage":    {"what does not decode is the caller's fault", status.Error(codes.Internal, "grpc: failed to unmarshal the received message: proto"), codes.InvalidArgument, reason.ProtocolError, 0},
 		"everything": {"internals stay inside", errors.New("dial etcd: password=hunter2"), codes.Internal, reason.Internal, 0},
 	}
 	for name, tc := range cases {
