@@ -193,7 +193,10 @@ func (c *Core) persist(s *statuses, p PersistStatus, item *agentv1.ObjectStatus)
 	c.effect(p)
 }
 
-// supersedes tells whether something as new is under way for that object.
+// supersedes tells whether something as new is under way for that object. What
+// was stored before is not compared: the frames of a session come in order, so
+// only an agent that lies about itself could say something older later, and a
+// session in sync is to hold nothing for each key.
 func (w *pendingStatus) supersedes(p PersistStatus) bool {
 	newer := func(o PersistStatus) bool {
 		return o.UID == p.UID && (p.Seq <= o.Seq && (o.Finalized || !p.Finalized) || o.Finalized && !p.Finalized)
