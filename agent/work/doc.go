@@ -8,7 +8,7 @@
 //
 // # One pass
 //
-// A pass over one work (reconcile.go) is: read the manifests and how each is to be applied (plan.go, options.go); make the
+// A pass over one work (reconcile.go) is: read the manifests and how each is to be applied (plan.go, options.go, ignore/); make the
 // AppliedManifestWork and list in it what is about to be applied (inventory/); apply each manifest in the order of kinds
 // (apply/, kinds/), writing only where the spoke differs; take away what is listed and not wanted any more; make the status
 // (condition/, feedback/) and report it if it differs from the last report (status.go). One manifest that fails does not stop
@@ -20,6 +20,6 @@
 // # What it never does
 //
 // It deletes nothing because something is absent: not when a work is not in the Source, not when a manifest does not decode, not
-// when the spoke's discovery is incomplete. What a work asks for and this version does not do (an executor, ignored fields,
-// completion rules) is refused for all to see, with Applied False and a message that names it, and not half done.
+// when the spoke's discovery is incomplete. What a work asks for and this version does not do (an executor, completion
+// rules) is refused for all to see, with Applied False and a message that names it, and not half done.
 package work

@@ -65,9 +65,6 @@ func (o options) refusal() error {
 	case workv1.UpdateStrategyTypeUpdate, workv1.UpdateStrategyTypeCreateOnly, workv1.UpdateStrategyTypeReadOnly:
 		return nil
 	case workv1.UpdateStrategyTypeServerSideApply:
-		if o.Strategy.ServerSideApply != nil && len(o.Strategy.ServerSideApply.IgnoreFields) > 0 {
-			return fmt.Errorf("updateStrategy %s with ignoreFields is not supported by this agent", o.Strategy.Type)
-		}
 		if manager, _ := o.manager(); !strings.HasPrefix(manager, workv1.DefaultFieldManager) {
 			return fmt.Errorf("updateStrategy.serverSideApply.fieldManager %q must start with %q", manager, workv1.DefaultFieldManager)
 		}
@@ -86,6 +83,14 @@ func (o options) manager() (name string, force bool) {
 		return workv1.DefaultFieldManager, config.Force
 	}
 	return config.FieldManager, config.Force
+}
+
+// ignored returns the rules about fields that strategy ServerSideApply leaves alone.
+func (o options) ignored() []workv1.IgnoreField {
+	if o.Strategy.Type != workv1.UpdateStrategyTypeServerSideApply || o.Strategy.ServerSideApply == nil {
+		return nil
+	}
+	return o.Strategy.ServerSideApply.IgnoreFields
 }
 
 // orphans reports whether the delete option of a work leaves the resource on the spoke.

@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -16,6 +17,7 @@ import (
 	"fairlead.dev/fairlead/agent/work/apply"
 	"fairlead.dev/fairlead/agent/work/condition"
 	"fairlead.dev/fairlead/agent/work/drift"
+	"fairlead.dev/fairlead/agent/work/ignore"
 	"fairlead.dev/fairlead/agent/work/inventory"
 	"fairlead.dev/fairlead/agent/work/kinds"
 )
@@ -29,6 +31,7 @@ type item struct {
 	hash     [sha256.Size]byte
 	outcome  condition.Outcome
 	orphan   bool
+	ignored  ignore.Fields
 	// refused says that it is not to be attempted, for the reason in outcome.Failure; retry that trying again may help.
 	refused, retry bool
 }
@@ -47,7 +50,16 @@ func (i *item) attempted() bool { return i.resolved() && !i.refused }
 // refuse keeps the manifest from being attempted; the first reason counts.
 func (i *item) refuse(why error) {
 	if i.outcome.Failure == nil {
-		i.refused, i.outcome.Failure = true, why
+		i.refused = true
+		i.fail(why)
+	}
+}
+
+// fail notes why the manifest is not applied.
+func (i *item) fail(why error) {
+	i.outcome.Failure, i.outcome.FailureReason = why, ""
+	if rule := (*ignore.Error)(nil); errors.As(why, &rule) {
+		i.outcome.FailureReason = workv1.AppliedManifestSSAIgnoreFieldError
 	}
 }
 
@@ -80,7 +92,14 @@ func (c *Controller) plan(ctx context.Context, work *workv1.ManifestWork) ([]*it
 			continue
 		}
 		places[key] = i
-		if why := planned.options.refusal(); why != nil {
+		why := planned.options.refusal()
+		if why == nil {
+			planned.ignored, why = ignore.Find(ctx, planned.manifest.Object, planned.options.ignored())
+		}
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		if why != nil {
 			planned.refuse(why)
 		}
 	}

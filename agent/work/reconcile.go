@@ -259,6 +259,7 @@ func (c *Controller) request(p *pass, planned *item, known *remembered) apply.Re
 		Force:    force,
 		Owner:    apply.OwnerReference(p.memory.applied.Name, p.memory.applied.UID),
 		Orphan:   planned.orphan,
+		Ignore:   planned.ignored,
 		Settled:  known.settled,
 	}
 	if known.applied {
@@ -269,7 +270,7 @@ func (c *Controller) request(p *pass, planned *item, known *remembered) apply.Re
 
 // takeDown notes what came of applying the manifest.
 func (i *item) takeDown(result apply.Result, err error) {
-	i.outcome.Failure = err
+	i.fail(err)
 	switch {
 	case result.Live != nil:
 		i.outcome.Presence = condition.Present

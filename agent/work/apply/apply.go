@@ -21,7 +21,9 @@ import (
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/util/csaupgrade"
 	workv1 "open-cluster-management.io/api/work/v1"
+	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 
+	"fairlead.dev/fairlead/agent/work/ignore"
 	"fairlead.dev/fairlead/agent/work/kinds"
 )
 
@@ -54,6 +56,8 @@ type Request struct {
 	// Owner is the work's owner reference. It is put on the object, or taken off it if Orphan is true.
 	Owner  metav1.OwnerReference
 	Orphan bool
+	// Ignore, for ServerSideApply, is what is left alone once the object exists.
+	Ignore ignore.Fields
 	// Settled is the last Result's Settled for the same manifest.
 	Settled string
 	// Correct is asked before an existing object is written to; if it returns false, the object is left alone. Nil is yes.
@@ -85,7 +89,7 @@ func New(client dynamic.Interface) *Applier {
 // Apply makes the object what the request says. On an error Result.Live still is the object if it could be read.
 func (a *Applier) Apply(ctx context.Context, req Request) (Result, error) {
 	if req.Strategy != workv1.UpdateStrategyTypeServerSideApply {
-		req.Manager, req.Force = FieldManager, true
+		req.Manager, req.Force, req.Ignore = FieldManager, true, ignore.Fields{}
 	}
 	object := a.client.Resource(req.Resource).Namespace(req.Manifest.Object.GetNamespace())
 	var result Result
@@ -105,10 +109,7 @@ func (a *Applier) once(ctx context.Context, object dynamic.ResourceInterface, re
 	missing := apierrors.IsNotFound(err)
 	switch {
 	case missing && req.Strategy != workv1.UpdateStrategyTypeReadOnly:
-		if live, err = a.write(ctx, object, req, &unstructured.Unstructured{}); err != nil {
-			return Result{Missing: true}, err
-		}
-		return Result{Live: live, Action: Created}, nil
+		return a.create(ctx, object, req)
 	case err != nil:
 		return Result{Missing: missing}, err
 	case req.Strategy == workv1.UpdateStrategyTypeReadOnly:
@@ -132,6 +133,23 @@ func (a *Applier) once(ctx context.Context, object dynamic.ResourceInterface, re
 		return result, err
 	}
 	return settle(req, live, written, todo.why)
+}
+
+// create makes an object that is not there, with all that its manifest says, also what is to be ignored from then on.
+func (a *Applier) create(ctx context.Context, object dynamic.ResourceInterface, req Request) (Result, error) {
+	made, err := a.write(ctx, object, req.on(nil), &unstructured.Unstructured{})
+	if err != nil {
+		return Result{Missing: true}, err
+	}
+	result := Result{Live: made, Action: Created}
+	if err := indivisible(req, made); err != nil {
+		return result, err
+	}
+	left, err := a.surrender(ctx, object, req, made)
+	if err == nil {
+		result.Live = left
+	}
+	return result, err
 }
 
 // settle says what came of a write: a change, or proof that the object cannot be what the manifest says.
@@ -159,11 +177,22 @@ type work struct {
 // plan compares the live object with the request.
 func plan(req Request, live *unstructured.Unstructured) (work, error) {
 	var todo work
+	if err := indivisible(req, live); err != nil {
+		return work{}, err
+	}
+	given, err := surrendered(req, live)
+	if err != nil {
+		return work{}, err
+	}
+	if !given.Empty() {
+		todo.why = "metadata.managedFields"
+	}
+	req = req.on(live)
 	if !req.Orphan && !Owns(req.Owner.UID, live) {
 		todo.why, todo.apply = "metadata.ownerReferences", true
 	}
 	if req.Strategy != workv1.UpdateStrategyTypeCreateOnly {
-		why, err := unapplied(req, live)
+		why, err := unapplied(req, live, given)
 		if err != nil {
 			return work{}, err
 		}
@@ -171,7 +200,6 @@ func plan(req Request, live *unstructured.Unstructured) (work, error) {
 			todo.why, todo.apply = why, true
 		}
 	}
-	var err error
 	todo.patch, err = leftover(req, live)
 	if err == nil && todo.why == "" && todo.patch != nil {
 		todo.why = firstKey(todo.patch)
@@ -179,8 +207,8 @@ func plan(req Request, live *unstructured.Unstructured) (work, error) {
 	return todo, err
 }
 
-// unapplied returns the first reason why the manifest must be applied.
-func unapplied(req Request, live *unstructured.Unstructured) (string, error) {
+// unapplied returns the first reason why the manifest must be applied. What is given away does not count as owned.
+func unapplied(req Request, live *unstructured.Unstructured, given *fieldpath.Set) (string, error) {
 	owned, err := OwnedBy(live, req.Manager)
 	if err != nil {
 		return "", err
@@ -188,9 +216,13 @@ func unapplied(req Request, live *unstructured.Unstructured) (string, error) {
 	if owned == nil {
 		return "metadata.managedFields", nil
 	}
+	owned = owned.Difference(given)
 	want, err := kinds.Canonical(req.Manifest.Object)
 	if err != nil {
 		want = req.Manifest.Object // the apiserver will say what is wrong with it
+	}
+	if content, ok := withOmitted(want.Object, req.Manifest.Object.Object).(map[string]any); ok {
+		want = &unstructured.Unstructured{Object: content}
 	}
 	if path := Difference(want, live, owned); path != "" {
 		return path, nil
@@ -240,27 +272,35 @@ func removeKeys(metadata map[string]any, name string, live map[string]string, ke
 	}
 }
 
-// carryOut writes what plan found, at most one apply and one patch.
+// carryOut writes what plan found: one apply and one patch, and what it takes to give away what is ignored, which happens once.
 func (a *Applier) carryOut(ctx context.Context, object dynamic.ResourceInterface, req Request, live *unstructured.Unstructured, todo work) (*unstructured.Unstructured, error) {
-	var err error
-	switch {
-	case todo.apply && req.Strategy == workv1.UpdateStrategyTypeCreateOnly:
+	if todo.apply && req.Strategy == workv1.UpdateStrategyTypeCreateOnly {
 		return a.patch(ctx, object, live, ReferencePatch(live, append(live.GetOwnerReferences(), req.Owner)))
-	case todo.apply:
-		if live, err = a.adopt(ctx, object, req, live); err != nil {
-			return nil, err
-		}
-		if live, err = a.write(ctx, object, req, live); err != nil {
-			return nil, err
-		}
-		if todo.patch, err = leftover(req, live); err != nil {
-			return nil, err
-		}
 	}
-	if todo.patch == nil {
-		return live, nil
+	live, err := a.surrender(ctx, object, req, live)
+	if err == nil && todo.apply {
+		live, todo.patch, err = a.reapply(ctx, object, req, live)
+	}
+	if err != nil || todo.patch == nil {
+		return live, err
 	}
 	return a.patch(ctx, object, live, todo.patch)
+}
+
+// reapply applies the manifest to an object that exists. It returns the object, and what must be patched besides.
+func (a *Applier) reapply(ctx context.Context, object dynamic.ResourceInterface, req Request, live *unstructured.Unstructured) (*unstructured.Unstructured, map[string]any, error) {
+	live, err := a.adopt(ctx, object, req, live)
+	if err != nil {
+		return nil, nil, err
+	}
+	if live, err = a.write(ctx, object, req.on(live), live); err != nil {
+		return nil, nil, err
+	}
+	if live, err = a.surrender(ctx, object, req, live); err != nil {
+		return nil, nil, err
+	}
+	patch, err := leftover(req.on(live), live)
+	return live, patch, err
 }
 
 // adopt turns fields that an agent with the same name once wrote by updates into applied ones, so that a field which the

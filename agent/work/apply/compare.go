@@ -98,12 +98,46 @@ func differs(want, live any, owned ownership, path string) string {
 		if l, ok := live.([]any); ok {
 			return listDiffers(w, l, owned, path)
 		}
+	case omitted:
+		if live == nil || live == false {
+			return ""
+		}
 	default:
 		if owned.whole && sameScalar(want, live) {
 			return ""
 		}
 	}
 	return path
+}
+
+// omitted is a false that a manifest of a built-in kind spells out and the apiserver leaves out when it stores the object.
+type omitted struct{}
+
+// withOmitted returns canonical with every false that only the manifest itself has.
+func withOmitted(canonical, manifest any) any {
+	switch c := canonical.(type) {
+	case map[string]any:
+		m, _ := manifest.(map[string]any)
+		c = maps.Clone(c)
+		for key, value := range m {
+			below, stays := c[key]
+			switch {
+			case stays:
+				c[key] = withOmitted(below, value)
+			case value == false:
+				c[key] = omitted{}
+			}
+		}
+		return c
+	case []any:
+		m, _ := manifest.([]any)
+		c = slices.Clone(c)
+		for i := range min(len(c), len(m)) {
+			c[i] = withOmitted(c[i], m[i])
+		}
+		return c
+	}
+	return canonical
 }
 
 func mapDiffers(want, live map[string]any, owned ownership, path string) string {

@@ -234,3 +234,22 @@ func TestReferences(t *testing.T) {
 	require.False(t, surplusReference(OwnerReference("hash-two", "two"), ours, false))
 	require.Len(t, WithoutOwner("two", live), 2)
 }
+
+func TestOmittedFalse(t *testing.T) {
+	manifest := map[string]any{"spec": map[string]any{"paused": false, "list": []any{map[string]any{"tty": false, "n": "a"}}}}
+	canonical := map[string]any{"spec": map[string]any{"list": []any{map[string]any{"n": "a"}}}}
+	want := withOmitted(canonical, manifest)
+	require.Equal(t, map[string]any{"spec": map[string]any{"list": []any{map[string]any{"n": "a"}}}}, canonical, "not changed")
+	all := ownership{whole: true}
+	for name, tc := range map[string]struct {
+		live any
+		want string
+	}{
+		"left out":   {map[string]any{"spec": map[string]any{"list": []any{map[string]any{"n": "a"}}}}, ""},
+		"stored":     {map[string]any{"spec": map[string]any{"paused": false, "list": []any{map[string]any{"n": "a", "tty": false}}}}, ""},
+		"turned on":  {map[string]any{"spec": map[string]any{"paused": true, "list": []any{map[string]any{"n": "a"}}}}, ".spec.paused"},
+		"in an item": {map[string]any{"spec": map[string]any{"list": []any{map[string]any{"n": "a", "tty": true}}}}, ".spec.list[0].tty"},
+	} {
+		require.Equal(t, tc.want, differs(want, tc.live, all, ""), name)
+	}
+}

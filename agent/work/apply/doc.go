@@ -22,6 +22,12 @@
 // or the apiserver keeps a value that differs from the manifest for good, the write changes nothing; the content that resulted
 // is then remembered as settled (Result.Settled), and not fought over again until it or the manifest changes.
 //
+// # What it ignores
+//
+// With ignoreFields an object is compared and applied without what is to be ignored (ignored.go). Leaving a field out of an
+// apply deletes it if nobody else owns it, so what had to be sent, at creation or because the hub's manifest changed, is taken
+// out of our managedFields right after: the value stays, and others may apply the field without a conflict.
+//
 // # What it does not do
 //
 // A field that the schema does not have, and two entries of one list with the same key, are refused by server-side apply with a

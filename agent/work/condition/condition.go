@@ -6,6 +6,7 @@
 package condition
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"time"
@@ -50,8 +51,9 @@ const (
 // Outcome is what came of one manifest.
 type Outcome struct {
 	Meta workv1.ManifestResourceMeta
-	// Failure is why it is not applied, nil if it is.
-	Failure error
+	// Failure is why it is not applied, nil if it is; FailureReason is the condition's reason, empty for AppliedManifestFailed.
+	Failure       error
+	FailureReason string
 	// Presence says whether the object is there; Unread is why that is not known.
 	Presence Presence
 	Unread   error
@@ -106,7 +108,8 @@ func Deleting(previous workv1.ManifestWorkStatus, generation int64, message stri
 
 func applied(o Outcome) metav1.Condition {
 	if o.Failure != nil {
-		return condition(workv1.ManifestApplied, metav1.ConditionFalse, workv1.AppliedManifestFailed, "Failed to apply manifest: "+o.Failure.Error())
+		reason := cmp.Or(o.FailureReason, workv1.AppliedManifestFailed)
+		return condition(workv1.ManifestApplied, metav1.ConditionFalse, reason, "Failed to apply manifest: "+o.Failure.Error())
 	}
 	return condition(workv1.ManifestApplied, metav1.ConditionTrue, workv1.AppliedManifestComplete, "Apply manifest complete")
 }

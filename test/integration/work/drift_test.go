@@ -19,7 +19,7 @@ import (
 
 func TestDrift(t *testing.T) {
 	for name, test := range map[string]func(*bench){
-		"healed_by_watching":                       healedByWatching,
+		"MW-19_healed_by_watching":                 healedByWatching,
 		"healed_when_nobody_else_is_there":         healedAlone,
 		"watches_nothing_wider_than_what_it_needs": watchesNarrow,
 		"many_objects_share_a_watch":               manyObjects,
@@ -70,6 +70,8 @@ func healedByWatching(b *bench) {
 	})
 	b.edit(services, "web", "{spec: {selector: {app: web, broken: yes-it-is}}}")
 	b.waitField(services, "web", nil, "spec", "selector", "broken")
+	b.edit(deployments, "web", "{spec: {paused: true}}") // the manifest spells a false out, which is not stored
+	b.waitField(deployments, "web", nil, "spec", "paused")
 	b.edit(deployments, "web", `{spec: {template: {spec: {containers: [{name: web, image: other}]}}}}`)
 	b.eventually(func() error {
 		containers := field(b.get(deployments, "web"), "spec", "template", "spec", "containers").([]any)

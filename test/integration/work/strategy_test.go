@@ -180,15 +180,12 @@ func refused(b *bench) {
 	t := b.t
 	e := b.start()
 	b.apply(e, b.work("web", []string{configMap("c", "k: v"), configMap("d", "k: v")}))
-	ignore := b.ssa("c", "", false)
-	ignore.UpdateStrategy.ServerSideApply.IgnoreFields = []workv1.IgnoreField{{Condition: "OnSpokePresent", JSONPaths: []string{".data.k"}}}
 	complete := b.rule(configMaps, "c")
 	complete.ConditionRules = []workv1.ConditionRule{{Condition: "Complete", Type: "CEL", CelExpressions: []string{"true"}}}
 	cases := []struct {
 		want string
 		how  option
 	}{
-		{"ignoreFields is not supported", withConfig(ignore)},
 		{`updateStrategy "Magic" is not supported`, withConfig(b.strategy(configMaps, "c", workv1.UpdateStrategy{Type: "Magic"}))},
 		{`conditionRules for condition "Complete" are not supported`, withConfig(complete)},
 	}
