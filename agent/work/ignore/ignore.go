@@ -80,20 +80,28 @@ func Find(ctx context.Context, manifest *unstructured.Unstructured, rules []work
 		default:
 			return Fields{}, failure(manifest, fmt.Sprintf("ignoreFields[%d].condition", i), string(rule.Condition), errors.New("there is no such condition"))
 		}
-		for _, language := range languages(rule) {
-			for j, text := range language.texts {
-				paths, err := language.find(ctx, manifest.Object, text)
-				if err == nil {
-					err = harmless(paths)
-				}
-				if ctx.Err() != nil {
-					return Fields{}, ctx.Err()
-				}
-				if err != nil {
-					return Fields{}, failure(manifest, fmt.Sprintf("ignoreFields[%d].%s[%d]", i, language.name, j), text, err)
-				}
-				*into = append(*into, paths...)
+		paths, err := follow(ctx, manifest, i, rule)
+		if err != nil {
+			return Fields{}, err
+		}
+		*into = append(*into, paths...)
+	}
+	return found, nil
+}
+
+// follow returns what one rule, the i-th, ignores.
+func follow(ctx context.Context, manifest *unstructured.Unstructured, i int, rule workv1.IgnoreField) ([]Path, error) {
+	var found []Path
+	for _, language := range languages(rule) {
+		for j, text := range language.texts {
+			paths, err := language.find(ctx, manifest.Object, text)
+			if ctx.Err() != nil {
+				return nil, ctx.Err()
 			}
+			if err := cmp.Or(err, harmless(paths)); err != nil {
+				return nil, failure(manifest, fmt.Sprintf("ignoreFields[%d].%s[%d]", i, language.name, j), text, err)
+			}
+			found = append(found, paths...)
 		}
 	}
 	return found, nil
