@@ -79,7 +79,7 @@ func (a *Agent) notYet() error { return errors.New("the store is not read yet") 
 // Run runs the agent until ctx ends; that is no error. What the hub delivered is
 // reconciled from the first moment, whether the hub can be reached or not.
 func (a *Agent) Run(ctx context.Context) error {
-	if gates := a.cfg.Gates.Unheeded(ocmfeature.ClusterClaim); len(gates) > 0 {
+	if gates := a.cfg.Gates.Unheeded(ocmfeature.ClusterClaim, ocmfeature.ExecutorValidatingCaches); len(gates) > 0 {
 		a.log.Warn("these feature gates are known and have no effect: what they turn on or off is not built yet", "gates", strings.Join(gates, ","))
 	}
 	return runTasks(ctx, []task{
@@ -146,7 +146,9 @@ func (a *Agent) runWork(ctx context.Context) error {
 	controller, err := work.New(work.Config{
 		REST: a.spoke.works, HubHash: hex.EncodeToString(hash[:]), AgentID: a.cfg.AgentID,
 		Source: a.outbound, Reporter: a.outbound, StatusSyncInterval: a.cfg.StatusSyncInterval,
-		Logger: a.log.With("room", "work"),
+		Workers:       a.cfg.WorkWorkers,
+		ExecutorCache: a.cfg.Gates.Enabled(ocmfeature.ExecutorValidatingCaches),
+		Logger:        a.log.With("room", "work"),
 	})
 	if err != nil {
 		return err

@@ -59,6 +59,7 @@ type Config struct {
 	// the hub's id.
 	AgentID            string
 	StatusSyncInterval time.Duration
+	WorkWorkers        int
 	EvictionGrace      time.Duration
 	ClusterPeriod      time.Duration
 	Gates              *feature.Gates
@@ -75,7 +76,7 @@ type Config struct {
 func Default() Config {
 	return Config{
 		Namespace: identity.AgentNamespace, Store: StoreAuto, InstallCRDs: true,
-		StatusSyncInterval: work.DefaultStatusSyncInterval, EvictionGrace: store.DefaultGrace, ClusterPeriod: time.Minute,
+		StatusSyncInterval: work.DefaultStatusSyncInterval, WorkWorkers: work.DefaultWorkers, EvictionGrace: store.DefaultGrace, ClusterPeriod: time.Minute,
 		Gates: feature.Agent(), Controllers: "*", QPS: work.DefaultQPS, Burst: work.DefaultBurst,
 		HTTPListen: "127.0.0.1:8081", Log: slog.Default(),
 	}
@@ -110,6 +111,9 @@ func (c *Config) Validate() error {
 	}
 	if _, err := c.controllers(); err != nil {
 		errs = append(errs, err)
+	}
+	if c.WorkWorkers <= 0 {
+		errs = append(errs, fmt.Errorf("--workload-agent-workers=%d: want more than 0", c.WorkWorkers))
 	}
 	for flag, d := range map[string]time.Duration{
 		"status-sync-interval": c.StatusSyncInterval, "appliedmanifestwork-eviction-grace-period": c.EvictionGrace, "cluster-healthcheck-period": c.ClusterPeriod,

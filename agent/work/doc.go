@@ -8,11 +8,12 @@
 //
 // # One pass
 //
-// A pass over one work (reconcile.go) is: read the manifests and how each is to be applied (plan.go, options.go, ignore/); make the
-// AppliedManifestWork and list in it what is about to be applied (inventory/); apply each manifest in the order of kinds
-// (apply/, kinds/), writing only where the spoke differs; take away what is listed and not wanted any more; make the status
-// (condition/, feedback/) and report it if it differs from the last report (status.go). One manifest that fails does not stop
-// the others. Deleting a work (finalize.go) is the same inventory, emptied.
+// A pass over one work (reconcile.go) is: read the manifests and how each is to be applied (plan.go, options.go, ignore/); ask
+// whether the work's executor, if it has one, may do that (authorize.go, executor/); make the AppliedManifestWork and list in it
+// what is about to be applied (inventory/); apply each manifest in the order of kinds (apply/, kinds/), writing only where the
+// spoke differs; take away what is listed and not wanted any more; make the status (condition/, feedback/) and report it if it
+// differs from the last report (status.go). One manifest that fails does not stop the others. Deleting a work (finalize.go) is
+// the same inventory, emptied.
 //
 // Objects that a watch (drift/) shows to be the very ones that the last pass left are not even read. So a change of one object
 // costs reading that object, and a spoke where nothing happens costs nothing but a full look every few minutes.
@@ -20,6 +21,7 @@
 // # What it never does
 //
 // It deletes nothing because something is absent: not when a work is not in the Source, not when a manifest does not decode, not
-// when the spoke's discovery is incomplete. What a work asks for and this version does not do (an executor, completion
-// rules) is refused for all to see, with Applied False and a message that names it, and not half done.
+// when the spoke's discovery is incomplete. What a work asks for and this version does not do (completion rules) is
+// refused for all to see, with Applied False and a message that names it, and not half done. With an executor it applies nothing
+// without a yes of the spoke's apiserver.
 package work

@@ -4,13 +4,13 @@
 package work
 
 import (
-	"errors"
 	"fmt"
 	"path"
 	"strings"
 
 	workv1 "open-cluster-management.io/api/work/v1"
 
+	"fairlead.dev/fairlead/agent/work/executor"
 	"fairlead.dev/fairlead/agent/work/inventory"
 )
 
@@ -121,8 +121,10 @@ func workRefusal(work *workv1.ManifestWork) error {
 	if len(work.Name) > inventory.MaxWorkName {
 		return fmt.Errorf("the name of the work has %d characters, at most %d are possible", len(work.Name), inventory.MaxWorkName)
 	}
-	if work.Spec.Executor != nil {
-		return errors.New("spec.executor is not supported by this agent, and without it the work would be applied with more rights than it asks for")
+	if as := work.Spec.Executor; as != nil {
+		if _, err := executor.SubjectOf(as); err != nil {
+			return err
+		}
 	}
 	if option := work.Spec.DeleteOption; option != nil {
 		switch option.PropagationPolicy {

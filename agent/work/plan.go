@@ -34,6 +34,8 @@ type item struct {
 	ignored  ignore.Fields
 	// refused says that it is not to be attempted, for the reason in outcome.Failure; retry that trying again may help.
 	refused, retry bool
+	// watchedOnly says that a refused manifest's object is looked at, and not touched.
+	watchedOnly bool
 }
 
 // resolved reports whether it is known which object on the spoke the manifest is about.
@@ -84,7 +86,7 @@ func (c *Controller) plan(ctx context.Context, work *workv1.ManifestWork) ([]*it
 		key := inventory.KeyOf(planned.entry)
 		planned.options = optionsFor(work.Spec.ManifestConfigs, key)
 		planned.orphan = orphans(work.Spec.DeleteOption, key)
-		planned.hash = hashOf(manifest.Raw, planned)
+		planned.hash = hashOf(manifest.Raw, planned, work.Spec.Executor)
 		planned.outcome.Rules = len(planned.options.Feedback) > 0
 		planned.outcome.More = unsupportedRules(planned.options.Conditions)
 		if first, taken := places[key]; taken {
@@ -158,12 +160,13 @@ func metaOf(obj *unstructured.Unstructured) workv1.ManifestResourceMeta {
 	}
 }
 
-// hashOf digests what decides about an object's content: its manifest, and how it is to be applied.
-func hashOf(raw []byte, i *item) [sha256.Size]byte {
+// hashOf digests what decides about an object's content: its manifest, and how and as whom it is to be applied.
+func hashOf(raw []byte, i *item, as *workv1.ManifestWorkExecutor) [sha256.Size]byte {
 	how, err := json.Marshal(struct {
-		Options options `json:"options"`
-		Orphan  bool    `json:"orphan"`
-	}{i.options, i.orphan})
+		Options  options                      `json:"options"`
+		Orphan   bool                         `json:"orphan"`
+		Executor *workv1.ManifestWorkExecutor `json:"executor"`
+	}{i.options, i.orphan, as})
 	if err != nil {
 		how = nil // plain data encodes
 	}

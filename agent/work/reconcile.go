@@ -59,6 +59,9 @@ type remembered struct {
 	applied, good bool
 	outcome       condition.Outcome
 	corrections   *rate.Limiter
+	// permitted is when the executor was last allowed to apply the manifest, as of epoch.
+	permitted time.Time
+	epoch     int64
 }
 
 // memory returns what is known of a work, for a pass that begins now.
@@ -77,6 +80,7 @@ func (c *Controller) memory(name string) *memory {
 // forget drops all that is kept for a work that is gone.
 func (c *Controller) forget(name string) {
 	c.watcher.Watch(name, nil)
+	c.checker.Use(name, false)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.memories, name)
@@ -88,8 +92,9 @@ type pass struct {
 	memory  *memory
 	items   []*item
 	full    bool
-	// again says that something is left that a further pass may do; throttled that an object was corrected too often.
-	again, throttled bool
+	// again says that something is left that a further pass may do; throttled that an object was corrected too often; denied
+	// that the executor lacks a right.
+	again, throttled, denied bool
 }
 
 // reconcile makes one pass over a work and returns after what time another one is due.
@@ -127,12 +132,18 @@ func (c *Controller) due(p *pass) time.Duration {
 	if p.throttled {
 		return correctionEvery
 	}
+	if p.denied {
+		return c.cfg.ExecutorRecheck * 2 / 3 // what comes out is lengthened by up to half
+	}
 	for _, planned := range p.items {
 		if planned.attempted() {
 			if _, watched := c.watcher.Version(planned.object); !watched {
 				return c.cfg.StatusSyncInterval
 			}
 		}
+	}
+	if p.desired.Work.Spec.Executor != nil {
+		return min(c.cfg.Resync, permittedFor)
 	}
 	return c.cfg.Resync
 }
@@ -141,6 +152,9 @@ func (c *Controller) due(p *pass) time.Duration {
 func (c *Controller) converge(ctx context.Context, p *pass) error {
 	name := p.desired.Work.Name
 	c.watcher.Watch(name, c.watched(p))
+	if err := c.authorize(ctx, p); err != nil {
+		return err
+	}
 	applied, err := c.applied(ctx, p.desired.Work, p.memory)
 	if err == nil && applied.DeletionTimestamp != nil {
 		// Somebody deleted the AppliedManifestWork: its objects go with it, and are applied anew in the next pass.
@@ -221,15 +235,10 @@ func toRecord(p *pass) []inventory.Resource {
 func (c *Controller) applyItem(ctx context.Context, p *pass, planned *item) error {
 	p.again = p.again || planned.retry
 	if !planned.attempted() {
-		return nil
+		return c.look(ctx, planned)
 	}
-	key := inventory.KeyOf(planned.entry)
-	known := p.memory.objects[key]
-	if known == nil || known.hash != planned.hash {
-		known = &remembered{hash: planned.hash, corrections: rate.NewLimiter(rate.Every(correctionEvery), correctionBurst)}
-		p.memory.objects[key] = known
-	}
-	if version, watched := c.watcher.Version(planned.object); !p.full && known.good && watched && version == known.version && version != "" {
+	known := p.memory.object(planned)
+	if !p.full && c.unchanged(planned, known) {
 		planned.reuse(known)
 		return nil
 	}
@@ -247,6 +256,23 @@ func (c *Controller) applyItem(ctx context.Context, p *pass, planned *item) erro
 	p.throttled = p.throttled || result.Action == apply.Held
 	known.remember(planned, result, err)
 	return nil
+}
+
+// object returns what is known of a manifest's object, nothing if the manifest is another one than before.
+func (m *memory) object(planned *item) *remembered {
+	key := inventory.KeyOf(planned.entry)
+	known := m.objects[key]
+	if known == nil || known.hash != planned.hash {
+		known = &remembered{hash: planned.hash, corrections: rate.NewLimiter(rate.Every(correctionEvery), correctionBurst)}
+		m.objects[key] = known
+	}
+	return known
+}
+
+// unchanged reports whether an object is the very one that an earlier pass left as it should be.
+func (c *Controller) unchanged(planned *item, known *remembered) bool {
+	version, watched := c.watcher.Version(planned.object)
+	return known.good && watched && version == known.version && version != ""
 }
 
 func (c *Controller) request(p *pass, planned *item, known *remembered) apply.Request {
@@ -271,6 +297,11 @@ func (c *Controller) request(p *pass, planned *item, known *remembered) apply.Re
 // takeDown notes what came of applying the manifest.
 func (i *item) takeDown(result apply.Result, err error) {
 	i.fail(err)
+	i.see(result, err)
+}
+
+// see notes what there is.
+func (i *item) see(result apply.Result, err error) {
 	switch {
 	case result.Live != nil:
 		i.outcome.Presence = condition.Present

@@ -26,6 +26,7 @@ import (
 
 	"fairlead.dev/fairlead/agent/work/apply"
 	"fairlead.dev/fairlead/agent/work/drift"
+	"fairlead.dev/fairlead/agent/work/executor"
 	"fairlead.dev/fairlead/agent/work/inventory"
 	"fairlead.dev/fairlead/agent/work/kinds"
 )
@@ -82,6 +83,7 @@ const (
 	DefaultWorkers            = 10
 	DefaultStatusSyncInterval = 10 * time.Second
 	DefaultResync             = 10 * time.Minute
+	DefaultExecutorRecheck    = time.Minute
 	DefaultQPS                = 50
 	DefaultBurst              = 100
 )
@@ -112,10 +114,14 @@ type Config struct {
 	// StatusSyncInterval is how often works are looked at that have objects which cannot be watched.
 	StatusSyncInterval time.Duration
 	// Resync is how often, give or take half, every object of a work is read again whatever the watches say.
-	Resync  time.Duration
-	Workers int
-	Logger  *slog.Logger
-	Clock   clock.PassiveClock
+	Resync time.Duration
+	// ExecutorRecheck is how often, at least, an executor is asked about again that lacks a right.
+	ExecutorRecheck time.Duration
+	// ExecutorCache remembers what executors may do while roles and bindings, which are watched for that, do not change.
+	ExecutorCache bool
+	Workers       int
+	Logger        *slog.Logger
+	Clock         clock.PassiveClock
 }
 
 func (c *Config) complete() error {
@@ -134,6 +140,9 @@ func (c *Config) complete() error {
 	}
 	if c.Resync <= 0 {
 		c.Resync = DefaultResync
+	}
+	if c.ExecutorRecheck <= 0 {
+		c.ExecutorRecheck = DefaultExecutorRecheck
 	}
 	if c.Workers <= 0 {
 		c.Workers = DefaultWorkers
@@ -156,6 +165,7 @@ type Controller struct {
 	store   *inventory.Store
 	remover *inventory.Remover
 	watcher *drift.Watcher
+	checker *executor.Checker
 	// resends counts calls of ResendAll; a work whose memory knows of fewer is reported again.
 	resends atomic.Int64
 
@@ -180,23 +190,25 @@ func New(cfg Config) (*Controller, error) {
 	objects, errObjects := dynamic.NewForConfig(spoke)
 	metas, errMetas := metadata.NewForConfig(spoke)
 	discoverer, errDiscoverer := discovery.NewDiscoveryClientForConfig(spoke)
-	if err := errors.Join(errObjects, errMetas, errDiscoverer); err != nil {
+	c := &Controller{cfg: cfg}
+	checker, errChecker := executor.New(executor.Config{
+		REST: spoke, Cache: cfg.ExecutorCache, Changed: c.changed, Logger: cfg.Logger, Clock: cfg.Clock,
+	})
+	if err := errors.Join(errObjects, errMetas, errDiscoverer, errChecker); err != nil {
 		return nil, fmt.Errorf("making clients for the spoke's apiserver %s: %w", spoke.Host, err)
 	}
-	c := &Controller{
-		cfg:      cfg,
-		mapper:   kinds.NewMapper(discoverer),
-		applier:  apply.New(objects),
-		store:    inventory.NewStore(objects, cfg.HubHash, cfg.AgentID),
-		memories: map[string]*memory{},
-	}
+	c.checker = checker
+	c.mapper = kinds.NewMapper(discoverer)
+	c.applier = apply.New(objects)
+	c.store = inventory.NewStore(objects, cfg.HubHash, cfg.AgentID)
+	c.memories = map[string]*memory{}
 	c.queue = workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedItemExponentialFailureRateLimiter[string](retryFrom, retryTo))
 	c.remover = inventory.NewRemover(metas, c.mapper)
 	c.watcher = drift.New(drift.Config{Client: metas, Logger: cfg.Logger, Changed: c.changed})
 	return c, nil
 }
 
-// changed asks for a pass because an object of the work changed.
+// changed asks for a pass because an object of the work changed, or what its executor may do.
 func (c *Controller) changed(name string) {
 	c.mu.Lock()
 	m, ok := c.memories[name]
@@ -227,6 +239,7 @@ func (c *Controller) ResendAll() {
 func (c *Controller) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return c.watcher.Run(ctx) })
+	group.Go(func() error { return c.checker.Run(ctx) })
 	group.Go(func() error {
 		<-ctx.Done()
 		c.queue.ShutDown()

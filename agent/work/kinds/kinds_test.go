@@ -90,6 +90,10 @@ func TestMapper(t *testing.T) {
 	require.ErrorIs(t, err, ErrUnknown)
 	require.ErrorContains(t, err, `the server doesn't have a resource type "Widget"`)
 
+	_, err = mapper.ForKind(ctx, schema.GroupVersionKind{Group: "example.com", Version: "v1", Kind: "Gizmo"})
+	require.ErrorIs(t, err, ErrUnknown)
+	require.Equal(t, 1, source.calls, "what was just read is not read again for each kind that is not in it")
+
 	source.lists = append(source.lists, widgets("v1"))
 	_, err = mapper.ForKind(ctx, widget)
 	require.NoError(t, err, "a kind that came is found at the next question")

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -41,6 +42,10 @@ const (
 	refreshBurst = 5
 )
 
+// young is how long what was read is not read again for the first question about a kind: several kinds that one work misses
+// cost one discovery.
+const young = 100 * time.Millisecond
+
 // Mapper finds the resource that serves a kind. What it learned is kept until a kind is asked for that it does not know, or
 // until Forget. All methods may be called concurrently.
 type Mapper struct {
@@ -51,10 +56,13 @@ type Mapper struct {
 	stale   atomic.Bool
 }
 
-// table is what one discovery said; it is never changed once it is current.
+// table is what one discovery said; what it says is never changed once it is current.
 type table struct {
+	read   time.Time
 	byKind map[schema.GroupVersionKind]Mapping
 	byName map[schema.GroupResource][]Mapping
+	// missed holds the questions that it had no answer to.
+	missed sync.Map
 	// unread holds the groups that discovery could not read: nothing in them is unknown for certain.
 	unread map[string]error
 }
@@ -68,7 +76,7 @@ func NewMapper(source Discoverer) *Mapper {
 // the spoke does not serve the kind, and says so in the words that kubectl's users know.
 func (m *Mapper) ForKind(ctx context.Context, kind schema.GroupVersionKind) (Mapping, error) {
 	var found Mapping
-	err := m.lookup(ctx, kind.Group, func(t *table) bool {
+	err := m.lookup(ctx, kind, kind.Group, func(t *table) bool {
 		var ok bool
 		found, ok = t.byKind[kind]
 		return ok
@@ -83,7 +91,7 @@ func (m *Mapper) ForKind(ctx context.Context, kind schema.GroupVersionKind) (Map
 // discovery lists first. The error wraps ErrUnknown when no version is served.
 func (m *Mapper) ForResource(ctx context.Context, resource schema.GroupVersionResource) (Mapping, error) {
 	var served []Mapping
-	err := m.lookup(ctx, resource.Group, func(t *table) bool {
+	err := m.lookup(ctx, resource, resource.Group, func(t *table) bool {
 		served = t.byName[resource.GroupResource()]
 		return len(served) > 0
 	})
@@ -103,13 +111,19 @@ func (m *Mapper) Forget() {
 	m.stale.Store(true)
 }
 
-// lookup asks found, and once more after a refresh if it did not know.
-func (m *Mapper) lookup(ctx context.Context, group string, found func(*table) bool) error {
+// worthReading reports whether to read discovery again for a question that the table does not answer.
+func (m *Mapper) worthReading(t *table, asked any) bool {
+	_, again := t.missed.LoadOrStore(asked, struct{}{})
+	return again || m.stale.Load() || time.Since(t.read) >= young
+}
+
+// lookup asks found, and once more after a refresh if it did not know; asked is the question.
+func (m *Mapper) lookup(ctx context.Context, asked any, group string, found func(*table) bool) error {
 	t := m.current.Load()
 	if t != nil && !m.stale.Load() && found(t) {
 		return nil
 	}
-	if m.limiter.Allow() || t == nil {
+	if t == nil || m.worthReading(t, asked) && m.limiter.Allow() {
 		fresh, err := m.refresh(ctx)
 		if err != nil {
 			return err
@@ -142,7 +156,7 @@ func (m *Mapper) refresh(ctx context.Context) (*table, error) {
 
 // newTable indexes what discovery listed; subresources, which have a slash in their name, are left out.
 func newTable(lists []*metav1.APIResourceList, failed map[schema.GroupVersion]error) *table {
-	t := &table{byKind: map[schema.GroupVersionKind]Mapping{}, byName: map[schema.GroupResource][]Mapping{}, unread: map[string]error{}}
+	t := &table{read: time.Now(), byKind: map[schema.GroupVersionKind]Mapping{}, byName: map[schema.GroupResource][]Mapping{}, unread: map[string]error{}}
 	for gv, cause := range failed {
 		t.unread[gv.Group] = cause
 	}

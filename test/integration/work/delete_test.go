@@ -210,7 +210,7 @@ func nothingBeforeApplied(b *bench) {
 	refused.Work.Spec.Executor = &workv1.ManifestWorkExecutor{}
 	e = b.start()
 	r := b.deliver(e, refused)
-	require.Contains(t, cond(t, manifest(t, r, "a").Conditions, "Applied").Message, "spec.executor is not supported")
+	require.Contains(t, cond(t, manifest(t, r, "a").Conditions, "Applied").Message, "spec.executor.subject.type")
 	b.passes(e, "web", 3)
 	require.True(t, b.exists(configMaps, "old"))
 	require.Equal(t, []string{"configmaps/a", "configmaps/old"}, b.inventory("web"))

@@ -20,7 +20,7 @@ import (
 func TestDrift(t *testing.T) {
 	for name, test := range map[string]func(*bench){
 		"MW-19_healed_by_watching":                 healedByWatching,
-		"healed_when_nobody_else_is_there":         healedAlone,
+		"MW-77_kept_without_a_hub":                 healedAlone,
 		"watches_nothing_wider_than_what_it_needs": watchesNarrow,
 		"many_objects_share_a_watch":               manyObjects,
 		"forbidden_to_list_the_namespace":          forbiddenNamespace,
@@ -189,14 +189,15 @@ func limitedRights(b *bench) {
 	t := b.t
 	e := b.start(b.as("{apiGroups: [''], resources: [configmaps], verbs: ['*']}"))
 	admin := `{apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRoleBinding, metadata: {name: NS-admin}, roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: cluster-admin}, subjects: []}`
-	system := strings.ReplaceAll(configMap("in-system", "k: v"), "NS", "kube-system")
+	system := strings.ReplaceAll(configMap("NS-system", "k: v"), "namespace: NS", "namespace: kube-system")
 	r := b.deliver(e, b.work("web", []string{configMap("c", "k: v"), admin, system}))
 	require.Equal(t, "True", string(cond(t, manifest(t, r, "c").Conditions, "Applied").Status))
-	for _, name := range []string{b.ns + "-admin", "in-system"} {
+	for _, name := range []string{b.ns + "-admin", b.ns + "-system"} {
 		m := manifest(t, r, name)
 		require.Contains(t, cond(t, m.Conditions, "Applied").Message, "forbidden")
 		require.Contains(t, words(cond(t, m.Conditions, "Available")), "Unknown FetchingResourceFailed")
 	}
+	b.requireNoWrites(b.ns+"-admin", b.ns+"-system")
 	b.remove(e, "web")
 }
 

@@ -108,7 +108,8 @@ func (b *bench) start(edits ...func(*work.Config)) *executor {
 	b.t.Helper()
 	config := work.Config{
 		REST: b.config, HubHash: b.hub, Source: b, Reporter: b, StatusSyncInterval: time.Second, Workers: 4,
-		Logger: slog.New(slog.NewTextHandler(b.t.Output(), nil)),
+		ExecutorRecheck: 500 * time.Millisecond,
+		Logger:          slog.New(slog.NewTextHandler(b.t.Output(), nil)),
 	}
 	for _, edit := range edits {
 		edit(&config)
@@ -369,10 +370,7 @@ func (b *bench) create(manager, text string) *unstructured.Unstructured {
 	require.NoError(b.t, err)
 	require.NoError(b.t, obj.UnmarshalJSON(raw))
 	resource, _ := meta.UnsafeGuessKindToResource(obj.GroupVersionKind())
-	object := b.in(resource)
-	if obj.GetNamespace() == "" {
-		object = b.admin.Resource(resource)
-	}
+	object := b.admin.Resource(resource).Namespace(obj.GetNamespace())
 	made, err := object.Create(b.t.Context(), obj, metav1.CreateOptions{FieldManager: manager})
 	require.NoError(b.t, err)
 	return made

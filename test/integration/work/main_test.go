@@ -7,6 +7,7 @@
 package work
 
 import (
+	"bytes"
 	"testing"
 
 	"fairlead.dev/fairlead/deploy"
@@ -14,7 +15,17 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	env.Main(m, env.Options{Name: "work", CRDs: append(deploy.SpokeCRDs(), []byte(widgetCRD))})
+	env.Main(m, env.Options{Name: "work", CRDs: append(deploy.SpokeCRDs(), []byte(widgetCRD), manifestWorkCRD())})
+}
+
+// manifestWorkCRD is for a spoke that is a hub, too.
+func manifestWorkCRD() []byte {
+	for _, crd := range deploy.HubCRDs() {
+		if bytes.Contains(crd, []byte("name: manifestworks.work.open-cluster-management.io")) {
+			return crd
+		}
+	}
+	panic("deploy has no ManifestWork CRD")
 }
 
 // widgetCRD is a kind with defaults, a list merged by key, and no opinion on what is in spec.free.

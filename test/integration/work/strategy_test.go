@@ -199,13 +199,7 @@ func refused(b *bench) {
 		require.Equal(t, []string{"configmaps/c", "configmaps/d"}, b.inventory("web"))
 	}
 
-	executor := func(d *work.Desired) { d.Work.Spec.Executor = &workv1.ManifestWorkExecutor{} }
-	r := b.deliver(e, b.work("web", []string{configMap("c", "k: changed"), configMap("d", "k: changed")}, executor, generation(9)))
-	for _, name := range []string{"c", "d"} {
-		require.Contains(t, cond(t, manifest(t, r, name).Conditions, "Applied").Message, "spec.executor is not supported")
-		require.NotContains(t, fmt.Sprint(field(b.get(configMaps, name), "data")), "changed")
-	}
-	r = b.deliver(e, b.work("other", []string{configMap("new", "k: v")}, deleteOption(workv1.DeleteOption{PropagationPolicy: "Later"})))
+	r := b.deliver(e, b.work("other", []string{configMap("new", "k: v")}, deleteOption(workv1.DeleteOption{PropagationPolicy: "Later"})))
 	require.Contains(t, cond(t, manifest(t, r, "new").Conditions, "Applied").Message, `propagationPolicy "Later" is not supported`)
 	require.False(t, b.exists(configMaps, "new"))
 	b.remove(e, "other")
