@@ -19,6 +19,7 @@ import (
 	"fairlead.dev/fairlead/agent/work/apply"
 	"fairlead.dev/fairlead/agent/work/condition"
 	"fairlead.dev/fairlead/agent/work/drift"
+	"fairlead.dev/fairlead/agent/work/executor"
 	"fairlead.dev/fairlead/agent/work/feedback"
 	"fairlead.dev/fairlead/agent/work/inventory"
 	"fairlead.dev/fairlead/agent/work/kinds"
@@ -59,9 +60,8 @@ type remembered struct {
 	applied, good bool
 	outcome       condition.Outcome
 	corrections   *rate.Limiter
-	// permitted is when the executor was last allowed to apply the manifest, as of epoch.
-	permitted time.Time
-	epoch     int64
+	// verdict is what became of asking about the executor.
+	verdict verdict
 }
 
 // memory returns what is known of a work, for a pass that begins now.
@@ -95,6 +95,8 @@ type pass struct {
 	// again says that something is left that a further pass may do; throttled that an object was corrected too often; denied
 	// that the executor lacks a right.
 	again, throttled, denied bool
+	// round asks about the executor; nil if there is none.
+	round *executor.Round
 }
 
 // reconcile makes one pass over a work and returns after what time another one is due.
@@ -246,6 +248,10 @@ func (c *Controller) applyItem(ctx context.Context, p *pass, planned *item) erro
 	if err != nil && isUnreachable(err) {
 		return err
 	}
+	if p.deny(planned, err) {
+		known.good = false
+		return c.look(ctx, planned)
+	}
 	if kinds.IsUnserved(err) {
 		c.mapper.Forget()
 	}
@@ -287,6 +293,9 @@ func (c *Controller) request(p *pass, planned *item, known *remembered) apply.Re
 		Orphan:   planned.orphan,
 		Ignore:   planned.ignored,
 		Settled:  known.settled,
+	}
+	if p.round != nil {
+		request.Permit = func(ctx context.Context) error { return c.ask(ctx, p, planned) }
 	}
 	if known.applied {
 		request.Correct = func() bool { return known.corrections.AllowN(c.cfg.Clock.Now(), 1) }

@@ -108,3 +108,40 @@ func holds() []mutant {
 		},
 	}
 }
+
+// applying are guards of as whom and what an agent applies.
+func applying() []mutant {
+	onSpoke := []string{"./test/integration/work"}
+	return []mutant{
+		{
+			name: "executor-unasked", rule: "MW-69: an executor is asked about before anything is applied",
+			file: "agent/work/reconcile.go", tests: onSpoke,
+			old: "	if err := c.authorize(ctx, p); err != nil {\n", new: "	if err := error(nil); err != nil {\n",
+		},
+		{
+			name: "executor-denied", rule: "MW-69: a review that says no, however it says it, is a no",
+			file: "agent/work/executor/executor.go", tests: []string{"./agent/work/executor"},
+			old: "reviewed.Status.Allowed && !reviewed.Status.Denied", new: "reviewed.Status.Allowed",
+		},
+		{
+			name: "executor-escalates", rule: "MW-71: an executor grants nothing by a work that it could not grant itself",
+			file: "agent/work/executor/executor.go", tests: onSpoke,
+			old: "	if !grants(req.Resource) || !slices.Contains(req.Verbs, \"create\") {\n", new: "	if !grants(req.Resource) || true {\n",
+		},
+		{
+			name: "rights-of-before", rule: "MW-73: what an apiserver answers right after a change of rights is not remembered",
+			file: "agent/work/executor/rights.go", tests: []string{"./agent/work/executor"},
+			old: "	return now.Sub(r.changed) >= settling\n", new: "	return true\n",
+		},
+		{
+			name: "ignored-and-owned", rule: "MW-31: what is ignored is given away, so that leaving it out does not delete it",
+			file: "agent/work/apply/ignored.go", tests: onSpoke,
+			old: "	if err != nil || given.Empty() {\n		return live, err\n", new: "	if err != nil || given != nil {\n		return live, err\n",
+		},
+		{
+			name: "parts-of-one-value", rule: "MW-31: a part of what the apiserver keeps as one value is not left out of it",
+			file: "agent/work/apply/ignored.go", tests: onSpoke,
+			old: "		if at.whole {\n", new: "		if false {\n",
+		},
+	}
+}

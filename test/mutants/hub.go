@@ -7,7 +7,7 @@ import "slices"
 
 // all is the list.
 func all() []mutant {
-	return slices.Concat(sessions(), sending(), statuses(), identities(), agents(), holds())
+	return slices.Concat(sessions(), sending(), statuses(), identities(), agents(), holds(), applying())
 }
 
 func sessions() []mutant {

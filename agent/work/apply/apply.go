@@ -62,6 +62,15 @@ type Request struct {
 	Settled string
 	// Correct is asked before an existing object is written to; if it returns false, the object is left alone. Nil is yes.
 	Correct func() bool
+	// Permit is asked before anything is written; its error is returned instead. Nil is yes.
+	Permit func(ctx context.Context) error
+}
+
+func (r Request) permitted(ctx context.Context) error {
+	if r.Permit == nil {
+		return nil
+	}
+	return r.Permit(ctx)
 }
 
 // Result is the object as it is now and what was done.
@@ -128,6 +137,9 @@ func (a *Applier) once(ctx context.Context, object dynamic.ResourceInterface, re
 		result.Action, result.Why = Held, todo.why
 		return result, nil
 	}
+	if err := req.permitted(ctx); err != nil {
+		return result, err
+	}
 	written, err := a.carryOut(ctx, object, req, live, todo)
 	if err != nil {
 		return result, err
@@ -137,6 +149,9 @@ func (a *Applier) once(ctx context.Context, object dynamic.ResourceInterface, re
 
 // create makes an object that is not there, with all that its manifest says, also what is to be ignored from then on.
 func (a *Applier) create(ctx context.Context, object dynamic.ResourceInterface, req Request) (Result, error) {
+	if err := req.permitted(ctx); err != nil {
+		return Result{Missing: true}, err
+	}
 	made, err := a.write(ctx, object, req.on(nil), &unstructured.Unstructured{})
 	if err != nil {
 		return Result{Missing: true}, err

@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package executor says whether the identity that a work names in spec.executor may do what the work asks for. An identity and
-// a manifest come in; nothing, a Denied or the reason why there is no answer comes out. It must not know works but by name, nor
+// a manifest come in; nothing, a DeniedError or the reason why there is no answer comes out. It must not know works but by name, nor
 // apply anything.
 //
 // # What is asked

@@ -103,8 +103,8 @@ func Verbs(readOnly, owned bool) []string {
 	return []string{"create", "update", "patch", "get"}
 }
 
-// Denied says that the subject may not apply a manifest.
-type Denied struct {
+// DeniedError says that the subject may not apply a manifest.
+type DeniedError struct {
 	Subject         string
 	Resource        schema.GroupResource
 	Namespace, Name string
@@ -115,7 +115,7 @@ type Denied struct {
 }
 
 // Error names who may not do what.
-func (d *Denied) Error() string {
+func (d *DeniedError) Error() string {
 	where := ""
 	if d.Namespace != "" {
 		where = fmt.Sprintf(" in namespace %q", d.Namespace)
@@ -131,7 +131,7 @@ func (d *Denied) Error() string {
 }
 
 // MayRead reports whether it lacks anything but the right to read the object.
-func (d *Denied) MayRead() bool { return !slices.Contains(d.Verbs, "get") }
+func (d *DeniedError) MayRead() bool { return !slices.Contains(d.Verbs, "get") }
 
 // Round is one pass over a work: what was answered in it is not asked again. It is not safe for concurrent use.
 type Round struct {
@@ -155,9 +155,9 @@ type answer struct {
 	because string
 }
 
-// Check returns nil if the subject may apply the manifest, a *Denied if it may not, and what went wrong if that is not known.
+// Check returns nil if the subject may apply the manifest, a *DeniedError if it may not, and what went wrong if that is not known.
 func (r *Round) Check(ctx context.Context, req Request) error {
-	denied := &Denied{
+	denied := &DeniedError{
 		Subject: r.subject, Resource: req.Resource.GroupResource(), Namespace: req.Manifest.GetNamespace(), Name: req.Manifest.GetName(),
 	}
 	for _, verb := range req.Verbs {

@@ -108,7 +108,7 @@ func TestExecutor_no_is_no(t *testing.T) {
 		return authorizationv1.SubjectAccessReviewStatus{Allowed: true}
 	}}
 	err := checkerOn(t, server).Round(app).Check(t.Context(), configMap("a"))
-	var denied *Denied
+	var denied *DeniedError
 	require.ErrorAs(t, err, &denied)
 	require.Equal(t, []string{"update", "patch"}, denied.Verbs)
 	require.True(t, denied.MayRead())

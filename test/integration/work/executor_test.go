@@ -28,6 +28,7 @@ func TestExecutor(t *testing.T) {
 		"MW-69_bad_subjects":                 badSubjects,
 		"MW-69_no_answer_is_no":              noAnswer,
 		"MW-70_asked_again":                  askedAgain,
+		"MW-70_asked_before_each_write":      askedBeforeWrites,
 		"MW-70_a_right_that_is_lost":         lostRight,
 		"MW-70_removed_without_a_right":      removedWithout,
 		"MW-71_escalation":                   escalation,
@@ -222,6 +223,28 @@ func askedAgain(b *bench) {
 	b.grant("late", onConfigMaps(allVerbs))
 	b.waitApplied("web", "c", "True AppliedManifestComplete")
 	require.Equal(t, []string{"configmaps/c"}, b.inventory("web"))
+}
+
+// askedBeforeWrites has an object that others change all the time: looking at it costs no question, correcting it does.
+func askedBeforeWrites(b *bench) {
+	t := b.t
+	b.grant("app", onConfigMaps(allVerbs))
+	proxy, behind := b.behind()
+	e := b.start(behind)
+	rule := b.rule(configMaps, "c", paths(workv1.JsonPath{Name: "seen", Path: ".metadata.labels.seen"}))
+	b.apply(e, b.work("web", []string{configMap("c", "k: v")}, b.asAccount("app"), withConfig(rule)))
+	proxy.ResetCounts()
+	for _, n := range []string{"one", "two", "three"} {
+		b.edit(configMaps, "c", "{metadata: {labels: {seen: "+n+"}}}")
+		b.waitReport("web", func(r work.Report) bool { return fmt.Sprint(values(manifest(t, r, "c"))) == "[seen="+n+"]" })
+	}
+	require.Zero(t, proxy.Count(reviews()))
+	b.edit(configMaps, "c", "{data: {k: drifted}}")
+	b.waitField(configMaps, "c", "v", "data", "k")
+	require.Equal(t, 5, proxy.Count(reviews()))
+	b.delete(configMaps, "c")
+	b.waitField(configMaps, "c", "v", "data", "k")
+	require.Equal(t, 10, proxy.Count(reviews()))
 }
 
 func lostRight(b *bench) {

@@ -179,13 +179,13 @@ func (k *killer) RoundTrip(r *http.Request) (*http.Response, error) {
 // killedAtEachWrite ends executors in the middle of a write, each time one further on, while a work comes, changes and goes.
 func killedAtEachWrite(b *bench) {
 	t := b.t
-	for i := range 16 {
+	for i := range 8 {
 		name := fmt.Sprintf("w%d", i)
 		object := func(n int) string { return fmt.Sprintf("%s-c%d", name, n) }
 		first := []string{configMap(object(0), "k: v"), configMap(object(1), "k: v"), configMap(object(2), "k: v")}
 		second := []string{configMap(object(1), "k: w"), configMap(object(3), "k: w")}
 		killed := func(desired work.Desired) {
-			k := &killer{at: int64(i/2 + 1), before: i%2 == 0, dead: make(chan struct{})}
+			k := &killer{at: int64(i + 1), before: i%2 == 0, dead: make(chan struct{})}
 			e := b.start(func(c *work.Config) {
 				c.REST = rest.CopyConfig(b.config)
 				c.REST.Wrap(func(next http.RoundTripper) http.RoundTripper { k.next = next; return k })
@@ -218,7 +218,7 @@ func killedAtEachWrite(b *bench) {
 			return nil
 		})
 		for n, want := range []bool{false, true, false, true} {
-			require.Equal(t, want, b.exists(configMaps, object(n)), "object %d after a kill at write %d", n, i/2+1)
+			require.Equal(t, want, b.exists(configMaps, object(n)), "object %d after a kill at write %d", n, i+1)
 		}
 		e.stop()
 		desired, _ := b.Get(name)
