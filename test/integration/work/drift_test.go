@@ -36,9 +36,11 @@ func TestDrift(t *testing.T) {
 
 func TestGoroutinesEnd(t *testing.T) {
 	b := newBenchSerial(t)
+	b.grant("app", onConfigMaps(allVerbs))
 	before := goleak.IgnoreCurrent()
-	e := b.start()
+	e := b.start(func(c *work.Config) { c.ExecutorCache = true })
 	b.apply(e, b.work("zoo", zoo()))
+	b.apply(e, b.work("web", []string{configMap("c", "k: v")}, b.asAccount("app")))
 	e.stop()
 	goleak.VerifyNone(t, before, goleak.IgnoreAnyFunction("net/http.(*persistConn).readLoop"),
 		goleak.IgnoreAnyFunction("golang.org/x/net/http2.(*clientConnReadLoop).run"), goleak.IgnoreAnyFunction("net/http/internal/http2.(*clientConnReadLoop).run"))
