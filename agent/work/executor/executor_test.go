@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -20,6 +21,8 @@ import (
 	clocktesting "k8s.io/utils/clock/testing"
 	workv1 "open-cluster-management.io/api/work/v1"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const app = "system:serviceaccount:team:app"
 
@@ -55,8 +58,9 @@ func checkerOn(t *testing.T, a *apiserver, edits ...func(*Config)) *Checker {
 	t.Helper()
 	server := httptest.NewServer(a)
 	t.Cleanup(server.Close)
+	idle := &http.Transport{DisableKeepAlives: true}
 	cfg := Config{
-		REST:   &rest.Config{Host: server.URL, ContentConfig: rest.ContentConfig{ContentType: "application/json"}, QPS: -1},
+		REST:   &rest.Config{Host: server.URL, ContentConfig: rest.ContentConfig{ContentType: "application/json"}, QPS: -1, Transport: idle},
 		Logger: slog.Default(), Clock: clocktesting.NewFakePassiveClock(time.Now()),
 	}
 	for _, edit := range edits {

@@ -193,3 +193,28 @@ func TestWithout(t *testing.T) {
 		})
 	}
 }
+
+// FuzzFind has rules of any text: each is followed, or refused as a rule, and nothing that says which object it is goes.
+func FuzzFind(f *testing.F) {
+	for _, text := range []string{
+		".spec.replicas", "{.a[?(@.b=='c')]..d[1:2]}", "/spec/~1/0", `.spec | select(.a == "b") | .[1:][-1]?`, "..", ".metadata[*]", "$['a','b']", `."a\(.b)"`,
+	} {
+		f.Add(text, text, text)
+	}
+	f.Fuzz(func(t *testing.T, path, pointer, jq string) {
+		for _, rule := range []workv1.IgnoreField{{JSONPaths: []string{path}}, {JSONPointers: []string{pointer}}, {JQPathExpressions: []string{jq}}} {
+			obj := object(t)
+			fields, err := Find(t.Context(), obj, []workv1.IgnoreField{rule})
+			if err != nil {
+				var refused *Error
+				require.ErrorAs(t, err, &refused)
+				continue
+			}
+			left := &unstructured.Unstructured{Object: Without(obj.Object, fields.Paths(true))}
+			require.Equal(t, "web", left.GetName())
+			require.Equal(t, "prod", left.GetNamespace())
+			require.Equal(t, "Deployment", left.GetKind())
+			require.Equal(t, object(t).Object, obj.Object)
+		}
+	})
+}
