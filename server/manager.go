@@ -22,6 +22,7 @@ import (
 
 	"fairlead.dev/fairlead/server/ca"
 	"fairlead.dev/fairlead/server/controller"
+	"fairlead.dev/fairlead/server/webhook"
 )
 
 const (
@@ -46,6 +47,9 @@ func (h *house) newCache() (*sharedCache, error) {
 	byObject[&corev1.ConfigMap{}] = cache.ByObject{Namespaces: map[string]cache.Config{
 		h.cfg.Namespace: {FieldSelector: fields.OneTermEqualSelector("metadata.name", ca.HubConfigMap)},
 	}}
+	for _, configuration := range webhook.Configurations() {
+		byObject[configuration] = cache.ByObject{Field: fields.OneTermEqualSelector("metadata.name", configuration.GetName())}
+	}
 	inner, err := cache.New(h.rest, cache.Options{
 		Scheme: h.scheme, ByObject: byObject, DefaultTransform: cache.TransformStripManagedFields(),
 	})
