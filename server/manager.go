@@ -12,6 +12,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
@@ -22,6 +23,7 @@ import (
 
 	"fairlead.dev/fairlead/server/ca"
 	"fairlead.dev/fairlead/server/controller"
+	"fairlead.dev/fairlead/server/store"
 	"fairlead.dev/fairlead/server/webhook"
 )
 
@@ -91,6 +93,7 @@ func (h *house) runControllers(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	selected = controller.Gated(selected, h.cfg.Gates.Enabled)
 	for {
 		mgr, err := h.newManager()
 		if err != nil {
@@ -137,7 +140,19 @@ func (h *house) newManager() (manager.Manager, error) {
 
 func (h *house) controllerDeps() controller.Deps {
 	return controller.Deps{
-		HubNamespace: h.cfg.Namespace, Signer: h.signer(), Labels: h.cfg.Labels,
+		HubNamespace: h.cfg.Namespace, Signer: h.signer(), Labels: h.cfg.Labels, Works: expiringWorks{h.index},
 		ClusterLeaseRefresh: h.cfg.ClusterLeaseRefresh, Clock: clock.RealClock{}, Log: h.log,
 	}
+}
+
+// expiringWorks is what the index tells the controller of completed works.
+type expiringWorks struct{ *store.Index }
+
+// WatchExpiring implements work.Works.
+func (w expiringWorks) WatchExpiring(call func(types.NamespacedName)) (cancel func()) {
+	return w.Subscribe(func(c store.Change) {
+		if c.Expires {
+			call(types.NamespacedName{Namespace: c.Cluster, Name: c.Name})
+		}
+	})
 }

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 
 	"fairlead.dev/fairlead/internal/codec"
@@ -160,6 +161,25 @@ func (x *Index) Clusters() []string {
 		s.mu.Unlock()
 	}
 	return names
+}
+
+// Expiring names the works, by cluster, that may be complete and then end by
+// themselves; see Change. In no order.
+func (x *Index) Expiring() []types.NamespacedName {
+	var all []types.NamespacedName
+	for i := range x.shards {
+		s := &x.shards[i]
+		s.mu.Lock()
+		for name, c := range s.clusters {
+			for work, r := range c.works {
+				if r.expires {
+					all = append(all, types.NamespacedName{Namespace: name, Name: work})
+				}
+			}
+		}
+		s.mu.Unlock()
+	}
+	return all
 }
 
 // IndexStats are figures for metrics and readiness.
