@@ -7,9 +7,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
@@ -42,6 +44,7 @@ func TestAdmission(t *testing.T) {
 	w.start("--feature-gates=NilExecutorValidating=true,ManifestWorkReplicaSet=true,CleanUpCompletedManifestWork=true")
 	t.Run("WH-18 no executor", w.noExecutor)
 	t.Run("WH-19 replica sets", w.replicaSets)
+	t.Run("completed works", w.completed)
 	w.stop()
 	t.Run("WH-01 the hub is down", w.down)
 	w.rightsSuffice()
@@ -235,6 +238,62 @@ func (w *world) replicaSets(t *testing.T) {
 	bad := newReplicaSet("default", configMap("a", "1"), configMap("a", "1"))
 	bad.Name = "bad"
 	require.True(t, apierrors.IsBadRequest(w.kube.Create(t.Context(), bad)))
+}
+
+// completed makes works, completes them as an agent would, and sees which stay.
+func (w *world) completed(t *testing.T) {
+	namespace := w.plane.Namespace(t, "completed")
+	completed := func(name string, ttl *int64, label string, complete metav1.ConditionStatus, ago time.Duration) *workv1.ManifestWork {
+		work := newWork(namespace, name, configMap("a", "1"))
+		work.Spec.DeleteOption = &workv1.DeleteOption{PropagationPolicy: workv1.DeletePropagationPolicyTypeForeground, TTLSecondsAfterFinished: ttl}
+		if label != "" {
+			work.Labels = map[string]string{label: "ns.set"}
+		}
+		require.NoError(t, w.kube.Create(t.Context(), work))
+		work.Status.Conditions = []metav1.Condition{{
+			Type: workv1.WorkComplete, Status: complete, Reason: "R", LastTransitionTime: metav1.NewTime(time.Now().Add(-ago)),
+		}}
+		require.NoError(t, w.kube.Status().Update(t.Context(), work))
+		return work
+	}
+	stays := []*workv1.ManifestWork{
+		completed("not-yet", new(int64(3600)), "", metav1.ConditionTrue, time.Minute),
+		completed("for-ever", new(int64(math.MaxInt64)), "", metav1.ConditionTrue, time.Hour),
+		completed("not-complete", new(int64(0)), "", metav1.ConditionFalse, time.Hour),
+		completed("no-ttl", nil, "", metav1.ConditionTrue, time.Hour),
+		completed("of-a-set", new(int64(0)), "work.open-cluster-management.io/manifestworkreplicaset", metav1.ConditionTrue, time.Hour),
+	}
+	gone := func(work *workv1.ManifestWork) func(context.Context) error {
+		return func(ctx context.Context) error {
+			if err := w.kube.Get(ctx, client.ObjectKeyFromObject(work), &workv1.ManifestWork{}); !apierrors.IsNotFound(err) {
+				return fmt.Errorf("%s is there (%w)", work.Name, errors.Join(err, errStill))
+			}
+			return nil
+		}
+	}
+	t.Run("MH-01 at once", func(t *testing.T) {
+		until(t, "it to be gone", gone(completed("zero", new(int64(0)), "", metav1.ConditionTrue, 0)))
+	})
+	t.Run("MH-01 some seconds later", func(t *testing.T) {
+		work := completed("short", new(int64(3)), "", metav1.ConditionTrue, 0)
+		due := work.Status.Conditions[0].LastTransitionTime.Add(3 * time.Second)
+		until(t, "it to be gone", gone(work))
+		require.False(t, time.Now().Before(due), "not before its time")
+	})
+	t.Run("MH-02 what stays", func(t *testing.T) { // what came later was judged, so these were too
+		for _, work := range stays {
+			require.NoError(t, w.kube.Get(t.Context(), client.ObjectKeyFromObject(work), work), work.Name)
+			require.Nil(t, work.DeletionTimestamp, work.Name)
+		}
+	})
+	t.Run("MH-01 completed while no hub ran", func(t *testing.T) {
+		w.stop()
+		late := stays[0]
+		late.Status.Conditions[0].LastTransitionTime = metav1.NewTime(time.Now().Add(-2 * time.Hour))
+		require.NoError(t, w.kube.Status().Update(t.Context(), late))
+		w.start("--feature-gates=CleanUpCompletedManifestWork=true")
+		until(t, "it to be gone", gone(late))
+	})
 }
 
 func (w *world) bundleComesBack(t *testing.T) {
