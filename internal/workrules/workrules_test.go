@@ -93,8 +93,10 @@ func TestSize(t *testing.T) {
 	require.NoError(t, workrules.Decode(raw, &w))
 	var plain struct {
 		Spec struct {
-			Workload struct{ Manifests []any }
-		}
+			Workload struct {
+				Manifests []any `json:"manifests"`
+			} `json:"workload"`
+		} `json:"spec"`
 	}
 	require.NoError(t, json.Unmarshal(raw, &plain))
 	want := 0

@@ -6,6 +6,7 @@ package admin
 import (
 	"fmt"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -30,6 +31,6 @@ func TestT74_labels(t *testing.T) {
 	_, _, err := parseWork(request, wire.DefaultManifestLimit)
 	runtime.ReadMemStats(&after)
 	require.Equal(t, reason.ObjectTooLarge, rpcerr.ReasonOf(err), "%v", err)
-	require.ErrorContains(t, err, fmt.Sprint(len(request.GetWorkJson())))
+	require.ErrorContains(t, err, strconv.Itoa(len(request.GetWorkJson())))
 	require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(1<<20))
 }

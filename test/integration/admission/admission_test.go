@@ -5,9 +5,13 @@ package admission
 
 import (
 	"context"
+	"crypto"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"math"
+	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -15,6 +19,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -25,6 +30,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"fairlead.dev/fairlead/internal/identity"
+	"fairlead.dev/fairlead/internal/pki"
 	"fairlead.dev/fairlead/internal/wire/reason"
 	"fairlead.dev/fairlead/test/house"
 )
@@ -36,6 +42,7 @@ func TestAdmission(t *testing.T) {
 	w.start()
 	w.trusted()
 	t.Run("WH-01 how they are called", w.calls)
+	t.Run("the Deployment's flags", w.flags)
 	t.Run("an agent's whole life", w.agent)
 	t.Run("manifests", w.manifests)
 	t.Run("WH-17 executors", w.executors)
@@ -45,6 +52,7 @@ func TestAdmission(t *testing.T) {
 	t.Run("WH-18 no executor", w.noExecutor)
 	t.Run("WH-19 replica sets", w.replicaSets)
 	t.Run("completed works", w.completed)
+	t.Run("a certificate of one's own", w.ownCertificate)
 	w.stop()
 	t.Run("WH-01 the hub is down", w.down)
 	w.rightsSuffice()
@@ -294,6 +302,45 @@ func (w *world) completed(t *testing.T) {
 		w.start("--feature-gates=CleanUpCompletedManifestWork=true")
 		until(t, "it to be gone", gone(late))
 	})
+}
+
+// flags of the Deployment are such that the hub knows: it goes on to look for its
+// apiserver.
+func (w *world) flags(t *testing.T) {
+	var deployment appsv1.Deployment
+	require.NoError(t, w.kube.Get(t.Context(), client.ObjectKey{Namespace: identity.HubNamespace, Name: "fairlead-hub"}, &deployment))
+	args := []string{"--kubeconfig=/does/not/exist"}
+	for _, arg := range slices.Backward(deployment.Spec.Template.Spec.Containers[0].Args) {
+		args = slices.Insert(args, 0, strings.NewReplacer("$(POD_IP)", "192.0.2.1", "$(POD_NAME)", "fairlead-hub-0").Replace(arg))
+	}
+	require.Equal(t, "serve", args[0])
+	out, err := exec.CommandContext(t.Context(), w.binaries.Hub, args...).CombinedOutput()
+	require.Error(t, err)
+	require.Contains(t, string(out), `--kubeconfig="/does/not/exist"`)
+}
+
+// ownCertificate is read from files; whom the apiserver trusts is then its
+// admin's business.
+func (w *world) ownCertificate(t *testing.T) {
+	ca, err := pki.NewCA("own", time.Now(), time.Hour)
+	require.NoError(t, err)
+	serving, err := ca.IssueServing([]string{"fairlead-hub-webhook." + identity.HubNamespace + ".svc"}, time.Now(), time.Hour)
+	require.NoError(t, err)
+	key, err := pki.EncodeKey(serving.PrivateKey.(crypto.Signer))
+	require.NoError(t, err)
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(dir+"/tls.crt", pki.EncodeCertificates(serving.Leaf), 0o600))
+	require.NoError(t, os.WriteFile(dir+"/tls.key", key, 0o600))
+	w.start("--webhook-cert="+dir+"/tls.crt", "--webhook-key="+dir+"/tls.key")
+
+	bundle := base64.StdEncoding.EncodeToString(pki.EncodeCertificates(ca.Cert))
+	out, err := w.plane.KubectlInput(t.Context(), strings.NewReader(strings.ReplaceAll(w.rendered(), "clientConfig:", "clientConfig:\n    caBundle: "+bundle)), "apply", "-f", "-")
+	require.NoError(t, err, out)
+	w.trusted()
+	var configuration admissionregistrationv1.ValidatingWebhookConfiguration
+	require.NoError(t, w.kube.Get(t.Context(), client.ObjectKey{Name: "fairlead-hub"}, &configuration))
+	require.Equal(t, string(pki.EncodeCertificates(ca.Cert)), string(configuration.Webhooks[0].ClientConfig.CABundle), "the hub adds nothing")
+	require.True(t, apierrors.IsBadRequest(w.kube.Create(t.Context(), newWork("default", "bad"))))
 }
 
 func (w *world) bundleComesBack(t *testing.T) {
