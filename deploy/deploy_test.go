@@ -15,6 +15,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	appsv1 "k8s.io/api/apps/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -118,6 +119,19 @@ func TestHubManifests(t *testing.T) {
 		}
 	}
 	require.Len(t, raw, listed)
+}
+
+// TestHubDeployment: docs/install.md has people replace this argument.
+func TestHubDeployment(t *testing.T) {
+	for _, doc := range deploy.HubManifests() {
+		var deployment appsv1.Deployment
+		require.NoError(t, yaml.Unmarshal(doc, &deployment))
+		if deployment.Kind == "Deployment" {
+			require.Regexp(t, "^--endpoints=", deployment.Spec.Template.Spec.Containers[0].Args[1])
+			return
+		}
+	}
+	require.Fail(t, "there is no Deployment")
 }
 
 // TestWebhooks: how the apiserver is told to ask the hub (WH-01), and about what.

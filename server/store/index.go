@@ -168,16 +168,20 @@ func (x *Index) Clusters() []string {
 func (x *Index) Expiring() []types.NamespacedName {
 	var all []types.NamespacedName
 	for i := range x.shards {
-		s := &x.shards[i]
-		s.mu.Lock()
-		for name, c := range s.clusters {
-			for work, r := range c.works {
-				if r.expires {
-					all = append(all, types.NamespacedName{Namespace: name, Name: work})
-				}
+		all = x.shards[i].expiring(all)
+	}
+	return all
+}
+
+func (s *shard) expiring(all []types.NamespacedName) []types.NamespacedName {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for cluster, c := range s.clusters {
+		for name, r := range c.works {
+			if r.expires {
+				all = append(all, types.NamespacedName{Namespace: cluster, Name: name})
 			}
 		}
-		s.mu.Unlock()
 	}
 	return all
 }
