@@ -32,10 +32,14 @@ type Publish func(ctx context.Context, root *x509.Certificate, keepOthers bool) 
 // the apiserver trusts both for a while, and a replica serves with the new one
 // not before it is trusted, so that no call fails.
 type Webhooks struct {
-	cfg       Config
-	publish   Publish
-	authority *pki.CA // that certificates are made of; only Run touches it
-	current   atomic.Pointer[tls.Certificate]
+	cfg     Config
+	publish Publish
+	current atomic.Pointer[tls.Certificate]
+
+	// Only Run touches these: the authority that certificates are made of, and the
+	// one that the apiserver was found to trust.
+	authority *pki.CA
+	trusted   *x509.Certificate
 }
 
 // NewWebhooks reads the authority of webhooks from its Secret, or makes it.
@@ -89,9 +93,13 @@ func (w *Webhooks) step(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	moved := trusted && !authority.Cert.Equal(w.authority.Cert)
+	// Found twice, a look apart: the apiserver takes a moment to act by what it stores.
+	moved := trusted && authority.Cert.Equal(w.trusted) && !authority.Cert.Equal(w.authority.Cert)
 	if moved {
 		w.authority = authority
+	}
+	if w.trusted = nil; trusted {
+		w.trusted = authority.Cert
 	}
 	left := w.current.Load().Leaf.NotAfter.Sub(w.cfg.Clock.Now())
 	if !moved && left > w.cfg.ServingLifetime/3 {

@@ -14,34 +14,53 @@ import (
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/clock"
 	clocktesting "k8s.io/utils/clock/testing"
 
 	"fairlead.dev/fairlead/server/ca"
 )
 
-// bundle is what the apiserver trusts.
+// lag is how long the apiserver takes to act by what it has stored.
+const lag = 5 * time.Second
+
+// bundle is what the apiserver trusts: soon what is stored, and until then what
+// was.
 type bundle struct {
-	mu    sync.Mutex
-	roots []*x509.Certificate
+	clock          clock.PassiveClock
+	mu             sync.Mutex
+	stored, before []*x509.Certificate
+	changed        time.Time
 }
 
 func (b *bundle) publish(_ context.Context, root *x509.Certificate, keepOthers bool) (trusted bool, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	trusted = slices.ContainsFunc(b.roots, root.Equal)
+	trusted = slices.ContainsFunc(b.stored, root.Equal)
+	wanted := b.stored
 	switch {
 	case !keepOthers:
-		b.roots = []*x509.Certificate{root}
+		wanted = []*x509.Certificate{root}
 	case !trusted:
-		b.roots = append(b.roots, root)
+		wanted = append(slices.Clip(b.stored), root)
+	}
+	if len(wanted) != len(b.stored) {
+		b.before, b.stored, b.changed = b.acting(), wanted, b.clock.Now()
 	}
 	return trusted, nil
+}
+
+// acting is what counts now. The lock is held.
+func (b *bundle) acting() []*x509.Certificate {
+	if b.clock.Since(b.changed) < lag {
+		return b.before
+	}
+	return b.stored
 }
 
 func (b *bundle) size() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return len(b.roots)
+	return len(b.acting())
 }
 
 // call is what the apiserver does: it verifies the certificate that it is shown.
@@ -52,7 +71,7 @@ func (b *bundle) call(t *testing.T, w *ca.Webhooks, now time.Time) (leaf *x509.C
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	pool := x509.NewCertPool()
-	for _, root := range b.roots {
+	for _, root := range b.acting() {
 		pool.AddCert(root)
 	}
 	_, err = cert.Leaf.Verify(x509.VerifyOptions{Roots: pool, DNSName: "webhook.hub.svc", CurrentTime: now})
@@ -65,24 +84,28 @@ func TestWebhookCertificates(t *testing.T) {
 	c, namespace := newClient(t)
 	hub, err := ca.EnsureHub(t.Context(), c, namespace, "")
 	require.NoError(t, err)
-	clock, apiserver := clocktesting.NewFakeClock(time.Now()), &bundle{}
+	fake := clocktesting.NewFakeClock(time.Now())
+	apiserver := &bundle{clock: fake}
 	var replicas []*ca.Webhooks
 	ctx, cancel := context.WithCancel(t.Context())
 	var group sync.WaitGroup
 	defer group.Wait()
 	defer cancel()
 	for range 2 {
-		w, err := ca.NewWebhooks(ctx, ca.Config{Client: c, Namespace: namespace, Hub: hub, ServingNames: []string{"webhook.hub.svc"}, Clock: clock}, apiserver.publish)
+		w, err := ca.NewWebhooks(ctx, ca.Config{Client: c, Namespace: namespace, Hub: hub, ServingNames: []string{"webhook.hub.svc"}, Clock: fake}, apiserver.publish)
 		require.NoError(t, err)
 		replicas = append(replicas, w)
 		group.Go(func() { _ = w.Run(ctx, nil) })
 	}
-	require.Eventually(t, func() bool { return apiserver.size() == 1 }, 30*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool {
+		fake.Step(time.Second)
+		return apiserver.size() == 1
+	}, 30*time.Second, 10*time.Millisecond)
 
 	var serials []string
 	call := func() (now []string) {
 		for _, w := range replicas {
-			leaf, err := apiserver.call(t, w, clock.Now())
+			leaf, err := apiserver.call(t, w, fake.Now())
 			require.NoError(t, err)
 			now = append(now, leaf.SerialNumber.String())
 		}
@@ -93,10 +116,11 @@ func TestWebhookCertificates(t *testing.T) {
 		t.Helper()
 		serials = call()
 		require.Eventually(t, func() bool {
-			if clock.HasWaiters() {
-				clock.Step(step)
+			now := call() // what happened since the last step
+			if fake.HasWaiters() {
+				fake.Step(step)
 			}
-			now := call()
+			call()
 			return now[0] != serials[0] && now[1] != serials[1]
 		}, 30*time.Second, 20*time.Millisecond)
 	}
@@ -106,13 +130,13 @@ func TestWebhookCertificates(t *testing.T) {
 	renewed(10 * time.Second)
 	require.Equal(t, 2, apiserver.size(), "the former authority is trusted for a while")
 	require.Eventually(t, func() bool {
-		if clock.HasWaiters() {
-			clock.Step(time.Minute)
+		if fake.HasWaiters() {
+			fake.Step(time.Minute)
 		}
 		call()
 		return apiserver.size() == 1
 	}, 30*time.Second, 20*time.Millisecond, "and no longer")
 
-	clock.Step(21 * 24 * time.Hour)
+	fake.Step(21 * 24 * time.Hour)
 	renewed(10 * time.Second)
 }

@@ -46,7 +46,7 @@ func admissions() []mutant {
 		{
 			name: "untrusted-certificate", rule: "a replica serves with a new authority's certificate not before it is trusted",
 			file: "server/ca/webhook.go", tests: []string{"./server/ca"},
-			old: "	moved := trusted && !authority", new: "	moved := !authority",
+			old: "	moved := trusted && authority.Cert.Equal(w.trusted) && !authority", new: "	moved := (trusted || true) && !authority",
 		},
 		{
 			name: "set-members-end", rule: "MH-02: works of a replica set never end by themselves",
