@@ -98,15 +98,19 @@ func (w *Webhooks) Serve(ctx context.Context, listener net.Listener, certificate
 		ReadHeaderTimeout: patience, ReadTimeout: patience, WriteTimeout: 2 * patience, IdleTimeout: idle, MaxHeaderBytes: 16 << 10,
 		ErrorLog: slog.NewLogLogger(w.cfg.Log.Handler(), slog.LevelWarn),
 	}
-	closed := make(chan error, 1)
+	closed := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownGrace) // ctx is over
 		defer cancel()
-		closed <- server.Shutdown(bounded)
+		if err := server.Shutdown(bounded); err != nil {
+			_ = server.Close() // who is not served by now asks another replica
+		}
+		close(closed)
 	})
 	err := server.ServeTLS(listener, "", "")
 	if errors.Is(err, http.ErrServerClosed) && !stop() {
-		return <-closed
+		<-closed
+		return nil
 	}
 	return err
 }

@@ -6,6 +6,7 @@ package webhook
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
 	"errors"
@@ -13,10 +14,12 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+	"google.golang.org/grpc/test/bufconn"
 	admissionv1 "k8s.io/api/admission/v1"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
@@ -181,4 +184,33 @@ func TestBounded(t *testing.T) {
 	require.Equal(t, http.StatusServiceUnavailable, recorder.Code)
 	close(release)
 	<-done
+}
+
+// TestServe ends with its context, though a request is still being sent.
+func TestServe(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ca, err := pki.NewCA("ca", time.Now(), time.Hour)
+		require.NoError(t, err)
+		serving, err := ca.IssueServing([]string{"hub"}, time.Now(), time.Hour)
+		require.NoError(t, err)
+		w, err := New(Config{})
+		require.NoError(t, err)
+		listener := bufconn.Listen(1 << 20)
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() {
+			ended <- w.Serve(ctx, listener, func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return serving, nil })
+		}()
+		roots := x509.NewCertPool()
+		roots.AddCert(ca.Cert)
+		conn, err := listener.Dial()
+		require.NoError(t, err)
+		client := tls.Client(conn, &tls.Config{RootCAs: roots, ServerName: "hub"})
+		_, err = client.Write([]byte("POST " + pathValidateWorks + " HTTP/1.1\r\nHost: hub\r\nContent-Length: 100\r\n\r\n{"))
+		require.NoError(t, err)
+		synctest.Wait()
+		cancel()
+		require.NoError(t, <-ended)
+		require.NoError(t, conn.Close())
+	})
 }
