@@ -24,12 +24,12 @@ func admissions() []mutant {
 			old: "	if len(r.GetWorkJson()) > limit+maxRest {", new: "	if false {",
 		},
 		{
-			name: "executor-unasked", rule: "WH-17: who may not execute-as has nothing applied as somebody else",
+			name: "execute-as-unasked", rule: "WH-17: who may not execute-as has nothing applied as somebody else",
 			file: "server/webhook/executor.go", tests: hooks,
 			old: "	if !review.Status.Allowed {", new: "	if false {",
 		},
 		{
-			name: "executor-change-unasked", rule: "WH-17: a change of the executor is asked for, too",
+			name: "execute-as-change-unasked", rule: "WH-17: a change of the executor is asked for, too",
 			file: "server/webhook/executor.go", tests: hooks,
 			old: "	if req.Operation == admissionv1.Update && equality.Semantic.DeepEqual(before, after) {", new: "	if req.Operation == admissionv1.Update && (true || equality.Semantic.DeepEqual(before, after)) {",
 		},
