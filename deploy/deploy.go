@@ -57,6 +57,14 @@ func SpokeCRDs() [][]byte { return mustRead(spokeCRDs()) }
 // per object, for the default namespace.
 func HubRBAC() [][]byte { return documents("hub/rbac/grpc-server.yaml", "hub/rbac/people.yaml") }
 
+// HubManifests returns the hub as it runs in its own cluster, one YAML document per
+// object: what deploy/hub/kustomization.yaml lists. The Deployment is without a
+// registry before its image.
+func HubManifests() [][]byte {
+	return documents("hub/namespace.yaml", "hub/rbac/hub.yaml", "hub/rbac/grpc-server.yaml", "hub/rbac/people.yaml",
+		"hub/deployment.yaml", "hub/services.yaml", "hub/webhooks.yaml")
+}
+
 // AgentManifests returns what the agent needs on its spoke besides CRDs, one YAML
 // document per object: its namespace, ServiceAccount and own rights, and the
 // ClusterRole with the rights that works have by default, which is not bound.

@@ -73,6 +73,9 @@ func (s *Server) tryBoot(ctx context.Context) (*house, error) {
 	if h.authorities, err = h.loadAuthorities(ctx); err != nil {
 		return nil, err
 	}
+	if h.hooks, err = h.newHooks(ctx); err != nil {
+		return nil, err
+	}
 	if h.cache, err = h.newCache(); err != nil {
 		return nil, err
 	}

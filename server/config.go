@@ -45,6 +45,9 @@ type Config struct {
 	AgentListen string
 	AdminListen string
 	HTTPListen  string // empty: none
+	// WebhookListen is where the apiserver calls the admission webhooks; empty:
+	// nowhere.
+	WebhookListen string
 	// AdvertiseAdmin is where other replicas reach the admin listener (host:port);
 	// empty for where it listens.
 	AdvertiseAdmin string
@@ -57,6 +60,10 @@ type Config struct {
 	TLSKey        string
 	AgentClientCA string
 	AgentAuth     string
+	// WebhookCert and WebhookKey bring the operator's own certificate of the
+	// webhooks; whoever brings it tells the apiserver its authority too.
+	WebhookCert string
+	WebhookKey  string
 
 	CertificateLifetime    time.Duration
 	MinCertificateLifetime time.Duration
@@ -122,8 +129,8 @@ func (c *Config) Validate() error {
 }
 
 func (c *Config) checkListeners() (problems []error) {
-	for flag, address := range map[string]string{"agent-listen": c.AgentListen, "admin-listen": c.AdminListen, "http-listen": c.HTTPListen} {
-		if flag == "http-listen" && address == "" {
+	for flag, address := range map[string]string{"agent-listen": c.AgentListen, "admin-listen": c.AdminListen, "http-listen": c.HTTPListen, "webhook-listen": c.WebhookListen} {
+		if (flag == "http-listen" || flag == "webhook-listen") && address == "" {
 			continue
 		}
 		if _, port, err := net.SplitHostPort(address); err != nil || !isPort(port) {
@@ -150,6 +157,12 @@ func (c *Config) checkPKI() (problems []error) {
 	own := slices.ContainsFunc(files, func(f string) bool { return f != "" })
 	if own && slices.Contains(files, "") {
 		problems = append(problems, errors.New("--tls-cert, --tls-key and --agent-client-ca belong together: set all three (your own PKI) or none (the hub makes its own)"))
+	}
+	switch {
+	case (c.WebhookCert == "") != (c.WebhookKey == ""):
+		problems = append(problems, errors.New("--webhook-cert and --webhook-key belong together: set both (your own certificate) or none (the hub makes its own)"))
+	case c.WebhookCert != "" && c.WebhookListen == "":
+		problems = append(problems, errors.New("--webhook-cert is of no use without --webhook-listen, which says where webhooks are served, as :9443"))
 	}
 	switch {
 	case c.AgentAuth != AuthEnrollment && c.AgentAuth != AuthCertificate:
@@ -213,7 +226,7 @@ func (c *Config) servingNames() []string {
 	if host, err := os.Hostname(); err == nil && len(validation.IsDNS1123Subdomain(host)) == 0 {
 		names = append(names, host)
 	}
-	for _, address := range []string{c.AgentListen, c.AdminListen, c.AdvertiseAdmin} {
+	for _, address := range []string{c.AgentListen, c.AdminListen, c.AdvertiseAdmin, c.WebhookListen} {
 		if host, _, err := net.SplitHostPort(address); err == nil && host != "" && !isUnspecified(host) {
 			names = append(names, host)
 		}

@@ -41,6 +41,7 @@ type house struct {
 	service  *agent.Service
 	peers    *peers
 	people   *admin.Service
+	hooks    *hooks // nil where no webhooks are served
 	sizes    manifestSizes
 
 	shared    atomic.Pointer[session.Hub] // with the hub epoch of now
@@ -113,6 +114,7 @@ func (h *house) run(ctx, face context.Context, listeners *listeners) error {
 		{"join tokens", h.sweepTokens},
 		{"session watchdog", h.service.Run},
 		{"peers", h.peers.run},
+		{"webhooks", func(ctx context.Context) error { return h.serveWebhooks(ctx, listeners.webhook) }},
 		{"listeners", func(context.Context) error {
 			defer closeKitchen()
 			err := h.serve(face, listeners)

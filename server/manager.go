@@ -12,6 +12,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
@@ -22,6 +23,8 @@ import (
 
 	"fairlead.dev/fairlead/server/ca"
 	"fairlead.dev/fairlead/server/controller"
+	"fairlead.dev/fairlead/server/store"
+	"fairlead.dev/fairlead/server/webhook"
 )
 
 const (
@@ -46,6 +49,9 @@ func (h *house) newCache() (*sharedCache, error) {
 	byObject[&corev1.ConfigMap{}] = cache.ByObject{Namespaces: map[string]cache.Config{
 		h.cfg.Namespace: {FieldSelector: fields.OneTermEqualSelector("metadata.name", ca.HubConfigMap)},
 	}}
+	for _, configuration := range webhook.Configurations() {
+		byObject[configuration] = cache.ByObject{Field: fields.OneTermEqualSelector("metadata.name", configuration.GetName())}
+	}
 	inner, err := cache.New(h.rest, cache.Options{
 		Scheme: h.scheme, ByObject: byObject, DefaultTransform: cache.TransformStripManagedFields(),
 	})
@@ -87,6 +93,7 @@ func (h *house) runControllers(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	selected = controller.Gated(selected, h.cfg.Gates.Enabled)
 	for {
 		mgr, err := h.newManager()
 		if err != nil {
@@ -133,7 +140,19 @@ func (h *house) newManager() (manager.Manager, error) {
 
 func (h *house) controllerDeps() controller.Deps {
 	return controller.Deps{
-		HubNamespace: h.cfg.Namespace, Signer: h.signer(), Labels: h.cfg.Labels,
+		HubNamespace: h.cfg.Namespace, Signer: h.signer(), Labels: h.cfg.Labels, Works: expiringWorks{h.index},
 		ClusterLeaseRefresh: h.cfg.ClusterLeaseRefresh, Clock: clock.RealClock{}, Log: h.log,
 	}
+}
+
+// expiringWorks is what the index tells the controller of completed works.
+type expiringWorks struct{ *store.Index }
+
+// WatchExpiring implements work.Works.
+func (w expiringWorks) WatchExpiring(call func(types.NamespacedName)) (cancel func()) {
+	return w.Subscribe(func(c store.Change) {
+		if c.Expires {
+			call(types.NamespacedName{Namespace: c.Cluster, Name: c.Name})
+		}
+	})
 }

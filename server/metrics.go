@@ -38,7 +38,7 @@ func newFigures(h *house) *figures {
 		malformed:        desc("index_malformed_total", "ManifestWorks that were skipped because they do not parse. Expected value: 0."),
 		highWater:        desc("index_resource_version", "How far the index has seen."),
 		enrollments:      desc("enrollments", "Enrollments, by state.", "state"),
-		certificate:      desc("certificate_expiry_seconds", "How long the hub's own certificate is still valid.", "purpose"),
+		certificate:      desc("certificate_expiry_seconds", "How long the hub's own certificates are still valid.", "purpose"),
 		statusWaiting:    desc("statuses_waiting", "Statuses and other writes for agents that wait for the apiserver."),
 		apiserverSilence: desc("apiserver_silence_seconds", "How long ago the apiserver took this replica's Lease."),
 		cut:              desc("apiserver_lost", "1 while the apiserver has been silent for so long that sessions are closed."),
@@ -76,6 +76,11 @@ func (f *figures) Collect(to chan<- prometheus.Metric) {
 	gauge(f.cut, lost)
 	if serving := f.authorities.Server().State().Certificate; serving != nil && serving.Leaf != nil {
 		gauge(f.certificate, time.Until(serving.Leaf.NotAfter).Seconds(), "hub-serving")
+	}
+	if f.hooks != nil {
+		if serving, err := f.hooks.certificate(nil); err == nil && serving.Leaf != nil {
+			gauge(f.certificate, time.Until(serving.Leaf.NotAfter).Seconds(), "webhook")
+		}
 	}
 	for state, n := range f.byState() {
 		gauge(f.enrollments, float64(n), string(state))

@@ -24,6 +24,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/klog/v2"
+	ocmfeature "open-cluster-management.io/api/feature"
 	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
 
 	"fairlead.dev/fairlead/internal/obs"
@@ -44,7 +45,7 @@ type Server struct {
 }
 
 // Addresses are what the listeners are bound to.
-type Addresses struct{ Agent, Admin, HTTP string }
+type Addresses struct{ Agent, Admin, HTTP, Webhook string }
 
 // New checks the configuration and finds the apiserver's. It talks to nobody.
 func New(cfg Config) (*Server, error) {
@@ -97,8 +98,8 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	defer listeners.close()
 	s.log.Info("hub starts", "version", version.Get().Version, "replica", s.cfg.Replica,
-		"agents", listeners.agent.Addr().String(), "admin", listeners.admin.Addr().String(), "http", listeners.httpAddress())
-	if gates := s.cfg.Gates.Unheeded(); len(gates) > 0 {
+		"agents", listeners.agent.Addr().String(), "admin", listeners.admin.Addr().String(), "http", address(listeners.http), "webhooks", address(listeners.webhook))
+	if gates := s.cfg.Gates.Unheeded(ocmfeature.NilExecutorValidating, ocmfeature.CleanUpCompletedManifestWork); len(gates) > 0 {
 		s.log.Warn("these feature gates are known and have no effect: what they turn on or off is not built yet", "gates", strings.Join(gates, ","))
 	}
 
@@ -137,7 +138,7 @@ func (s *Server) open(face, kitchen context.Context, listeners *listeners, close
 
 // listeners are bound before anything else, so that a port in use is an error
 // at once; until they are served, connections wait.
-type listeners struct{ agent, admin, http net.Listener }
+type listeners struct{ agent, admin, http, webhook net.Listener }
 
 func (s *Server) listen(ctx context.Context) (*listeners, error) {
 	l := &listeners{}
@@ -148,6 +149,7 @@ func (s *Server) listen(ctx context.Context) (*listeners, error) {
 		{"agent-listen", s.cfg.AgentListen, &l.agent},
 		{"admin-listen", s.cfg.AdminListen, &l.admin},
 		{"http-listen", s.cfg.HTTPListen, &l.http},
+		{"webhook-listen", s.cfg.WebhookListen, &l.webhook},
 	} {
 		if b.address == "" {
 			continue
@@ -161,21 +163,21 @@ func (s *Server) listen(ctx context.Context) (*listeners, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.addresses = Addresses{Agent: l.agent.Addr().String(), Admin: l.admin.Addr().String()}
-	s.addresses.HTTP = l.httpAddress()
+	s.addresses = Addresses{Agent: address(l.agent), Admin: address(l.admin), HTTP: address(l.http), Webhook: address(l.webhook)}
 	close(s.up)
 	return l, nil
 }
 
-func (l *listeners) httpAddress() string {
-	if l.http == nil {
+// address is where a listener listens, if there is one.
+func address(l net.Listener) string {
+	if l == nil {
 		return ""
 	}
-	return l.http.Addr().String()
+	return l.Addr().String()
 }
 
 func (l *listeners) close() {
-	for _, listener := range []net.Listener{l.agent, l.admin, l.http} {
+	for _, listener := range []net.Listener{l.agent, l.admin, l.http, l.webhook} {
 		if listener != nil {
 			_ = listener.Close() // mostly closed by its server already
 		}

@@ -4,7 +4,6 @@
 package server
 
 import (
-	"encoding/json"
 	"fmt"
 	"sync"
 
@@ -12,6 +11,7 @@ import (
 	"fairlead.dev/fairlead/internal/codec"
 	"fairlead.dev/fairlead/internal/wire"
 	"fairlead.dev/fairlead/internal/wire/reason"
+	"fairlead.dev/fairlead/internal/workrules"
 	"fairlead.dev/fairlead/server/session"
 	"fairlead.dev/fairlead/server/store"
 )
@@ -139,19 +139,9 @@ func manifestBytes(content store.Content) (int, error) {
 			return 0, err
 		}
 	}
-	var work struct {
-		Spec struct {
-			Workload struct {
-				Manifests []json.RawMessage `json:"manifests"`
-			} `json:"workload"`
-		} `json:"spec"`
-	}
-	if err := json.Unmarshal(raw, &work); err != nil {
+	var work workrules.Work
+	if err := workrules.Decode(raw, &work); err != nil {
 		return 0, fmt.Errorf("reading a work: %w", err)
 	}
-	sum := 0
-	for _, manifest := range work.Spec.Workload.Manifests {
-		sum += len(manifest)
-	}
-	return sum, nil
+	return work.Spec.Size(), nil
 }

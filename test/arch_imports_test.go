@@ -56,6 +56,10 @@ func rooms() []room {
 			libraries: []string{ocmAPI, machinery, protobuf}, pure: true, because: pureReason,
 		},
 		{
+			folder: "internal/workrules", below: true, ours: []string{"internal/wire"},
+			libraries: []string{ocmAPI, machinery}, pure: true, because: pureReason,
+		},
+		{
 			folder: "server/session", below: true, ours: []string{"gen", "internal/wire", "internal/identity"},
 			libraries: []string{ocmAPI, machinery, protobuf}, pure: true, because: pureReason,
 		},

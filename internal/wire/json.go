@@ -41,6 +41,16 @@ func eachMember(raw []byte, f func(key, value []byte) error) error {
 	return nil
 }
 
+// Elements splits a JSON array into its raw elements, which alias raw; null has
+// none. Nothing is copied or looked into.
+func Elements(raw []byte) (elements [][]byte, err error) {
+	err = eachElement(raw, func(value []byte) error {
+		elements = append(elements, value)
+		return nil
+	})
+	return elements, err
+}
+
 // eachElement calls f with each raw element of a JSON array; null has none.
 func eachElement(raw []byte, f func(value []byte) error) error {
 	if string(raw) == "null" {

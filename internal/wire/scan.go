@@ -38,6 +38,9 @@ type Scanned struct {
 	Digest Digest
 	// Status is StatusDigest of the object's status.
 	Status Digest
+	// Expires: the spec seems to say after what time a completed work is deleted,
+	// and the status to say whether it is complete. They were only searched for.
+	Expires bool
 	// Undelivered: the status seems to have the hub's own condition. It was only
 	// searched for, so it has to be looked up to be sure.
 	Undelivered bool
@@ -59,11 +62,12 @@ func Scan(raw []byte) (*Scanned, error) {
 	s := &Scanned{}
 	var tail []byte
 	head := append(make([]byte, 0, headRoom), '{')
-	seenSpec := false
+	seenSpec, complete := false, false
 	err := eachMember(raw, func(key, value []byte) error {
 		switch string(key) {
 		case "status":
 			s.Status, s.Undelivered = scannedStatus(value)
+			complete = bytes.Contains(value, []byte(`"Complete"`))
 			return nil
 		case "spec":
 			s.Spec, seenSpec = value, true
@@ -92,6 +96,7 @@ func Scan(raw []byte) (*Scanned, error) {
 	if len(tail) > 0 {
 		tail = append([]byte{','}, tail...)
 	}
+	s.Expires = complete && bytes.Contains(s.Spec, []byte(`"ttlSecondsAfterFinished"`))
 	s.Head, s.Tail = head, append(tail, '}') //nolint:gocritic // tail is ours and not used again
 	s.Digest = s.digest()
 	return s, nil

@@ -28,6 +28,7 @@ type Purpose string
 const (
 	AgentClient Purpose = "agent-client"
 	HubServing  Purpose = "hub-serving"
+	Webhook     Purpose = "webhook"
 )
 
 // Labels and annotations of authority Secrets.
@@ -106,11 +107,11 @@ func New(ctx context.Context, cfg Config) (*Authorities, error) {
 	if err != nil {
 		return nil, err
 	}
-	agentCA, err := ensureAuthority(ctx, cfg, AgentClient)
+	agentCA, _, err := ensureAuthority(ctx, cfg, AgentClient)
 	if err != nil {
 		return nil, err
 	}
-	servingCA, err := ensureAuthority(ctx, cfg, HubServing)
+	servingCA, _, err := ensureAuthority(ctx, cfg, HubServing)
 	if err != nil {
 		return nil, err
 	}
@@ -129,15 +130,15 @@ func New(ctx context.Context, cfg Config) (*Authorities, error) {
 	return a, nil
 }
 
-// ensureAuthority reads one authority, or makes it.
-func ensureAuthority(ctx context.Context, cfg Config, purpose Purpose) (*pki.CA, error) {
+// ensureAuthority reads one authority, or makes it. made is when that was.
+func ensureAuthority(ctx context.Context, cfg Config, purpose Purpose) (authority *pki.CA, made time.Time, err error) {
 	fresh, err := pki.NewCA("fairlead "+string(purpose)+" "+cfg.Hub.ID, cfg.Clock.Now(), caLifetime)
 	if err != nil {
-		return nil, err
+		return nil, made, err
 	}
 	certPEM, keyPEM, err := fresh.Encode()
 	if err != nil {
-		return nil, err
+		return nil, made, err
 	}
 	secret, err := ensureSecret(ctx, cfg.Client, &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{
@@ -150,17 +151,17 @@ func ensureAuthority(ctx context.Context, cfg Config, purpose Purpose) (*pki.CA,
 		Data: map[string][]byte{corev1.TLSCertKey: certPEM, corev1.TLSPrivateKeyKey: keyPEM},
 	})
 	if err != nil {
-		return nil, err
+		return nil, made, err
 	}
 	if id := secret.Annotations[HubIDAnnotation]; id != cfg.Hub.ID {
-		return nil, fmt.Errorf("secret %s/%s is the authority of hub %q, and this hub is %q; restore the ConfigMap %s with that id, or remove the Secret to cut off every agent of it",
+		return nil, made, fmt.Errorf("secret %s/%s is the authority of hub %q, and this hub is %q; restore the ConfigMap %s with that id, or remove the Secret to cut off every agent of it",
 			cfg.Namespace, secret.Name, id, cfg.Hub.ID, HubConfigMap)
 	}
-	authority, err := pki.ParseCA(secret.Data[corev1.TLSCertKey], secret.Data[corev1.TLSPrivateKeyKey])
+	authority, err = pki.ParseCA(secret.Data[corev1.TLSCertKey], secret.Data[corev1.TLSPrivateKeyKey])
 	if err != nil {
-		return nil, fmt.Errorf("secret %s/%s: %w", cfg.Namespace, secret.Name, err)
+		return nil, made, fmt.Errorf("secret %s/%s: %w", cfg.Namespace, secret.Name, err)
 	}
-	return authority, nil
+	return authority, secret.CreationTimestamp.Time, nil
 }
 
 // Server is the TLS state to serve the agent listener with; it stays the same

@@ -16,8 +16,11 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/component-base/featuregate"
 	"k8s.io/utils/clock"
 	clusterv1 "open-cluster-management.io/api/cluster/v1"
+	ocmfeature "open-cluster-management.io/api/feature"
+	workv1 "open-cluster-management.io/api/work/v1"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
@@ -27,6 +30,7 @@ import (
 	"fairlead.dev/fairlead/server/controller/gc"
 	"fairlead.dev/fairlead/server/controller/lease"
 	"fairlead.dev/fairlead/server/controller/registration"
+	"fairlead.dev/fairlead/server/controller/work"
 )
 
 // Deps is what the controllers are given besides the manager.
@@ -37,6 +41,8 @@ type Deps struct {
 	Signer registration.Signer
 	// Labels are added to namespaces and RBAC objects made for clusters.
 	Labels map[string]string
+	// Works tells the controller "workttl" of works.
+	Works work.Works
 	// ClusterLeaseRefresh is how often managed-cluster-lease of a living cluster
 	// is renewed. Default lease.DefaultRefresh.
 	ClusterLeaseRefresh time.Duration
@@ -53,6 +59,8 @@ type Deps struct {
 type Controller struct {
 	// Name is what --controllers calls it.
 	Name string
+	// Gate, if there is one, has to be on for it to run.
+	Gate featuregate.Feature
 	// Needs are the kinds, from CRDs, without which it cannot start.
 	Needs []schema.GroupVersionKind
 	// Setup adds it to the manager. All of Needs are served by then.
@@ -63,12 +71,19 @@ type Controller struct {
 func All() []Controller {
 	managedCluster := schema.GroupVersion(clusterv1.GroupVersion).WithKind("ManagedCluster")
 	enrollment := v1alpha1.GroupVersion().WithKind("ClusterEnrollment")
+	manifestWork := schema.GroupVersion(workv1.GroupVersion).WithKind("ManifestWork")
 	return []Controller{
-		{"registration", []schema.GroupVersionKind{managedCluster}, setupRegistration},
-		{"enrollment", []schema.GroupVersionKind{managedCluster, enrollment}, setupEnrollment},
-		{"lease", []schema.GroupVersionKind{managedCluster}, setupLease},
-		{"gc", []schema.GroupVersionKind{managedCluster, enrollment}, setupGC},
+		{Name: "registration", Needs: []schema.GroupVersionKind{managedCluster}, Setup: setupRegistration},
+		{Name: "enrollment", Needs: []schema.GroupVersionKind{managedCluster, enrollment}, Setup: setupEnrollment},
+		{Name: "lease", Needs: []schema.GroupVersionKind{managedCluster}, Setup: setupLease},
+		{Name: "workttl", Gate: ocmfeature.CleanUpCompletedManifestWork, Needs: []schema.GroupVersionKind{manifestWork}, Setup: setupWorkTTL},
+		{Name: "gc", Needs: []schema.GroupVersionKind{managedCluster, enrollment}, Setup: setupGC},
 	}
+}
+
+// Gated leaves out the controllers whose gate is off.
+func Gated(list []Controller, enabled func(featuregate.Feature) bool) []Controller {
+	return slices.DeleteFunc(slices.Clone(list), func(c Controller) bool { return c.Gate != "" && !enabled(c.Gate) })
 }
 
 func setupRegistration(_ context.Context, mgr manager.Manager, deps Deps) error {
@@ -83,6 +98,10 @@ func setupLease(_ context.Context, mgr manager.Manager, deps Deps) error {
 	return lease.Setup(mgr, lease.Config{
 		HubNamespace: deps.HubNamespace, Refresh: deps.ClusterLeaseRefresh, Clock: deps.Clock, Log: deps.Log,
 	})
+}
+
+func setupWorkTTL(_ context.Context, mgr manager.Manager, deps Deps) error {
+	return work.SetupTTL(mgr, work.Config{Works: deps.Works, Clock: deps.Clock, Log: deps.Log})
 }
 
 func setupGC(_ context.Context, mgr manager.Manager, deps Deps) error {
@@ -138,7 +157,7 @@ func Select(spec string) ([]Controller, error) {
 
 // AddToScheme makes every kind known that a controller reads or writes.
 func AddToScheme(scheme *runtime.Scheme) error {
-	return errors.Join(clientgoscheme.AddToScheme(scheme), clusterv1.Install(scheme), v1alpha1.AddToScheme(scheme))
+	return errors.Join(clientgoscheme.AddToScheme(scheme), clusterv1.Install(scheme), workv1.Install(scheme), v1alpha1.AddToScheme(scheme))
 }
 
 // CacheOptions keeps out of the manager's cache what no controller looks at. A

@@ -20,6 +20,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/component-base/featuregate"
 	clusterv1 "open-cluster-management.io/api/cluster/v1"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -48,9 +49,9 @@ func TestSelect(t *testing.T) {
 		want   []string
 		err    string
 	}{
-		"all":             {"the default", "*", []string{"registration", "enrollment", "lease", "gc"}, ""},
-		"all but one":     {"a minus leaves out", "*,-lease", []string{"registration", "enrollment", "gc"}, ""},
-		"minus wins":      {"wherever it stands", "-lease,*,lease", []string{"registration", "enrollment", "gc"}, ""},
+		"all":             {"the default", "*", []string{"registration", "enrollment", "lease", "workttl", "gc"}, ""},
+		"all but one":     {"a minus leaves out", "*,-lease", []string{"registration", "enrollment", "workttl", "gc"}, ""},
+		"minus wins":      {"wherever it stands", "-lease,*,lease", []string{"registration", "enrollment", "workttl", "gc"}, ""},
 		"some":            {"in the order of the list, spaces allowed", "lease, registration", []string{"registration", "lease"}, ""},
 		"none":            {"a replica that only serves agents", "", nil, ""},
 		"unknown":         {"a typing error must not run less than was meant", "registration,leese", nil, `no controller "leese"; known are registration, enrollment, lease`},
@@ -119,8 +120,10 @@ func TestMissingCRDs(t *testing.T) {
 	})
 	require.NoError(t, err)
 	said := &log{}
-	list, err := controller.Select("*")
+	all, err := controller.Select("*")
 	require.NoError(t, err)
+	list := controller.Gated(all, func(featuregate.Feature) bool { return false })
+	require.Len(t, all, len(list)+1, "MH-01 is behind a gate")
 	require.NoError(t, controller.Add(mgr, controller.Deps{Log: slog.New(slog.NewTextHandler(said, nil))}, list))
 
 	ctx, stop := context.WithCancel(t.Context())

@@ -79,7 +79,7 @@ func (x *Index) put(s *wire.Scanned, from origin, session uint64) {
 		}
 		x.tell(marked, Change{
 			Cluster: s.Namespace, Name: s.Name, UID: s.UID,
-			StatusOnly: old != nil && old.delivers(fresh),
+			StatusOnly: old != nil && old.delivers(fresh), Expires: s.Expires,
 		})
 	} else {
 		old = fresh

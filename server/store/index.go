@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 
 	"fairlead.dev/fairlead/internal/codec"
@@ -160,6 +161,29 @@ func (x *Index) Clusters() []string {
 		s.mu.Unlock()
 	}
 	return names
+}
+
+// Expiring names the works, by cluster, that may be complete and then end by
+// themselves; see Change. In no order.
+func (x *Index) Expiring() []types.NamespacedName {
+	var all []types.NamespacedName
+	for i := range x.shards {
+		all = x.shards[i].expiring(all)
+	}
+	return all
+}
+
+func (s *shard) expiring(all []types.NamespacedName) []types.NamespacedName {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for cluster, c := range s.clusters {
+		for name, r := range c.works {
+			if r.expires {
+				all = append(all, types.NamespacedName{Namespace: cluster, Name: name})
+			}
+		}
+	}
+	return all
 }
 
 // IndexStats are figures for metrics and readiness.

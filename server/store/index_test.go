@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"k8s.io/apimachinery/pkg/types"
 
 	"fairlead.dev/fairlead/internal/identity"
 	"fairlead.dev/fairlead/internal/wire"
@@ -274,4 +275,29 @@ func TestB18_an_object_that_cannot_be_read_keeps_no_other_out(t *testing.T) {
 	require.NoError(t, err)
 	f.line("ADDED", web(2))
 	require.Equal(t, IndexStats{Clusters: 1, Works: 1, Specs: 1, SpecBytes: f.Stats().SpecBytes, Malformed: 1}, f.Stats())
+}
+
+// TestIndex_tells_which_works_may_end_by_themselves: those that say after what
+// time, and only once they may be complete.
+func TestIndex_tells_which_works_may_end_by_themselves(t *testing.T) {
+	const complete = `{"conditions":[{"lastTransitionTime":"2026-01-02T03:04:06Z","message":"","reason":"R","status":"True","type":"Complete"}]}`
+	f := newFeed(t)
+	var told []string
+	defer f.Subscribe(func(c Change) {
+		if c.Expires {
+			told = append(told, c.Name)
+		}
+	})()
+	web := func(name string, version uint64, ttl bool, status string) synthetic {
+		return synthetic{cluster: "c1", name: name, uid: uidOf(len(name)), version: version, generation: 1, ttl: ttl, status: status}
+	}
+	f.line("ADDED", web("no-ttl", 1, false, complete))
+	f.line("ADDED", web("running", 2, true, appliedStatus))
+	f.line("ADDED", web("done", 3, true, complete))
+	require.Equal(t, []string{"done"}, told, "MH-01")
+	f.line("MODIFIED", web("running", 4, true, complete))
+	require.Equal(t, []string{"done", "running"}, told, "by its status alone")
+	require.ElementsMatch(t, []types.NamespacedName{{Namespace: "c1", Name: "done"}, {Namespace: "c1", Name: "running"}}, f.Expiring(), "for who comes later")
+	f.line("DELETED", web("done", 5, true, complete))
+	require.Len(t, f.Expiring(), 1)
 }

@@ -57,7 +57,8 @@ func (s *specs) take(content []byte, packer *codec.Codec) *spec {
 
 // pack returns content in as many bytes as are kept of it.
 func pack(content []byte, packer *codec.Codec) ([]byte, packing) {
-	packed, how := []byte(nil), fast
+	var packed []byte
+	how := fast
 	if len(content) < packFrom {
 		packed = s2.Encode(nil, content)
 	} else {

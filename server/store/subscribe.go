@@ -27,6 +27,9 @@ type Change struct {
 	Gone bool
 	// StatusOnly: nothing that is delivered to an agent has changed.
 	StatusOnly bool
+	// Expires: the work may be complete, and then ends by itself after a time that
+	// its spec says.
+	Expires bool
 }
 
 // subscriber is one registered function. Until it ended it is called, and maybe

@@ -27,6 +27,7 @@ type synthetic struct {
 	finalizers         []string
 	deleted            string
 	status             string // JSON, or empty
+	ttl                bool   // the spec says after what time it ends
 }
 
 func (o synthetic) json() []byte {
@@ -49,10 +50,11 @@ func (o synthetic) json() []byte {
 	if o.deleted != "" {
 		metadata["deletionTimestamp"], metadata["deletionGracePeriodSeconds"] = o.deleted, 0
 	}
-	object := map[string]any{
-		"apiVersion": "work.open-cluster-management.io/v1", "kind": "ManifestWork", "metadata": metadata,
-		"spec": map[string]any{"workload": map[string]any{"manifests": manifests(o.app)}},
+	spec := map[string]any{"workload": map[string]any{"manifests": manifests(o.app)}}
+	if o.ttl {
+		spec["deleteOption"] = map[string]any{"propagationPolicy": "Foreground", "ttlSecondsAfterFinished": 60}
 	}
+	object := map[string]any{"apiVersion": "work.open-cluster-management.io/v1", "kind": "ManifestWork", "metadata": metadata, "spec": spec}
 	if o.status != "" {
 		object["status"] = json.RawMessage(o.status)
 	}

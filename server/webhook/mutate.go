@@ -1,0 +1,40 @@
+// Copyright The Fairlead Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package webhook
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"slices"
+
+	admissionv1 "k8s.io/api/admission/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
+
+	"fairlead.dev/fairlead/internal/identity"
+)
+
+// mutateWork puts the hub's finalizer on a new work (MW-02), which would else be
+// patched in before it is first delivered. Where no agent comes for the works,
+// nobody would ever take it off, and there it is not put on.
+func (w *Webhooks) mutateWork(ctx context.Context, req admission.Request) admission.Response {
+	if req.Operation != admissionv1.Create || !w.cfg.Served(ctx, req.Namespace) {
+		return admission.Allowed("")
+	}
+	var work metav1.PartialObjectMetadata
+	if err := json.Unmarshal(req.Object.Raw, &work); err != nil {
+		return admission.Errored(http.StatusBadRequest, err)
+	}
+	if slices.Contains(work.Finalizers, identity.ManifestWorkFinalizer) {
+		return admission.Allowed("")
+	}
+	patch := []map[string]any{{"op": "add", "path": "/metadata/finalizers", "value": append(work.Finalizers, identity.ManifestWorkFinalizer)}}
+	raw, err := json.Marshal(patch)
+	if err != nil {
+		return admission.Errored(http.StatusInternalServerError, err)
+	}
+	kind := admissionv1.PatchTypeJSONPatch
+	return admission.Response{AdmissionResponse: admissionv1.AdmissionResponse{Allowed: true, Patch: raw, PatchType: &kind}}
+}

@@ -1,0 +1,67 @@
+// Copyright The Fairlead Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+// admissions are guards of what may be stored at all, and of what the hub deletes
+// by itself.
+func admissions() []mutant {
+	rules, hooks, ends := []string{"./internal/workrules"}, []string{"./server/webhook"}, []string{"./server/controller/work"}
+	return []mutant{
+		{
+			name: "no-manifest-limit", rule: "WH-16: spec and status stay under what an apiserver stores",
+			file: "internal/workrules/workrules.go", tests: rules,
+			old: "size = s.Size(); size > limit {", new: "size = s.Size(); size > limit && size < 0 {",
+		},
+		{
+			name: "nameless-manifest", rule: "WH-15: each apply of a generateName would make another object",
+			file: "internal/workrules/workrules.go", tests: rules,
+			old: "	case meta.GenerateName != \"\":", new: "	case meta.GenerateName != \"\" && meta.Name != \"\":",
+		},
+		{
+			name: "rest-unbounded", rule: "T74: what is too long is not decoded",
+			file: "server/rpc/admin/validate.go", tests: []string{"./server/rpc/admin"},
+			old: "	if len(r.GetWorkJson()) > limit+maxRest {", new: "	if false {",
+		},
+		{
+			name: "execute-as-unasked", rule: "WH-17: who may not execute-as has nothing applied as somebody else",
+			file: "server/webhook/executor.go", tests: hooks,
+			old: "	if !review.Status.Allowed {", new: "	if false {",
+		},
+		{
+			name: "execute-as-change-unasked", rule: "WH-17: a change of the executor is asked for, too",
+			file: "server/webhook/executor.go", tests: hooks,
+			old: "	if req.Operation == admissionv1.Update && equality.Semantic.DeepEqual(before, after) {", new: "	if req.Operation == admissionv1.Update && (true || equality.Semantic.DeepEqual(before, after)) {",
+		},
+		{
+			name: "asked-without-groups", rule: "WH-17: the question is asked as the whole user of the request",
+			file: "server/webhook/executor.go", tests: hooks,
+			old: "Groups: user.Groups, ", new: "",
+		},
+		{
+			name: "unserved-finalizer", rule: "a finalizer that nobody takes off keeps a work for ever",
+			file: "server/webhook/mutate.go", tests: hooks,
+			old: " || !w.cfg.Served(ctx, req.Namespace) {", new: " {",
+		},
+		{
+			name: "untrusted-certificate", rule: "a replica serves with a new authority's certificate not before it is trusted",
+			file: "server/ca/webhook.go", tests: []string{"./server/ca"},
+			old: "	moved := trusted && authority.Cert.Equal(w.trusted) && !authority", new: "	moved := (trusted || true) && !authority",
+		},
+		{
+			name: "set-members-end", rule: "MH-02: works of a replica set never end by themselves",
+			file: "server/controller/work/ttl.go", tests: ends,
+			old: "generated := work.Labels[replicaSetLabel]; generated {", new: "generated := work.Labels[replicaSetLabel]; generated && false {",
+		},
+		{
+			name: "endless-ttl-is-due", rule: "MH-01: a time too long to be counted does not overflow into the past",
+			file: "server/controller/work/ttl.go", tests: ends,
+			old: "	if seconds > math.MaxInt64/int64(time.Second) {", new: "	if seconds > math.MaxInt64-1 && seconds < 0 {",
+		},
+		{
+			name: "incomplete-works-end", rule: "MH-01: only what is complete ends",
+			file: "server/controller/work/ttl.go", tests: ends,
+			old: "complete == nil || complete.Status != metav1.ConditionTrue {", new: "complete == nil || complete.Status == metav1.ConditionUnknown {",
+		},
+	}
+}
