@@ -4,6 +4,7 @@
 package agent
 
 import (
+	"errors"
 	"net/netip"
 	"testing"
 	"time"
@@ -25,8 +26,11 @@ func TestEnroll(t *testing.T) {
 		var got EnrollRequest
 		h.kitchen.enroll = func(req EnrollRequest) (Enrollment, error) {
 			got = req
-			if req.Token == "used" {
+			switch req.Token {
+			case "used":
 				return Enrollment{}, rpcerr.Refusal(reason.TokenUsed, "another key has used this token", time.Minute, nil)
+			case "broken":
+				return Enrollment{}, errors.New("disk on fire")
 			}
 			return Enrollment{ID: "c1-abcd", State: v1alpha1.StateAccepted, PairingCode: "ABCD", HubID: "hub", PollAfter: time.Second, Challenge: []byte("x")}, nil
 		}
@@ -42,9 +46,12 @@ func TestEnroll(t *testing.T) {
 		require.Equal(t, reason.TokenUsed, rpcerr.ReasonOf(err))
 		require.Equal(t, time.Minute, rpcerr.RetryAfterOf(err))
 
-		_, err = api.GetEnrollment(t.Context(), &agentv1.GetEnrollmentRequest{EnrollmentId: "x"})
+		_, err = api.Enroll(t.Context(), &agentv1.EnrollRequest{JoinToken: "broken"})
 		require.Equal(t, codes.Internal, status.Code(err))
-		require.NotContains(t, err.Error(), "not in this test", "what is not a refusal stays inside")
+		require.NotContains(t, err.Error(), "disk on fire", "what is not a refusal stays inside")
+
+		_, err = api.GetEnrollment(t.Context(), &agentv1.GetEnrollmentRequest{EnrollmentId: "x"})
+		require.Equal(t, codes.NotFound, status.Code(err))
 	})
 }
 

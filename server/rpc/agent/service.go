@@ -17,6 +17,7 @@ import (
 	"log/slog"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -53,6 +54,7 @@ type Service struct {
 	codec     *codec.Codec // of statuses
 	sessions  *Registry
 	opening   *semaphore.Weighted // sessions that are being opened: mostly waiting for their Lease
+	queued    atomic.Int64        // sessions that wait for that
 	snapshots *semaphore.Weighted // those of them that are being compared
 	quorum    *semaphore.Weighted // reads past the index, of all sessions
 	faults    *faults

@@ -26,8 +26,10 @@ import (
 const (
 	// helloTimeout: an agent that opens a session says hello at once.
 	helloTimeout = 10 * time.Second
-	// openWait is how long a session waits for its turn to be opened.
-	openWait = time.Second
+	// openWait is how long a session waits for its turn to be opened. Refusing it
+	// sooner would cost a handshake each time that it comes back, and so make the
+	// wait longer for all; an agent waits 45 s for its Welcome.
+	openWait = 20 * time.Second
 	// maxFact bounds what an agent says about itself, which goes into a Lease.
 	maxFact = 253
 
@@ -67,9 +69,11 @@ func (s *Service) open(stream agentv1.AgentService_SessionServer) (*runner, erro
 	return aside.Call(func() (*runner, error) { return r, r.take(hello) })
 }
 
-// enter waits for a place among the sessions being opened, at most a second.
+// enter waits for a place among the sessions being opened, at most openWait.
 func (s *Service) enter(ctx context.Context) (leave func(), err error) {
 	if !s.opening.TryAcquire(1) {
+		s.queued.Add(1)
+		defer s.queued.Add(-1)
 		waiting, cancel := context.WithTimeout(ctx, openWait)
 		defer cancel()
 		if err := s.opening.Acquire(waiting, 1); err != nil {
@@ -81,7 +85,8 @@ func (s *Service) enter(ctx context.Context) (leave func(), err error) {
 
 // spread is over how long agents should come back when all of them have to.
 func (s *Service) spread() time.Duration {
-	return max(2*time.Second, time.Duration(s.sessions.Len())*time.Second/startsPerSecond)
+	agents := s.sessions.Len() + int(s.queued.Load())
+	return max(2*time.Second, time.Duration(agents)*time.Second/startsPerSecond)
 }
 
 // hello waits for the first frame, which has to be a Hello.
