@@ -39,7 +39,7 @@ func (c *Controller) finalize(ctx context.Context, desired Desired) error {
 		c.finalized(desired)
 		return nil
 	}
-	status := condition.Deleting(c.before(m, nil), desired.Work.Generation, deletingMessage(left), c.cfg.Clock.Now())
+	status := condition.Deleting(c.before(m, desired.Work.UID, nil), desired.Work.Generation, deletingMessage(left), c.cfg.Clock.Now())
 	c.report(desired, m, status)
 	if err != nil {
 		return err
