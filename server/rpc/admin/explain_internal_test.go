@@ -100,7 +100,7 @@ func TestExplanationOfWhatTheSpokeSays(t *testing.T) {
 		},
 		"MW-51 complete": {
 			reason: "edits have no effect any more", observed: 5, work: []string{workWell, workAvailable, "Complete True ConditionRulesAggregated Job ns/once: Job is finished"},
-			manifest: []string{appliedWell, availableWell}, verdict: "is applied and available, and complete: Job ns/once: Job is finished",
+			manifest: []string{appliedWell, availableWell}, verdict: "eu-1/web generation 5 is applied and available, and complete: Job ns/once: Job is finished",
 		},
 		"MW-59 deleting": {
 			reason: "the object that blocks it, and why", observed: 7, deleting: true, work: []string{workWell, `Deleting True WorkDeleting waiting for 1 resources to go: configmaps ns/c; removing configmaps ns/c: it waits for its finalizers ["example.com/keep"]`},

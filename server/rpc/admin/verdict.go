@@ -27,7 +27,7 @@ func (e explanation) verdict(out *adminv1.ExplainDeliveryResponse) string {
 		}
 		return verdict
 	}
-	verdict := fmt.Sprintf("%s/%s generation %d is applied and available", e.work.Namespace, e.work.Name, e.work.Generation)
+	verdict := fmt.Sprintf("%s/%s generation %d is applied and available", e.work.Namespace, e.work.Name, out.GetObservedGeneration())
 	for _, more := range []struct{ kind, words string }{
 		{workv1.WorkComplete, "complete"}, {workv1.WorkDegraded, "degraded"}, {workv1.WorkProgressing, "still on its way"},
 	} {
