@@ -30,19 +30,57 @@ func raw(name, v string) workv1.FeedbackValue {
 
 const structures = `{"apiVersion":"example.com/v1","kind":"Widget","status":{"map":{"a":1,"b":["x"]},"list":[1,2],"half":0.5,"count":7}}`
 
+func paths(paths ...workv1.JsonPath) []workv1.FeedbackRule {
+	return []workv1.FeedbackRule{{Type: workv1.JSONPathsType, JsonPaths: paths}}
+}
+
+// reading is one use of Values.
+type reading struct {
+	reason  string
+	object  string
+	rules   []workv1.FeedbackRule
+	limits  Limits
+	want    []workv1.FeedbackValue
+	problem string
+}
+
+func TestRawValues(t *testing.T) {
+	check(t, map[string]reading{
+		"MW-41_without_the_gate": {
+			reason:  "objects, lists and fractions are errors",
+			object:  structures,
+			rules:   paths(workv1.JsonPath{Name: "map", Path: ".status.map"}, workv1.JsonPath{Name: "list", Path: ".status.list"}, workv1.JsonPath{Name: "half", Path: ".status.half"}),
+			limits:  Limits{RawLength: 1024},
+			problem: "RawFeedbackJsonString is off",
+		},
+		"MW-41_with_the_gate": {
+			reason: "they are JSON; what is no structure keeps its type",
+			object: structures,
+			rules: paths(workv1.JsonPath{Name: "map", Path: ".status.map"}, workv1.JsonPath{Name: "list", Path: ".status.list"},
+				workv1.JsonPath{Name: "half", Path: ".status.half"}, workv1.JsonPath{Name: "count", Path: ".status.count"}),
+			limits: Limits{RawJSON: true, RawLength: 1024},
+			want:   []workv1.FeedbackValue{raw("map", `{"a":1,"b":["x"]}`), raw("list", `[1,2]`), raw("half", `0.5`), integer("count", 7)},
+		},
+		"MW-41_too_long": {
+			reason:  "one byte more than the limit is an error that names it",
+			object:  structures,
+			rules:   paths(workv1.JsonPath{Name: "map", Path: ".status.map"}, workv1.JsonPath{Name: "list", Path: ".status.list"}),
+			limits:  Limits{RawJSON: true, RawLength: 5},
+			want:    []workv1.FeedbackValue{raw("list", `[1,2]`)},
+			problem: `the value at path ".status.map" has 17 bytes of JSON, at most 5 are possible (--max-json-raw-length)`,
+		},
+		"many_descents": {
+			reason:  "each multiplies the work of those before it",
+			object:  structures,
+			rules:   paths(workv1.JsonPath{Name: "x", Path: "..*..*..a"}),
+			problem: `has more than 2 ".."`,
+		},
+	})
+}
+
 func TestValues(t *testing.T) {
 	known := []workv1.FeedbackRule{{Type: workv1.WellKnownStatusType}}
-	paths := func(paths ...workv1.JsonPath) []workv1.FeedbackRule {
-		return []workv1.FeedbackRule{{Type: workv1.JSONPathsType, JsonPaths: paths}}
-	}
-	cases := map[string]struct {
-		reason  string
-		object  string
-		rules   []workv1.FeedbackRule
-		limits  Limits
-		want    []workv1.FeedbackValue
-		problem string
-	}{
+	check(t, map[string]reading{
 		"MW-38_Deployment": {
 			reason: "the three counts of a Deployment",
 			object: `{"apiVersion":"apps/v1","kind":"Deployment","status":{"readyReplicas":1,"replicas":3,"availableReplicas":2}}`,
@@ -128,35 +166,6 @@ func TestValues(t *testing.T) {
 			rules:   paths(workv1.JsonPath{Name: "bad", Path: ".status[?("}),
 			problem: `path ".status[?(" does not parse`,
 		},
-		"MW-41_without_the_gate": {
-			reason:  "objects, lists and fractions are errors",
-			object:  structures,
-			rules:   paths(workv1.JsonPath{Name: "map", Path: ".status.map"}, workv1.JsonPath{Name: "list", Path: ".status.list"}, workv1.JsonPath{Name: "half", Path: ".status.half"}),
-			limits:  Limits{RawLength: 1024},
-			problem: "RawFeedbackJsonString is off",
-		},
-		"MW-41_with_the_gate": {
-			reason: "they are JSON; what is no structure keeps its type",
-			object: structures,
-			rules: paths(workv1.JsonPath{Name: "map", Path: ".status.map"}, workv1.JsonPath{Name: "list", Path: ".status.list"},
-				workv1.JsonPath{Name: "half", Path: ".status.half"}, workv1.JsonPath{Name: "count", Path: ".status.count"}),
-			limits: Limits{RawJSON: true, RawLength: 1024},
-			want:   []workv1.FeedbackValue{raw("map", `{"a":1,"b":["x"]}`), raw("list", `[1,2]`), raw("half", `0.5`), integer("count", 7)},
-		},
-		"MW-41_too_long": {
-			reason:  "one byte more than the limit is an error that names it",
-			object:  structures,
-			rules:   paths(workv1.JsonPath{Name: "map", Path: ".status.map"}, workv1.JsonPath{Name: "list", Path: ".status.list"}),
-			limits:  Limits{RawJSON: true, RawLength: 5},
-			want:    []workv1.FeedbackValue{raw("list", `[1,2]`)},
-			problem: `the value at path ".status.map" has 17 bytes of JSON, at most 5 are possible (--max-json-raw-length)`,
-		},
-		"many_descents": {
-			reason:  "each multiplies the work of those before it",
-			object:  structures,
-			rules:   paths(workv1.JsonPath{Name: "x", Path: "..*..*..a"}),
-			problem: `has more than 2 ".."`,
-		},
 		"one_name_twice": {
 			reason: "the list is keyed by name: the first rule that has a value wins",
 			object: `{"apiVersion":"example.com/v1","kind":"Widget","status":{"a":1,"b":2}}`,
@@ -169,7 +178,11 @@ func TestValues(t *testing.T) {
 			rules:   []workv1.FeedbackRule{{Type: "Magic"}},
 			problem: `type "Magic" are not supported`,
 		},
-	}
+	})
+}
+
+func check(t *testing.T, cases map[string]reading) {
+	t.Helper()
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
 			live := &unstructured.Unstructured{}
