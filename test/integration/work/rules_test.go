@@ -28,12 +28,12 @@ func TestRules(t *testing.T) {
 		"MW-48_MW-51_a_complete_work_rests":          completeWorkRests,
 		"MW-51_a_complete_manifest_is_not_applied":   completeManifestIsNotApplied,
 		"MW-51_another_work_of_the_name_starts_anew": anotherWorkStartsAnew,
-		"MW-41_raw_JSON":                              rawJSON,
-		"MW-45_watched_or_polled_is_the_same":         scrapeTypes,
-		"MH-22_workloads_say_when_they_are_done":      workloadsSayWhenTheyAreDone,
-		"MH-22_MW-18_works_without_workloads_do_too":  configMapsAreDoneWhenApplied,
-		"T35_applied_is_said_of_what_was_applied":     appliedIsSaidOfWhatWasApplied,
-		"conditions_of_the_agent_are_not_set_by_rule": reservedConditions,
+		"MW-41_raw_JSON":                             rawJSON,
+		"MW-45_watched_or_polled_is_the_same":        scrapeTypes,
+		"MH-22_workloads_say_when_they_are_done":     workloadsSayWhenTheyAreDone,
+		"MH-22_MW-18_works_without_workloads_do_too": configMapsAreDoneWhenApplied,
+		"T35_applied_is_said_of_what_was_applied":    appliedIsSaidOfWhatWasApplied,
+		"MW-46_conditions_of_the_agent":              reservedConditions,
 	} {
 		t.Run(name, func(t *testing.T) { test(newBench(t)) })
 	}
