@@ -22,6 +22,7 @@ import (
 	"fairlead.dev/fairlead/agent/link"
 	"fairlead.dev/fairlead/agent/store"
 	"fairlead.dev/fairlead/agent/work"
+	"fairlead.dev/fairlead/agent/work/feedback"
 	"fairlead.dev/fairlead/internal/obs"
 	"fairlead.dev/fairlead/internal/wire"
 )
@@ -79,7 +80,7 @@ func (a *Agent) notYet() error { return errors.New("the store is not read yet") 
 // Run runs the agent until ctx ends; that is no error. What the hub delivered is
 // reconciled from the first moment, whether the hub can be reached or not.
 func (a *Agent) Run(ctx context.Context) error {
-	if gates := a.cfg.Gates.Unheeded(ocmfeature.ClusterClaim, ocmfeature.ExecutorValidatingCaches); len(gates) > 0 {
+	if gates := a.cfg.Gates.Unheeded(ocmfeature.ClusterClaim, ocmfeature.ExecutorValidatingCaches, ocmfeature.RawFeedbackJsonString); len(gates) > 0 {
 		a.log.Warn("these feature gates are known and have no effect: what they turn on or off is not built yet", "gates", strings.Join(gates, ","))
 	}
 	return runTasks(ctx, []task{
@@ -147,6 +148,7 @@ func (a *Agent) runWork(ctx context.Context) error {
 		REST: a.spoke.works, HubHash: hex.EncodeToString(hash[:]), AgentID: a.cfg.AgentID,
 		Source: a.outbound, Reporter: a.outbound, StatusSyncInterval: a.cfg.StatusSyncInterval,
 		Workers:       a.cfg.WorkWorkers,
+		Feedback:      feedback.Limits{RawJSON: a.cfg.Gates.Enabled(ocmfeature.RawFeedbackJsonString), RawLength: a.cfg.MaxJSONRawLength},
 		ExecutorCache: a.cfg.Gates.Enabled(ocmfeature.ExecutorValidatingCaches),
 		Logger:        a.log.With("room", "work"),
 	})

@@ -15,6 +15,7 @@ import (
 
 	"fairlead.dev/fairlead/agent/store"
 	"fairlead.dev/fairlead/agent/work"
+	"fairlead.dev/fairlead/agent/work/feedback"
 	"fairlead.dev/fairlead/internal/feature"
 	"fairlead.dev/fairlead/internal/identity"
 	"fairlead.dev/fairlead/internal/pki"
@@ -60,12 +61,16 @@ type Config struct {
 	AgentID            string
 	StatusSyncInterval time.Duration
 	WorkWorkers        int
-	EvictionGrace      time.Duration
-	ClusterPeriod      time.Duration
-	Gates              *feature.Gates
-	Controllers        string
-	QPS                float32
-	Burst              int
+	// MaxJSONRawLength bounds JSON that is fed back with gate RawFeedbackJsonString.
+	MaxJSONRawLength int
+	// MaxFeedbackWatch is OCM's and has no effect: everything that was applied is watched.
+	MaxFeedbackWatch int
+	EvictionGrace    time.Duration
+	ClusterPeriod    time.Duration
+	Gates            *feature.Gates
+	Controllers      string
+	QPS              float32
+	Burst            int
 
 	// HTTPListen serves /metrics, /livez and /readyz; empty is none.
 	HTTPListen string
@@ -76,7 +81,8 @@ type Config struct {
 func Default() Config {
 	return Config{
 		Namespace: identity.AgentNamespace, Store: StoreAuto, InstallCRDs: true,
-		StatusSyncInterval: work.DefaultStatusSyncInterval, WorkWorkers: work.DefaultWorkers, EvictionGrace: store.DefaultGrace, ClusterPeriod: time.Minute,
+		StatusSyncInterval: work.DefaultStatusSyncInterval, WorkWorkers: work.DefaultWorkers, MaxJSONRawLength: feedback.DefaultRawLength, MaxFeedbackWatch: 50,
+		EvictionGrace: store.DefaultGrace, ClusterPeriod: time.Minute,
 		Gates: feature.Agent(), Controllers: "*", QPS: work.DefaultQPS, Burst: work.DefaultBurst,
 		HTTPListen: "127.0.0.1:8081", Log: slog.Default(),
 	}
@@ -114,6 +120,9 @@ func (c *Config) Validate() error {
 	}
 	if c.WorkWorkers <= 0 {
 		errs = append(errs, fmt.Errorf("--workload-agent-workers=%d: want more than 0", c.WorkWorkers))
+	}
+	if c.MaxJSONRawLength <= 0 {
+		errs = append(errs, fmt.Errorf("--max-json-raw-length=%d: want more than 0", c.MaxJSONRawLength))
 	}
 	for flag, d := range map[string]time.Duration{
 		"status-sync-interval": c.StatusSyncInterval, "appliedmanifestwork-eviction-grace-period": c.EvictionGrace, "cluster-healthcheck-period": c.ClusterPeriod,

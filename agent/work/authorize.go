@@ -10,7 +10,6 @@ import (
 
 	workv1 "open-cluster-management.io/api/work/v1"
 
-	"fairlead.dev/fairlead/agent/work/apply"
 	"fairlead.dev/fairlead/agent/work/executor"
 )
 
@@ -111,12 +110,6 @@ func (c *Controller) look(ctx context.Context, planned *item) error {
 	if !planned.watchedOnly {
 		return nil
 	}
-	result, err := c.applier.Apply(ctx, apply.Request{
-		Manifest: planned.manifest, Resource: planned.object.Resource, Strategy: workv1.UpdateStrategyTypeReadOnly,
-	})
-	if err != nil && isUnreachable(err) {
-		return err
-	}
-	planned.see(result, err)
-	return nil
+	_, err := c.read(ctx, planned)
+	return err
 }

@@ -11,7 +11,7 @@
 // A pass over one work (reconcile.go) is: read the manifests and how each is to be applied (plan.go, options.go, ignore/); ask
 // whether the work's executor, if it has one, may do that (authorize.go, executor/); make the AppliedManifestWork and list in it
 // what is about to be applied (inventory/); apply each manifest in the order of kinds (apply/, kinds/), writing only where the
-// spoke differs; take away what is listed and not wanted any more; make the status (condition/, feedback/) and report it if it
+// spoke differs; take away what is listed and not wanted any more; make the status (observe.go, feedback/, rule/, health/, condition/) and report it if it
 // differs from the last report (status.go). One manifest that fails does not stop the others. Deleting a work (finalize.go) is
 // the same inventory, emptied.
 //
@@ -21,7 +21,7 @@
 // # What it never does
 //
 // It deletes nothing because something is absent: not when a work is not in the Source, not when a manifest does not decode, not
-// when the spoke's discovery is incomplete. What a work asks for and this version does not do (completion rules) is
+// when the spoke's discovery is incomplete. What a work asks for and this version does not do is
 // refused for all to see, with Applied False and a message that names it, and not half done. With an executor it applies nothing
 // without a yes of the spoke's apiserver.
 package work

@@ -39,7 +39,7 @@ func (c *Controller) finalize(ctx context.Context, desired Desired) error {
 		c.finalized(desired)
 		return nil
 	}
-	status := condition.Deleting(c.before(m, nil), desired.Work.Generation, deletingMessage(left), c.cfg.Clock.Now())
+	status := condition.Deleting(c.before(m, desired.Work.UID, nil), desired.Work.Generation, deletingMessage(left, err), c.cfg.Clock.Now())
 	c.report(desired, m, status)
 	if err != nil {
 		return err
@@ -93,17 +93,21 @@ func listed(applied *workv1.AppliedManifestWork) []drift.Object {
 	return objects
 }
 
-// deletingMessage names what a deletion waits for.
-func deletingMessage(left []inventory.Resource) string {
-	if len(left) == 0 {
-		return "everything is deleted but the AppliedManifestWork"
+// deletingMessage names what a deletion waits for, and what keeps it.
+func deletingMessage(left []inventory.Resource, problem error) string {
+	message := "waiting for the AppliedManifestWork to go, everything else is deleted"
+	if len(left) > 0 {
+		message = fmt.Sprintf("waiting for %d resources to go:", len(left))
 	}
-	message := fmt.Sprintf("waiting for %d resources to go:", len(left))
 	for i, entry := range left {
 		if i == named {
-			return message + " ..."
+			message += " ..."
+			break
 		}
 		message += fmt.Sprintf(" %s %s/%s", entry.Resource, entry.Namespace, entry.Name)
+	}
+	if problem != nil {
+		message += "; " + problem.Error()
 	}
 	return message
 }

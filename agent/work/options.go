@@ -10,8 +10,10 @@ import (
 
 	workv1 "open-cluster-management.io/api/work/v1"
 
+	"fairlead.dev/fairlead/agent/work/condition"
 	"fairlead.dev/fairlead/agent/work/executor"
 	"fairlead.dev/fairlead/agent/work/inventory"
+	"fairlead.dev/fairlead/agent/work/rule"
 )
 
 // options is how one manifest is to be treated.
@@ -56,10 +58,8 @@ func glob(pattern, name string) bool {
 
 // refusal returns why a manifest with these options is not applied by this version, or nil.
 func (o options) refusal() error {
-	for _, rule := range o.Conditions {
-		if rule.Condition == workv1.ManifestComplete {
-			return fmt.Errorf("conditionRules for condition %q are not supported by this agent: it would go on applying what is complete", rule.Condition)
-		}
+	if err := rule.Refusal(o.Conditions, condition.Reserved()...); err != nil {
+		return err
 	}
 	switch o.Strategy.Type {
 	case workv1.UpdateStrategyTypeUpdate, workv1.UpdateStrategyTypeCreateOnly, workv1.UpdateStrategyTypeReadOnly:

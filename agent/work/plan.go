@@ -34,6 +34,8 @@ type item struct {
 	ignored  ignore.Fields
 	// refused says that it is not to be attempted, for the reason in outcome.Failure; retry that trying again may help.
 	refused, retry bool
+	// complete says that the object is complete, and not applied any more.
+	complete bool
 	// watchedOnly says that a refused manifest's object is looked at, and not touched.
 	watchedOnly bool
 }
@@ -88,7 +90,6 @@ func (c *Controller) plan(ctx context.Context, work *workv1.ManifestWork) ([]*it
 		planned.orphan = orphans(work.Spec.DeleteOption, key)
 		planned.hash = hashOf(manifest.Raw, planned, work.Spec.Executor)
 		planned.outcome.Rules = len(planned.options.Feedback) > 0
-		planned.outcome.More = unsupportedRules(planned.options.Conditions)
 		if first, taken := places[key]; taken {
 			planned.refuse(fmt.Errorf("manifest %d is the same resource", first))
 			continue

@@ -14,13 +14,13 @@ import (
 
 	"golang.org/x/time/rate"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
 	workv1 "open-cluster-management.io/api/work/v1"
 
 	"fairlead.dev/fairlead/agent/work/apply"
 	"fairlead.dev/fairlead/agent/work/condition"
 	"fairlead.dev/fairlead/agent/work/drift"
 	"fairlead.dev/fairlead/agent/work/executor"
-	"fairlead.dev/fairlead/agent/work/feedback"
 	"fairlead.dev/fairlead/agent/work/inventory"
 	"fairlead.dev/fairlead/agent/work/kinds"
 )
@@ -42,6 +42,7 @@ type memory struct {
 
 	applied  *workv1.AppliedManifestWork
 	status   *workv1.ManifestWorkStatus
+	uid      types.UID // of the work that status is about
 	reported [sha256.Size]byte
 	resends  int64
 	objects  map[inventory.Key]*remembered
@@ -109,14 +110,23 @@ func (c *Controller) reconcile(ctx context.Context, name string) (time.Duration,
 	if desired.Delete == DeleteRequested || desired.Delete == DeleteOrphaned {
 		return 0, c.finalize(ctx, desired)
 	}
+	m := c.memory(name)
+	if m.complete(desired.Work.UID) {
+		c.rest(desired, m)
+		return 0, nil
+	}
 	items, err := c.plan(ctx, desired.Work)
 	if err != nil {
 		return 0, err
 	}
-	p := &pass{desired: desired, memory: c.memory(name), items: items}
+	p := &pass{desired: desired, memory: m, items: items}
 	p.full = c.cfg.Clock.Since(p.memory.full) >= c.cfg.Resync/2
 	if workRefusal(desired.Work) == nil {
-		if err := c.converge(ctx, p); err != nil {
+		switch err := c.converge(ctx, p); {
+		case errors.Is(err, errComplete):
+			c.rest(desired, m)
+			return 0, nil
+		case err != nil:
 			return 0, err
 		}
 	}
@@ -166,12 +176,16 @@ func (c *Controller) converge(ctx context.Context, p *pass) error {
 		return errAgain
 	}
 	if err == nil {
+		if err := p.memory.recall(applied, p.desired.Work.UID); err != nil {
+			return err
+		}
 		applied, err = c.store.SetResources(ctx, applied, inventory.Merge(applied.Status.AppliedResources, toRecord(p)))
 	}
 	if err != nil {
 		return p.unrecorded(err)
 	}
 	p.memory.applied = applied
+	c.markComplete(p)
 	for _, i := range kinds.Order(groupKinds(p.items)) {
 		if err := c.applyItem(ctx, p, p.items[i]); err != nil {
 			return err
@@ -244,6 +258,9 @@ func (c *Controller) applyItem(ctx context.Context, p *pass, planned *item) erro
 		planned.reuse(known)
 		return nil
 	}
+	if planned.complete {
+		return c.leave(ctx, known, planned)
+	}
 	result, err := c.applier.Apply(ctx, c.request(p, planned, known))
 	if err != nil && isUnreachable(err) {
 		return err
@@ -258,6 +275,7 @@ func (c *Controller) applyItem(ctx context.Context, p *pass, planned *item) erro
 	c.watcher.Read(planned.object, versionOf(result.Live))
 	c.log(ctx, p, planned, result, err)
 	planned.takeDown(result, err)
+	c.observe(ctx, planned, result.Live)
 	p.again = p.again || err != nil
 	p.throttled = p.throttled || result.Action == apply.Held
 	known.remember(planned, result, err)
@@ -315,7 +333,6 @@ func (i *item) see(result apply.Result, err error) {
 	case result.Live != nil:
 		i.outcome.Presence = condition.Present
 		i.entry.UID = string(result.Live.GetUID())
-		i.outcome.Values, i.outcome.FeedbackFailure = feedback.Values(result.Live, i.options.Feedback)
 	case result.Missing:
 		i.outcome.Presence = condition.Absent
 	default:

@@ -10,15 +10,19 @@ import (
 	"errors"
 	"fmt"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	workv1 "open-cluster-management.io/api/work/v1"
 
 	"fairlead.dev/fairlead/agent/work/condition"
 	"fairlead.dev/fairlead/agent/work/inventory"
+	"fairlead.dev/fairlead/internal/wire"
 )
 
 // errNotRead is why nothing is known of the object of a refused manifest.
 var errNotRead = errors.New("it was not looked at, because the manifest is refused")
+
+// statusMargin is left of what a status may take, for what is added or encoded otherwise on its way.
+const statusMargin = 8 << 10
 
 // publish makes the status of the work out of what came of its manifests, and reports it.
 func (c *Controller) publish(ctx context.Context, p *pass) error {
@@ -27,37 +31,46 @@ func (c *Controller) publish(ctx context.Context, p *pass) error {
 		if planned.resolved() && planned.outcome.Presence == condition.Unresolved {
 			planned.outcome.Presence, planned.outcome.Unread = condition.Unreadable, errNotRead
 		}
+		c.conclude(ctx, planned)
 		outcomes[i] = planned.outcome
 	}
-	status := condition.Status(outcomes, p.desired.Work.Generation, c.before(p.memory, metasOf(outcomes)), c.cfg.Clock.Now())
-	if err := c.keepAges(ctx, p.memory, status); err != nil {
+	work := p.desired.Work
+	status := condition.Status(outcomes, work.Generation, c.before(p.memory, work.UID, metasOf(outcomes)), c.cfg.Clock.Now())
+	if err := c.keep(ctx, p.memory, work.UID, status); err != nil {
 		return err
 	}
 	c.report(p.desired, p.memory, status)
 	return nil
 }
 
-// before returns the status before this pass; after a restart, what the AppliedManifestWork remembers of it.
-func (c *Controller) before(m *memory, metas []workv1.ManifestResourceMeta) workv1.ManifestWorkStatus {
-	if m.status != nil {
+// before returns the status before this pass; after a restart, what the AppliedManifestWork remembers of it. What was complete of
+// another work of the name, that is, with another UID, is not.
+func (c *Controller) before(m *memory, uid types.UID, metas []workv1.ManifestResourceMeta) workv1.ManifestWorkStatus {
+	switch {
+	case m.status != nil && m.uid == uid:
 		return *m.status
-	}
-	if m.applied != nil {
-		return condition.DecodeAges(m.applied.Annotations[inventory.AgesAnnotation], metas)
+	case m.status != nil:
+		return condition.Incomplete(*m.status)
+	case m.applied != nil:
+		return condition.DecodeAges(m.applied.Annotations[inventory.AgesAnnotation], string(uid), metas)
 	}
 	return workv1.ManifestWorkStatus{}
 }
 
-// keepAges writes since when conditions are what they are, before they are reported, so that a restart does not move them.
-func (c *Controller) keepAges(ctx context.Context, m *memory, status workv1.ManifestWorkStatus) error {
+// keep writes since when conditions are what they are, and whether the work is complete, before that is reported, so that a
+// restart changes nothing.
+func (c *Controller) keep(ctx context.Context, m *memory, uid types.UID, status workv1.ManifestWorkStatus) error {
 	if m.applied == nil {
 		return nil
 	}
-	ages, err := condition.EncodeAges(status)
-	if err != nil {
+	ages, errAges := condition.EncodeAges(status, string(uid))
+	complete, err := encodeFinished(uid, status)
+	if err := errors.Join(errAges, err); err != nil {
 		return err
 	}
-	applied, err := c.store.SetAges(ctx, m.applied, ages)
+	applied, err := c.store.Annotate(ctx, m.applied, map[string]string{
+		inventory.AgesAnnotation: ages, inventory.CompleteAnnotation: complete,
+	})
 	if err != nil {
 		m.applied = nil
 		return fmt.Errorf("writing the ages of conditions: %w", err)
@@ -68,10 +81,11 @@ func (c *Controller) keepAges(ctx context.Context, m *memory, status workv1.Mani
 
 // report hands a status to the reporter unless it is the one handed over last.
 func (c *Controller) report(desired Desired, m *memory, status workv1.ManifestWorkStatus) {
-	m.status = &status
+	m.status, m.uid = &status, desired.Work.UID
+	fitting := condition.Fit(status, wire.MaxStatus-statusMargin)
 	report := Report{
 		Name: desired.Work.Name, UID: string(desired.Work.UID), ObservedGeneration: desired.Work.Generation,
-		Digest: desired.Digest, Status: &status,
+		Digest: desired.Digest, Status: &fitting,
 	}
 	encoded, err := json.Marshal(report.Status)
 	if err != nil {
@@ -92,16 +106,4 @@ func metasOf(outcomes []condition.Outcome) []workv1.ManifestResourceMeta {
 		metas[i] = outcome.Meta
 	}
 	return metas
-}
-
-// unsupportedRules returns a condition for each rule that asks for one; this version evaluates none.
-func unsupportedRules(rules []workv1.ConditionRule) []metav1.Condition {
-	var conditions []metav1.Condition
-	for _, rule := range rules {
-		conditions = append(conditions, metav1.Condition{
-			Type: rule.Condition, Status: metav1.ConditionUnknown, Reason: workv1.ConditionRuleInvalid,
-			Message: fmt.Sprintf("condition rules of type %s are not supported by this agent", rule.Type),
-		})
-	}
-	return conditions
 }

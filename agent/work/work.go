@@ -27,8 +27,10 @@ import (
 	"fairlead.dev/fairlead/agent/work/apply"
 	"fairlead.dev/fairlead/agent/work/drift"
 	"fairlead.dev/fairlead/agent/work/executor"
+	"fairlead.dev/fairlead/agent/work/feedback"
 	"fairlead.dev/fairlead/agent/work/inventory"
 	"fairlead.dev/fairlead/agent/work/kinds"
+	"fairlead.dev/fairlead/agent/work/rule"
 )
 
 // DeleteState says whether and how a work is to be deleted.
@@ -115,6 +117,8 @@ type Config struct {
 	StatusSyncInterval time.Duration
 	// Resync is how often, give or take half, every object of a work is read again whatever the watches say.
 	Resync time.Duration
+	// Feedback says what may be fed back.
+	Feedback feedback.Limits
 	// ExecutorRecheck is how often, at least, an executor is asked about again that lacks a right.
 	ExecutorRecheck time.Duration
 	// ExecutorCache remembers what executors may do while roles and bindings, which are watched for that, do not change.
@@ -166,6 +170,7 @@ type Controller struct {
 	remover *inventory.Remover
 	watcher *drift.Watcher
 	checker *executor.Checker
+	rules   *rule.Evaluator
 	// resends counts calls of ResendAll; a work whose memory knows of fewer is reported again.
 	resends atomic.Int64
 
@@ -190,11 +195,12 @@ func New(cfg Config) (*Controller, error) {
 	objects, errObjects := dynamic.NewForConfig(spoke)
 	metas, errMetas := metadata.NewForConfig(spoke)
 	discoverer, errDiscoverer := discovery.NewDiscoveryClientForConfig(spoke)
-	c := &Controller{cfg: cfg}
+	rules, errRules := rule.New()
+	c := &Controller{cfg: cfg, rules: rules}
 	checker, errChecker := executor.New(executor.Config{
 		REST: spoke, Cache: cfg.ExecutorCache, Changed: c.changed, Logger: cfg.Logger, Clock: cfg.Clock,
 	})
-	if err := errors.Join(errObjects, errMetas, errDiscoverer, errChecker); err != nil {
+	if err := errors.Join(errObjects, errMetas, errDiscoverer, errChecker, errRules); err != nil {
 		return nil, fmt.Errorf("making clients for the spoke's apiserver %s: %w", spoke.Host, err)
 	}
 	c.checker = checker

@@ -115,6 +115,8 @@ func addFlags(f *pflag.FlagSet, cfg *agent.Config) {
 	f.StringVar(&cfg.AgentID, "agent-id", cfg.AgentID, "marks the AppliedManifestWorks of this agent; default the hash of the hub's id")
 	f.DurationVar(&cfg.StatusSyncInterval, "status-sync-interval", cfg.StatusSyncInterval, "how often objects are looked at that cannot be watched")
 	f.IntVar(&cfg.WorkWorkers, "workload-agent-workers", cfg.WorkWorkers, "how many works are reconciled at once")
+	f.IntVar(&cfg.MaxJSONRawLength, "max-json-raw-length", cfg.MaxJSONRawLength, "bytes of JSON that one value of feedback may have, with feature gate RawFeedbackJsonString")
+	f.IntVar(&cfg.MaxFeedbackWatch, "max-feedback-watch", cfg.MaxFeedbackWatch, "accepted and without effect: everything that was applied is watched")
 	f.DurationVar(&cfg.EvictionGrace, "appliedmanifestwork-eviction-grace-period", cfg.EvictionGrace, "how long the agent waits, at least, before it deletes what is gone from the hub without having been deleted there")
 	f.DurationVar(&cfg.ClusterPeriod, "cluster-healthcheck-period", cfg.ClusterPeriod, "how often this cluster's health, version and claims are looked at")
 	f.Var(cfg.Gates, "feature-gates", "feature gates to turn on or off; known: "+strings.Join(cfg.Gates.Known(), ", "))

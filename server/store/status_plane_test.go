@@ -273,6 +273,22 @@ func TestStatus_of_a_generation_that_the_hub_has_not(t *testing.T) {
 	require.Equal(t, Persisted, r.Outcome, "the agent is ahead of this index, not of the hub")
 }
 
+// Statuses of older generations, in an order that a reconnect can bring about: each is stored as what it is, and the last wins.
+func TestT35_statuses_of_older_generations(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t)
+	_, item := d.work("web")
+	d.patch("web", `{"spec":{"workload":{"manifests":[]}}}`)
+	d.patch("web", `{"spec":{"deleteOption":{"propagationPolicy":"Orphan"}}}`)
+	require.EqualValues(t, 3, d.get("web").GetGeneration())
+	for _, generation := range []int64{1, 3, 2, 3} {
+		item.ObservedGeneration = generation
+		item.JSON = []byte(strings.ReplaceAll(appliedStatus, `"observedGeneration":1`, fmt.Sprintf(`"observedGeneration":%d`, generation)))
+		require.Equal(t, Persisted, d.put(item).Outcome)
+		require.JSONEq(t, string(item.JSON), d.status("web"), "Applied is said of the generation that was applied")
+	}
+}
+
 func TestStatus_that_will_never_be_taken(t *testing.T) {
 	t.Parallel()
 	d := newDesk(t)

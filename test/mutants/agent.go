@@ -102,6 +102,16 @@ func holds() []mutant {
 			new: "		_ = toRecord(p)\n",
 		},
 		{
+			name: "complete-applied-again", rule: "MW-51: a manifest that is complete is not applied again",
+			file: "agent/work/reconcile.go", tests: []string{"./test/integration/work"},
+			old: "	if planned.complete {\n", new: "	if planned.complete && false {\n",
+		},
+		{
+			name: "rules-without-bound", rule: "MW-46: a list or map that a rule makes is bounded, counted as if nothing were shared",
+			file: "agent/work/rule/limits.go", tests: []string{"./agent/work/rule"},
+			old: "	if weight(made, maxCost) > maxCost {\n", new: "	if false {\n",
+		},
+		{
 			name: "prune-of-others", rule: "MW-55: what belongs to somebody else is left",
 			file: "agent/work/inventory/remove.go", tests: []string{"./test/integration/work"},
 			old: "	if err != nil || !apply.Owns(owner, live) {\n", new: "	if err != nil {\n",

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	workv1 "open-cluster-management.io/api/work/v1"
 )
@@ -19,14 +20,19 @@ import (
 // ages is the short form of when each condition of a status became what it is. Most manifests share theirs, so each set of
 // conditions is written once and manifests name it by its index.
 type ages struct {
+	// Of is the UID of the work, if a manifest of it is complete: that is true of no other work of its name.
+	Of        string         `json:"of,omitempty"`
 	Work      []string       `json:"work"`
 	Sets      [][]string     `json:"sets,omitempty"`
 	Manifests map[string]int `json:"manifests,omitempty"`
 }
 
-// EncodeAges returns what DecodeAges needs to know how long the conditions of status have been what they are. Equal ages have
-// equal encodings.
-func EncodeAges(status workv1.ManifestWorkStatus) (string, error) {
+// maxAges bounds the ages of manifests, since all annotations of an object share 256 KiB.
+const maxAges = 128 << 10
+
+// EncodeAges returns what DecodeAges needs to know how long the conditions of status, that of the work with the UID, have been
+// what they are. Equal ages have equal encodings.
+func EncodeAges(status workv1.ManifestWorkStatus, uid string) (string, error) {
 	short := ages{Work: encodeConditions(status.Conditions), Manifests: map[string]int{}}
 	for _, manifest := range status.ResourceStatus.Manifests {
 		set := encodeConditions(manifest.Conditions)
@@ -36,8 +42,14 @@ func EncodeAges(status workv1.ManifestWorkStatus) (string, error) {
 			short.Sets = append(short.Sets, set)
 		}
 		short.Manifests[identityOf(manifest.ResourceMeta).short()] = at
+		if meta.IsStatusConditionTrue(manifest.Conditions, workv1.ManifestComplete) {
+			short.Of = uid
+		}
 	}
 	encoded, err := json.Marshal(short)
+	if err == nil && len(encoded) > maxAges {
+		encoded, err = json.Marshal(ages{Work: short.Work})
+	}
 	if err != nil {
 		return "", fmt.Errorf("encoding the ages of conditions: %w", err)
 	}
@@ -45,24 +57,55 @@ func EncodeAges(status workv1.ManifestWorkStatus) (string, error) {
 }
 
 // DecodeAges returns a status with, for each of the manifests described by metas, the conditions that encoded knows, as far as
-// their type, status and time. What does not decode is left out: ages are worth keeping, not worth failing for.
-func DecodeAges(encoded string, metas []workv1.ManifestResourceMeta) workv1.ManifestWorkStatus {
+// their type, status and time. What does not decode is left out: ages are worth keeping, not worth failing for. That manifests
+// are complete counts for the work with the UID alone.
+func DecodeAges(encoded, uid string, metas []workv1.ManifestResourceMeta) workv1.ManifestWorkStatus {
 	status := workv1.ManifestWorkStatus{}
 	short := ages{}
 	if err := json.Unmarshal([]byte(encoded), &short); err != nil {
 		return status
 	}
 	status.Conditions = decodeConditions(short.Work)
-	for _, meta := range metas {
-		at, ok := short.Manifests[identityOf(meta).short()]
+	for _, resource := range metas {
+		at, ok := short.Manifests[identityOf(resource).short()]
 		if !ok || at < 0 || at >= len(short.Sets) {
 			continue
 		}
 		status.ResourceStatus.Manifests = append(status.ResourceStatus.Manifests, workv1.ManifestCondition{
-			ResourceMeta: meta, Conditions: decodeConditions(short.Sets[at]),
+			ResourceMeta: resource, Conditions: decodeConditions(short.Sets[at]),
 		})
 	}
+	if short.Of != uid {
+		return Incomplete(status)
+	}
 	return status
+}
+
+// Incomplete returns status without what it says of being complete: it is that of another work. status is not changed.
+func Incomplete(status workv1.ManifestWorkStatus) workv1.ManifestWorkStatus {
+	status = *status.DeepCopy()
+	meta.RemoveStatusCondition(&status.Conditions, workv1.WorkComplete)
+	for i := range status.ResourceStatus.Manifests {
+		meta.RemoveStatusCondition(&status.ResourceStatus.Manifests[i].Conditions, workv1.ManifestComplete)
+	}
+	return status
+}
+
+// Completed returns, by index, which of the manifests described by metas status says are complete.
+func Completed(status workv1.ManifestWorkStatus, metas []workv1.ManifestResourceMeta) map[int]bool {
+	complete := map[identity]bool{}
+	for _, m := range status.ResourceStatus.Manifests {
+		if meta.IsStatusConditionTrue(m.Conditions, workv1.ManifestComplete) {
+			complete[identityOf(m.ResourceMeta)] = true
+		}
+	}
+	found := map[int]bool{}
+	for i, resource := range metas {
+		if complete[identityOf(resource)] {
+			found[i] = true
+		}
+	}
+	return found
 }
 
 func encodeConditions(conditions []metav1.Condition) []string {

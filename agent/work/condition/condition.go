@@ -37,6 +37,9 @@ const (
 // messageLimit bounds every message, so that no error text can make a status too big to be delivered.
 const messageLimit = 1024
 
+// cutMark stands where a message was cut.
+const cutMark = "..."
+
 // Presence says what is known of an object on the spoke.
 type Presence int
 
@@ -61,8 +64,8 @@ type Outcome struct {
 	Rules           bool
 	Values          []workv1.FeedbackValue
 	FeedbackFailure error
-	// More are conditions beyond the three that every manifest has.
-	More []metav1.Condition
+	// Ruled are conditions by the rules of the work; Derived those that the object's own status gives where no rule does.
+	Ruled, Derived []metav1.Condition
 }
 
 // Status makes a status. generation is that of the work whose manifests were handled, previous the status before, of which
@@ -74,7 +77,8 @@ func Status(outcomes []Outcome, generation int64, previous workv1.ManifestWorkSt
 	}
 	status := workv1.ManifestWorkStatus{}
 	for _, outcome := range outcomes {
-		conditions := append([]metav1.Condition{applied(outcome), available(outcome), feedbackSynced(outcome)}, outcome.More...)
+		conditions := append([]metav1.Condition{applied(outcome), available(outcome), feedbackSynced(outcome)}, outcome.more()...)
+		observed(conditions, generation)
 		keepTimes(conditions, before[identityOf(outcome.Meta)], now)
 		status.ResourceStatus.Manifests = append(status.ResourceStatus.Manifests, workv1.ManifestCondition{
 			ResourceMeta:    outcome.Meta,
@@ -82,10 +86,8 @@ func Status(outcomes []Outcome, generation int64, previous workv1.ManifestWorkSt
 			Conditions:      conditions,
 		})
 	}
-	status.Conditions = []metav1.Condition{workApplied(outcomes), workAvailable(outcomes)}
-	for i := range status.Conditions {
-		status.Conditions[i].ObservedGeneration = generation
-	}
+	status.Conditions = append([]metav1.Condition{workApplied(outcomes), workAvailable(outcomes)}, aggregated(outcomes)...)
+	observed(status.Conditions, generation)
 	keepTimes(status.Conditions, previous.Conditions, now)
 	return status
 }
@@ -104,6 +106,12 @@ func Deleting(previous workv1.ManifestWorkStatus, generation int64, message stri
 	status.Conditions = append(status.Conditions, deleting)
 	keepTimes(status.Conditions, previous.Conditions, now)
 	return status
+}
+
+func observed(conditions []metav1.Condition, generation int64) {
+	for i := range conditions {
+		conditions[i].ObservedGeneration = generation
+	}
 }
 
 func applied(o Outcome) metav1.Condition {
@@ -173,10 +181,15 @@ func workAvailable(outcomes []Outcome) metav1.Condition {
 }
 
 func condition(kind string, status metav1.ConditionStatus, reason, message string) metav1.Condition {
-	if len(message) > messageLimit {
-		message = strings.ToValidUTF8(message[:messageLimit-3], "") + "..."
+	return metav1.Condition{Type: kind, Status: status, Reason: reason, Message: abbreviate(message, messageLimit)}
+}
+
+// abbreviate cuts a message that is longer than limit, and marks that it did.
+func abbreviate(message string, limit int) string {
+	if len(message) <= limit {
+		return message
 	}
-	return metav1.Condition{Type: kind, Status: status, Reason: reason, Message: message}
+	return strings.ToValidUTF8(message[:limit-len(cutMark)], "") + cutMark
 }
 
 // keepTimes gives every condition the time at which its status became what it is.

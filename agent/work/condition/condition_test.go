@@ -21,7 +21,7 @@ var (
 	start   = time.Date(2026, 5, 1, 10, 0, 0, 123, time.UTC)
 )
 
-func meta(i int) workv1.ManifestResourceMeta {
+func resource(i int) workv1.ManifestResourceMeta {
 	return workv1.ManifestResourceMeta{Ordinal: int32(i), Version: "v1", Kind: "ConfigMap", Namespace: "ns", Name: fmt.Sprint("cm", i)}
 }
 
@@ -93,7 +93,7 @@ func TestManifestConditions(t *testing.T) {
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
-			tc.outcome.Meta = meta(0)
+			tc.outcome.Meta = resource(0)
 			status := Status([]Outcome{tc.outcome}, 3, workv1.ManifestWorkStatus{}, start)
 			require.Len(t, status.ResourceStatus.Manifests, 1)
 			conditions := status.ResourceStatus.Manifests[0].Conditions
@@ -140,7 +140,7 @@ func TestWorkConditions(t *testing.T) {
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
 			status := Status(tc.outcomes, 7, workv1.ManifestWorkStatus{}, start)
-			require.Len(t, status.Conditions, 2)
+			require.Len(t, status.Conditions, 3, "Progressing is the third")
 			for kind, want := range map[string]string{"Applied": tc.applied, "Available": tc.available} {
 				c := find(t, status.Conditions, kind)
 				require.Equal(t, want, fmt.Sprintf("%s %s %s", c.Status, c.Reason, c.Message), tc.reason)
@@ -151,12 +151,12 @@ func TestWorkConditions(t *testing.T) {
 }
 
 func TestMW17_TransitionTimes(t *testing.T) {
-	first := Status([]Outcome{{Meta: meta(0), Presence: Present}, {Meta: meta(1), Presence: Absent, Failure: errBoom}}, 1, workv1.ManifestWorkStatus{}, start)
+	first := Status([]Outcome{{Meta: resource(0), Presence: Present}, {Meta: resource(1), Presence: Absent, Failure: errBoom}}, 1, workv1.ManifestWorkStatus{}, start)
 
 	later := start.Add(time.Hour)
-	moved := meta(1)
+	moved := resource(1)
 	moved.Ordinal, moved.Version = 0, "v2"
-	second := Status([]Outcome{{Meta: moved, Presence: Present}, {Meta: meta(0), Presence: Present, Rules: true}}, 2, first, later)
+	second := Status([]Outcome{{Meta: moved, Presence: Present}, {Meta: resource(0), Presence: Present, Rules: true}}, 2, first, later)
 	healed, kept := second.ResourceStatus.Manifests[0].Conditions, second.ResourceStatus.Manifests[1].Conditions
 	require.Equal(t, later.Truncate(time.Second), find(t, healed, "Applied").LastTransitionTime.Time, "False became True")
 	require.Equal(t, start.Truncate(time.Second), find(t, healed, "StatusFeedbackSynced").LastTransitionTime.Time, "this one did not change")
@@ -165,17 +165,17 @@ func TestMW17_TransitionTimes(t *testing.T) {
 	}
 	require.Equal(t, later.Truncate(time.Second), find(t, second.Conditions, "Applied").LastTransitionTime.Time)
 
-	third := Status([]Outcome{{Meta: moved, Presence: Present}, {Meta: meta(0), Presence: Present}}, 3, second, later.Add(time.Hour))
+	third := Status([]Outcome{{Meta: moved, Presence: Present}, {Meta: resource(0), Presence: Present}}, 3, second, later.Add(time.Hour))
 	require.Equal(t, second.Conditions[0].LastTransitionTime, third.Conditions[0].LastTransitionTime)
 }
 
 func TestMW59_Deleting(t *testing.T) {
-	before := Status([]Outcome{{Meta: meta(0), Presence: Present}}, 1, workv1.ManifestWorkStatus{}, start)
+	before := Status([]Outcome{{Meta: resource(0), Presence: Present}}, 1, workv1.ManifestWorkStatus{}, start)
 	first := Deleting(before, 2, "1 resource is left", start.Add(time.Minute))
 	again := Deleting(first, 2, "0 resources are left", start.Add(time.Hour))
 
-	require.Len(t, before.Conditions, 2, "the status before is not changed")
-	require.Len(t, again.Conditions, 3)
+	require.Len(t, before.Conditions, 3, "the status before is not changed")
+	require.Len(t, again.Conditions, 4)
 	deleting := find(t, again.Conditions, "Deleting")
 	require.Equal(t, "True WorkDeleting", string(deleting.Status)+" "+deleting.Reason)
 	require.Equal(t, start.Add(time.Minute).Truncate(time.Second), deleting.LastTransitionTime.Time)
@@ -183,7 +183,7 @@ func TestMW59_Deleting(t *testing.T) {
 }
 
 func TestMessagesAreBounded(t *testing.T) {
-	status := Status([]Outcome{{Meta: meta(0), Failure: errors.New(strings.Repeat("x", 1<<20))}}, 1, workv1.ManifestWorkStatus{}, start)
+	status := Status([]Outcome{{Meta: resource(0), Failure: errors.New(strings.Repeat("x", 1<<20))}}, 1, workv1.ManifestWorkStatus{}, start)
 	require.LessOrEqual(t, len(status.ResourceStatus.Manifests[0].Conditions[0].Message), messageLimit)
 }
 
@@ -192,16 +192,16 @@ func TestAgesSurviveARestart(t *testing.T) {
 		outcomes := make([]Outcome, rapid.IntRange(0, 20).Draw(t, "manifests"))
 		metas := make([]workv1.ManifestResourceMeta, len(outcomes))
 		for i := range outcomes {
-			outcomes[i] = Outcome{Meta: meta(i), Presence: Presence(rapid.IntRange(0, 3).Draw(t, "presence")), Unread: errBoom}
+			outcomes[i] = Outcome{Meta: resource(i), Presence: Presence(rapid.IntRange(0, 3).Draw(t, "presence")), Unread: errBoom}
 			metas[i] = outcomes[i].Meta
 		}
 		before := Status(outcomes, 1, workv1.ManifestWorkStatus{}, start)
-		encoded, err := EncodeAges(before)
+		encoded, err := EncodeAges(before, "uid")
 		if err != nil {
 			t.Fatal(err)
 		}
-		after := Status(outcomes, 1, DecodeAges(encoded, metas), start.Add(time.Hour))
-		again, err := EncodeAges(after)
+		after := Status(outcomes, 1, DecodeAges(encoded, "uid", metas), start.Add(time.Hour))
+		again, err := EncodeAges(after, "uid")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -209,25 +209,25 @@ func TestAgesSurviveARestart(t *testing.T) {
 			t.Fatalf("a restart moved a time:\n%s\n%s", encoded, again)
 		}
 	})
-	require.Empty(t, DecodeAges("garbage", []workv1.ManifestResourceMeta{meta(0)}).ResourceStatus.Manifests)
-	require.Empty(t, DecodeAges(`{"sets":[["Applied=True@x","nonsense"]],"manifests":{"a":7}}`, []workv1.ManifestResourceMeta{meta(0)}).ResourceStatus.Manifests)
+	require.Empty(t, DecodeAges("garbage", "uid", []workv1.ManifestResourceMeta{resource(0)}).ResourceStatus.Manifests)
+	require.Empty(t, DecodeAges(`{"sets":[["Applied=True@x","nonsense"]],"manifests":{"a":7}}`, "uid", []workv1.ManifestResourceMeta{resource(0)}).ResourceStatus.Manifests)
 
-	edited := DecodeAges(mustEncode(t, Status([]Outcome{{Meta: meta(0), Presence: Present}}, 1, workv1.ManifestWorkStatus{}, start)),
-		[]workv1.ManifestResourceMeta{meta(0), meta(1)})
+	edited := DecodeAges(mustEncode(t, Status([]Outcome{{Meta: resource(0), Presence: Present}}, 1, workv1.ManifestWorkStatus{}, start)), "uid",
+		[]workv1.ManifestResourceMeta{resource(0), resource(1)})
 	require.Len(t, edited.ResourceStatus.Manifests, 1, "a manifest that came since has no age")
 }
 
 func TestAgesAreShort(t *testing.T) {
 	outcomes := make([]Outcome, 500)
 	for i := range outcomes {
-		outcomes[i] = Outcome{Meta: meta(i), Presence: Present}
+		outcomes[i] = Outcome{Meta: resource(i), Presence: Present}
 	}
 	require.Less(t, len(mustEncode(t, Status(outcomes, 1, workv1.ManifestWorkStatus{}, start))), 500*20+300)
 }
 
 func mustEncode(t *testing.T, status workv1.ManifestWorkStatus) string {
 	t.Helper()
-	encoded, err := EncodeAges(status)
+	encoded, err := EncodeAges(status, "uid")
 	require.NoError(t, err)
 	return encoded
 }

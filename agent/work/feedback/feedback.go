@@ -6,8 +6,10 @@
 package feedback
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -15,9 +17,22 @@ import (
 	workv1 "open-cluster-management.io/api/work/v1"
 )
 
+// Limits say what else may be fed back than integers, texts and booleans.
+type Limits struct {
+	// RawJSON lets objects, lists and fractions be fed back as JSON of at most RawLength bytes.
+	RawJSON   bool
+	RawLength int
+}
+
+// DefaultRawLength is how long JSON may be that is fed back.
+const DefaultRawLength = 1024
+
+// maxDescents bounds the ".." of one path: each multiplies what the ones before it found.
+const maxDescents = 2
+
 // Values returns what the rules find in live. The error joins what went wrong in single rules; the values of the others are
 // returned all the same. A field that is not there gives no value and is no error.
-func Values(live *unstructured.Unstructured, rules []workv1.FeedbackRule) ([]workv1.FeedbackValue, error) {
+func Values(live *unstructured.Unstructured, rules []workv1.FeedbackRule, limits Limits) ([]workv1.FeedbackValue, error) {
 	var values []workv1.FeedbackValue
 	var problems []error
 	seen := map[string]bool{}
@@ -28,7 +43,7 @@ func Values(live *unstructured.Unstructured, rules []workv1.FeedbackRule) ([]wor
 			continue
 		}
 		for _, path := range paths {
-			value, found, err := valueAt(live, path)
+			value, found, err := valueAt(live, path, limits)
 			switch {
 			case err != nil:
 				problems = append(problems, err)
@@ -56,10 +71,16 @@ func pathsOf(kind schema.GroupVersionKind, rule workv1.FeedbackRule) ([]workv1.J
 	return nil, fmt.Errorf("feedback rules of type %q are not supported by this agent", rule.Type)
 }
 
-// wellKnown lists the fields of status that everybody asks for.
+// wellKnown lists the fields of status that everybody asks for. StatefulSet, PersistentVolumeClaim and CustomResourceDefinition
+// are not OCM's; their names follow those of the others.
 func wellKnown() map[schema.GroupKind][]workv1.JsonPath {
 	return map[schema.GroupKind][]workv1.JsonPath{
 		{Group: "apps", Kind: "Deployment"}: {
+			{Name: "ReadyReplicas", Path: ".status.readyReplicas"},
+			{Name: "Replicas", Path: ".status.replicas"},
+			{Name: "AvailableReplicas", Path: ".status.availableReplicas"},
+		},
+		{Group: "apps", Kind: "StatefulSet"}: {
 			{Name: "ReadyReplicas", Path: ".status.readyReplicas"},
 			{Name: "Replicas", Path: ".status.replicas"},
 			{Name: "AvailableReplicas", Path: ".status.availableReplicas"},
@@ -77,13 +98,22 @@ func wellKnown() map[schema.GroupKind][]workv1.JsonPath {
 			{Name: "PodReady", Path: `.status.conditions[?(@.type=="Ready")].status`},
 			{Name: "PodPhase", Path: ".status.phase"},
 		},
+		{Kind: "PersistentVolumeClaim"}: {
+			{Name: "PersistentVolumeClaimPhase", Path: ".status.phase"},
+		},
+		{Group: "apiextensions.k8s.io", Kind: "CustomResourceDefinition"}: {
+			{Name: "CustomResourceDefinitionEstablished", Path: `.status.conditions[?(@.type=="Established")].status`},
+		},
 	}
 }
 
 // valueAt returns the value at one path, false if there is none. Of several matches the first counts.
-func valueAt(live *unstructured.Unstructured, path workv1.JsonPath) (workv1.FieldValue, bool, error) {
+func valueAt(live *unstructured.Unstructured, path workv1.JsonPath, limits Limits) (workv1.FieldValue, bool, error) {
 	if version := live.GroupVersionKind().Version; path.Version != "" && path.Version != version {
 		return workv1.FieldValue{}, false, fmt.Errorf("feedback %q is for version %q, the object is %q", path.Name, path.Version, version)
+	}
+	if strings.Count(path.Path, "..") > maxDescents {
+		return workv1.FieldValue{}, false, fmt.Errorf("feedback %q: path %q has more than %d \"..\"", path.Name, path.Path, maxDescents)
 	}
 	expression := jsonpath.New(path.Name).AllowMissingKeys(true)
 	if err := expression.Parse("{" + path.Path + "}"); err != nil {
@@ -96,10 +126,10 @@ func valueAt(live *unstructured.Unstructured, path workv1.JsonPath) (workv1.Fiel
 	if len(results) == 0 || len(results[0]) == 0 || !results[0][0].IsValid() {
 		return workv1.FieldValue{}, false, nil
 	}
-	return fieldValue(path, results[0][0].Interface())
+	return fieldValue(path, results[0][0].Interface(), limits)
 }
 
-func fieldValue(path workv1.JsonPath, found any) (workv1.FieldValue, bool, error) {
+func fieldValue(path workv1.JsonPath, found any, limits Limits) (workv1.FieldValue, bool, error) {
 	switch v := found.(type) {
 	case nil:
 		return workv1.FieldValue{}, false, nil
@@ -110,5 +140,18 @@ func fieldValue(path workv1.JsonPath, found any) (workv1.FieldValue, bool, error
 	case bool:
 		return workv1.FieldValue{Type: workv1.Boolean, Boolean: &v}, true, nil
 	}
-	return workv1.FieldValue{}, false, fmt.Errorf("feedback %q: the value at path %q is neither an integer, a string nor a boolean", path.Name, path.Path)
+	if !limits.RawJSON {
+		return workv1.FieldValue{}, false, fmt.Errorf(
+			"feedback %q: the value at path %q is neither an integer, a string nor a boolean (the agent's feature gate RawFeedbackJsonString is off)", path.Name, path.Path)
+	}
+	raw, err := json.Marshal(found)
+	if err != nil {
+		return workv1.FieldValue{}, false, fmt.Errorf("feedback %q: encoding the value at path %q: %w", path.Name, path.Path, err)
+	}
+	if len(raw) > limits.RawLength {
+		return workv1.FieldValue{}, false, fmt.Errorf("feedback %q: the value at path %q has %d bytes of JSON, at most %d are possible (--max-json-raw-length)",
+			path.Name, path.Path, len(raw), limits.RawLength)
+	}
+	text := string(raw)
+	return workv1.FieldValue{Type: workv1.JsonRaw, JsonRaw: &text}, true, nil
 }

@@ -24,18 +24,63 @@ func boolean(name string, v bool) workv1.FeedbackValue {
 	return workv1.FeedbackValue{Name: name, Value: workv1.FieldValue{Type: workv1.Boolean, Boolean: &v}}
 }
 
+func raw(name, v string) workv1.FeedbackValue {
+	return workv1.FeedbackValue{Name: name, Value: workv1.FieldValue{Type: workv1.JsonRaw, JsonRaw: &v}}
+}
+
+const structures = `{"apiVersion":"example.com/v1","kind":"Widget","status":{"map":{"a":1,"b":["x"]},"list":[1,2],"half":0.5,"count":7}}`
+
+func paths(paths ...workv1.JsonPath) []workv1.FeedbackRule {
+	return []workv1.FeedbackRule{{Type: workv1.JSONPathsType, JsonPaths: paths}}
+}
+
+// reading is one use of Values.
+type reading struct {
+	reason  string
+	object  string
+	rules   []workv1.FeedbackRule
+	limits  Limits
+	want    []workv1.FeedbackValue
+	problem string
+}
+
+func TestRawValues(t *testing.T) {
+	check(t, map[string]reading{
+		"MW-41_without_the_gate": {
+			reason:  "objects, lists and fractions are errors",
+			object:  structures,
+			rules:   paths(workv1.JsonPath{Name: "map", Path: ".status.map"}, workv1.JsonPath{Name: "list", Path: ".status.list"}, workv1.JsonPath{Name: "half", Path: ".status.half"}),
+			limits:  Limits{RawLength: 1024},
+			problem: "RawFeedbackJsonString is off",
+		},
+		"MW-41_with_the_gate": {
+			reason: "they are JSON; what is no structure keeps its type",
+			object: structures,
+			rules: paths(workv1.JsonPath{Name: "map", Path: ".status.map"}, workv1.JsonPath{Name: "list", Path: ".status.list"},
+				workv1.JsonPath{Name: "half", Path: ".status.half"}, workv1.JsonPath{Name: "count", Path: ".status.count"}),
+			limits: Limits{RawJSON: true, RawLength: 1024},
+			want:   []workv1.FeedbackValue{raw("map", `{"a":1,"b":["x"]}`), raw("list", `[1,2]`), raw("half", `0.5`), integer("count", 7)},
+		},
+		"MW-41_too_long": {
+			reason:  "one byte more than the limit is an error that names it",
+			object:  structures,
+			rules:   paths(workv1.JsonPath{Name: "map", Path: ".status.map"}, workv1.JsonPath{Name: "list", Path: ".status.list"}),
+			limits:  Limits{RawJSON: true, RawLength: 5},
+			want:    []workv1.FeedbackValue{raw("list", `[1,2]`)},
+			problem: `the value at path ".status.map" has 17 bytes of JSON, at most 5 are possible (--max-json-raw-length)`,
+		},
+		"many_descents": {
+			reason:  "each multiplies the work of those before it",
+			object:  structures,
+			rules:   paths(workv1.JsonPath{Name: "x", Path: "..*..*..a"}),
+			problem: `has more than 2 ".."`,
+		},
+	})
+}
+
 func TestValues(t *testing.T) {
 	known := []workv1.FeedbackRule{{Type: workv1.WellKnownStatusType}}
-	paths := func(paths ...workv1.JsonPath) []workv1.FeedbackRule {
-		return []workv1.FeedbackRule{{Type: workv1.JSONPathsType, JsonPaths: paths}}
-	}
-	cases := map[string]struct {
-		reason  string
-		object  string
-		rules   []workv1.FeedbackRule
-		want    []workv1.FeedbackValue
-		problem string
-	}{
+	check(t, map[string]reading{
 		"MW-38_Deployment": {
 			reason: "the three counts of a Deployment",
 			object: `{"apiVersion":"apps/v1","kind":"Deployment","status":{"readyReplicas":1,"replicas":3,"availableReplicas":2}}`,
@@ -64,6 +109,24 @@ func TestValues(t *testing.T) {
 			object: `{"apiVersion":"v1","kind":"Pod","status":{"phase":"Running","conditions":[{"type":"Ready","status":"False"}]}}`,
 			rules:  known,
 			want:   []workv1.FeedbackValue{text("PodReady", "False"), text("PodPhase", "Running")},
+		},
+		"MW-38_StatefulSet": {
+			reason: "as for a Deployment; OCM knows no StatefulSets",
+			object: `{"apiVersion":"apps/v1","kind":"StatefulSet","status":{"readyReplicas":1,"replicas":3,"availableReplicas":2}}`,
+			rules:  known,
+			want:   []workv1.FeedbackValue{integer("ReadyReplicas", 1), integer("Replicas", 3), integer("AvailableReplicas", 2)},
+		},
+		"MW-38_PersistentVolumeClaim": {
+			reason: "its phase; OCM knows no claims",
+			object: `{"apiVersion":"v1","kind":"PersistentVolumeClaim","status":{"phase":"Bound"}}`,
+			rules:  known,
+			want:   []workv1.FeedbackValue{text("PersistentVolumeClaimPhase", "Bound")},
+		},
+		"MW-38_CustomResourceDefinition": {
+			reason: "whether it is established; OCM knows no definitions",
+			object: `{"apiVersion":"apiextensions.k8s.io/v1","kind":"CustomResourceDefinition","status":{"conditions":[{"type":"NamesAccepted","status":"True"},{"type":"Established","status":"False"}]}}`,
+			rules:  known,
+			want:   []workv1.FeedbackValue{text("CustomResourceDefinitionEstablished", "False")},
 		},
 		"MW-39_other_kind": {
 			reason:  "no values, and the reason names the kind",
@@ -115,7 +178,11 @@ func TestValues(t *testing.T) {
 			rules:   []workv1.FeedbackRule{{Type: "Magic"}},
 			problem: `type "Magic" are not supported`,
 		},
-	}
+	})
+}
+
+func check(t *testing.T, cases map[string]reading) {
+	t.Helper()
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
 			live := &unstructured.Unstructured{}
@@ -123,7 +190,7 @@ func TestValues(t *testing.T) {
 			before, err := json.Marshal(live.Object)
 			require.NoError(t, err)
 
-			got, err := Values(live, tc.rules)
+			got, err := Values(live, tc.rules, tc.limits)
 			require.Equal(t, tc.want, got, tc.reason)
 			if tc.problem == "" {
 				require.NoError(t, err, tc.reason)

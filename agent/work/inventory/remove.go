@@ -88,7 +88,7 @@ func disown(ctx context.Context, object metadata.ResourceInterface, name string,
 		return false, release(ctx, object, live, owner)
 	}
 	if live.DeletionTimestamp != nil {
-		return true, nil
+		return true, waiting(live)
 	}
 	background := metav1.DeletePropagationBackground
 	err = object.Delete(ctx, name, metav1.DeleteOptions{
@@ -97,8 +97,19 @@ func disown(ctx context.Context, object metadata.ResourceInterface, name string,
 	if err != nil {
 		return false, ignoreGone(err)
 	}
-	_, err = object.Get(ctx, name, metav1.GetOptions{})
-	return !apierrors.IsNotFound(err), nil
+	left, err := object.Get(ctx, name, metav1.GetOptions{})
+	if err != nil || left.UID != live.UID {
+		return !apierrors.IsNotFound(err), nil
+	}
+	return true, waiting(left)
+}
+
+// waiting says what an object that is deleted waits for, if it shows that.
+func waiting(live *metav1.PartialObjectMetadata) error {
+	if len(live.Finalizers) == 0 {
+		return nil
+	}
+	return fmt.Errorf("it waits for its finalizers %q", live.Finalizers)
 }
 
 // release takes the owner reference off.

@@ -28,6 +28,9 @@ const MaxWorkName = 188
 // AgesAnnotation holds, on an AppliedManifestWork, since when the work's conditions are what they are.
 const AgesAnnotation = "fairlead.dev/condition-ages"
 
+// CompleteAnnotation holds, on an AppliedManifestWork, the last status of a work that is complete.
+const CompleteAnnotation = "fairlead.dev/complete"
+
 // GVRAppliedManifestWork is the resource of AppliedManifestWorks.
 func GVRAppliedManifestWork() schema.GroupVersionResource {
 	return schema.GroupVersionResource{Group: workv1.GroupName, Version: "v1", Resource: "appliedmanifestworks"}
@@ -107,14 +110,22 @@ func (s *Store) SetResources(ctx context.Context, in *workv1.AppliedManifestWork
 	}, "status")
 }
 
-// SetAges writes the annotation AgesAnnotation if it differs.
-func (s *Store) SetAges(ctx context.Context, in *workv1.AppliedManifestWork, ages string) (*workv1.AppliedManifestWork, error) {
-	if in.Annotations[AgesAnnotation] == ages {
+// Annotate writes annotations that differ. An empty one is taken away.
+func (s *Store) Annotate(ctx context.Context, in *workv1.AppliedManifestWork, annotations map[string]string) (*workv1.AppliedManifestWork, error) {
+	patch := map[string]any{}
+	for key, value := range annotations {
+		switch {
+		case in.Annotations[key] == value:
+		case value == "":
+			patch[key] = nil
+		default:
+			patch[key] = value
+		}
+	}
+	if len(patch) == 0 {
 		return in, nil
 	}
-	return s.patch(ctx, in, map[string]any{
-		"metadata": map[string]any{"uid": in.UID, "annotations": map[string]any{AgesAnnotation: ages}},
-	})
+	return s.patch(ctx, in, map[string]any{"metadata": map[string]any{"uid": in.UID, "annotations": patch}})
 }
 
 // Remove deletes an AppliedManifestWork whose resources are gone, our finalizer with it. It reports whether it is gone; another

@@ -128,21 +128,6 @@ func (e explanation) answer() *adminv1.ExplainDeliveryResponse {
 	return out
 }
 
-func (e explanation) verdict(out *adminv1.ExplainDeliveryResponse) string {
-	for _, stop := range out.GetStops() {
-		if stop.GetState() == adminv1.StopState_STOP_STATE_PASSED {
-			continue
-		}
-		verdict := fmt.Sprintf("%s/%s stands before %q: %s", e.work.Namespace, e.work.Name, stop.GetName(), stop.GetDetail())
-		if len(out.GetManifests()) > 0 {
-			m := out.GetManifests()[0]
-			verdict += fmt.Sprintf("; manifest %d (%s): %s", m.GetOrdinal(), m.GetResource(), m.GetMessage())
-		}
-		return verdict
-	}
-	return fmt.Sprintf("%s/%s generation %d is applied and available", e.work.Namespace, e.work.Name, e.work.Generation)
-}
-
 func stop(name string, state adminv1.StopState, at time.Time, detail string, args ...any) *adminv1.DeliveryStop {
 	return &adminv1.DeliveryStop{Name: name, State: state, Detail: fmt.Sprintf(detail, args...), Time: timestamp(at)}
 }
@@ -167,7 +152,7 @@ func (e explanation) hubObject() *adminv1.DeliveryStop {
 		return stop(stopHubObject, broken, c.LastTransitionTime.Time, "the hub cannot deliver it: %s: %s", c.Reason, c.Message)
 	}
 	if at := e.work.DeletionTimestamp; at != nil {
-		return stop(stopHubObject, waiting, at.Time, "it is being deleted and goes when the spoke is clean%s", e.unavailable())
+		return stop(stopHubObject, waiting, at.Time, "it is being deleted and goes when the spoke is clean%s%s", e.leftOver(), e.unavailable())
 	}
 	return stop(stopHubObject, passed, e.work.CreationTimestamp.Time, "generation %d", e.work.Generation)
 }
@@ -197,7 +182,7 @@ func (e explanation) connected() *adminv1.DeliveryStop {
 // proves that it was sent and stored whatever replica did it.
 func (e explanation) reported() bool {
 	c := meta.FindStatusCondition(e.work.Status.Conditions, workv1.WorkApplied)
-	return c != nil && c.ObservedGeneration == e.work.Generation
+	return c != nil && (c.ObservedGeneration == e.work.Generation || e.complete())
 }
 
 func (e explanation) sent() *adminv1.DeliveryStop {
@@ -233,6 +218,8 @@ func (e explanation) condition(name, kind string) *adminv1.DeliveryStop {
 	switch {
 	case c == nil:
 		return stop(name, waiting, time.Time{}, "the spoke has not reported it yet%s", e.unavailable())
+	case e.complete() && c.ObservedGeneration != e.work.Generation:
+		return stop(name, passed, c.LastTransitionTime.Time, "the work is complete since generation %d: what was edited later is not applied", c.ObservedGeneration)
 	case c.ObservedGeneration != e.work.Generation:
 		return stop(name, waiting, c.LastTransitionTime.Time, "the spoke has reported generation %d, the hub has %d%s", c.ObservedGeneration, e.work.Generation, e.unavailable())
 	case c.Status != metav1.ConditionTrue:
@@ -248,24 +235,4 @@ func (e explanation) unavailable() string {
 		return ""
 	}
 	return "; the cluster is not available: " + c.Message
-}
-
-// manifests lists each manifest's first condition that is not True, in the
-// spoke's own words.
-func (e explanation) manifests() []*adminv1.ManifestVerdict {
-	var out []*adminv1.ManifestVerdict
-	for _, m := range e.work.Status.ResourceStatus.Manifests {
-		for _, c := range m.Conditions {
-			if c.Status == metav1.ConditionTrue {
-				continue
-			}
-			r := m.ResourceMeta
-			out = append(out, &adminv1.ManifestVerdict{
-				Ordinal: r.Ordinal, Resource: fmt.Sprintf("%s/%s %s %s/%s", r.Group, r.Version, r.Kind, r.Namespace, r.Name),
-				Condition: c.Type, Message: fmt.Sprintf("%s=%s: %s", c.Type, c.Status, c.Message),
-			})
-			break
-		}
-	}
-	return out
 }

@@ -52,7 +52,9 @@ func allBeforeTheWork(b *bench) {
 	b.markDeleted(e, "web")
 	b.waitGone(configMaps, "a")
 	b.waitGone(deployments, "web")
-	b.waitReport("web", func(r work.Report) bool { return !r.Finalized && deletingIs(r, "configmaps") })
+	b.waitReport("web", func(r work.Report) bool {
+		return !r.Finalized && deletingIs(r, "configmaps") && deletingIs(r, `it waits for its finalizers ["example.com/wait"]`)
+	})
 	require.True(t, b.exists(inventories, b.inventoryName("web")))
 	require.False(t, b.report("web").Finalized)
 

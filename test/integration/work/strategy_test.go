@@ -180,14 +180,12 @@ func refused(b *bench) {
 	t := b.t
 	e := b.start()
 	b.apply(e, b.work("web", []string{configMap("c", "k: v"), configMap("d", "k: v")}))
-	complete := b.rule(configMaps, "c")
-	complete.ConditionRules = []workv1.ConditionRule{{Condition: "Complete", Type: "CEL", CelExpressions: []string{"true"}}}
 	cases := []struct {
 		want string
 		how  option
 	}{
 		{`updateStrategy "Magic" is not supported`, withConfig(b.strategy(configMaps, "c", workv1.UpdateStrategy{Type: "Magic"}))},
-		{`conditionRules for condition "Complete" are not supported`, withConfig(complete)},
+		{`conditionRules: "no type" is no valid type of a condition`, withConfig(b.conditionRules(configMaps, "c", celRule("no type", "true")))},
 	}
 	for i, tc := range cases {
 		r := b.deliver(e, b.work("web", []string{configMap("c", "k: changed"), configMap("d", fmt.Sprintf("k: v%d", i))}, tc.how, generation(int64(i+2))))
@@ -208,10 +206,8 @@ func refused(b *bench) {
 func unknownRules(b *bench) {
 	t := b.t
 	e := b.start()
-	config := b.rule(configMaps, "c")
-	config.ConditionRules = []workv1.ConditionRule{{Condition: "Ready", Type: "CEL", CelExpressions: []string{"true"}}}
-	r := b.apply(e, b.work("web", []string{configMap("c", "k: v")}, withConfig(config)))
-	require.Equal(t, "Unknown ConditionRuleInvalid condition rules of type CEL are not supported by this agent",
+	r := b.apply(e, b.work("web", []string{configMap("c", "k: v")}, withConfig(b.conditionRules(configMaps, "c", workv1.ConditionRule{Condition: "Ready", Type: "Magic"}))))
+	require.Equal(t, `Unknown ConditionRuleInvalid conditionRules of type "Magic" are not supported by this agent`,
 		words(cond(t, manifest(t, r, "c").Conditions, "Ready")))
 	require.Len(t, manifest(t, r, "c").Conditions, 4)
 }
