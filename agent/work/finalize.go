@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	workv1 "open-cluster-management.io/api/work/v1"
@@ -95,19 +96,20 @@ func listed(applied *workv1.AppliedManifestWork) []drift.Object {
 
 // deletingMessage names what a deletion waits for, and what keeps it.
 func deletingMessage(left []inventory.Resource, problem error) string {
-	message := "waiting for the AppliedManifestWork to go, everything else is deleted"
+	var message strings.Builder
 	if len(left) > 0 {
-		message = fmt.Sprintf("waiting for %d resources to go:", len(left))
+		fmt.Fprintf(&message, "waiting for %d resources to go:", len(left))
+	} else {
+		message.WriteString("waiting for the AppliedManifestWork to go, everything else is deleted")
 	}
-	for i, entry := range left {
-		if i == named {
-			message += " ..."
-			break
-		}
-		message += fmt.Sprintf(" %s %s/%s", entry.Resource, entry.Namespace, entry.Name)
+	for _, entry := range left[:min(len(left), named)] {
+		fmt.Fprintf(&message, " %s %s/%s", entry.Resource, entry.Namespace, entry.Name)
+	}
+	if len(left) > named {
+		message.WriteString(" ...")
 	}
 	if problem != nil {
-		message += "; " + problem.Error()
+		message.WriteString("; " + problem.Error())
 	}
-	return message
+	return message.String()
 }

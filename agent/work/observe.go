@@ -140,9 +140,15 @@ func encodeFinished(uid types.UID, status workv1.ManifestWorkStatus) (string, er
 
 // recall takes up that a work is complete after a restart. It returns errComplete if it is.
 func (m *memory) recall(applied *workv1.AppliedManifestWork, uid types.UID) error {
-	kept := finished{}
 	raw := applied.Annotations[inventory.CompleteAnnotation]
-	if m.status != nil || raw == "" || json.Unmarshal([]byte(raw), &kept) != nil || kept.UID != uid {
+	if m.status != nil || raw == "" {
+		return nil
+	}
+	kept := finished{}
+	if err := json.Unmarshal([]byte(raw), &kept); err != nil {
+		return nil //nolint:nilerr // somebody else's text: nothing is remembered
+	}
+	if kept.UID != uid {
 		return nil
 	}
 	m.applied, m.status, m.uid = applied, &kept.Status, uid

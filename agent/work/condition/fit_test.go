@@ -43,9 +43,11 @@ func TestFit(t *testing.T) {
 		check    func(t *testing.T, before, after workv1.ManifestWorkStatus)
 	}{
 		"T23_it_fits": {"nothing is changed", fleet(100, func(_ int, o *Outcome) { o.Failure = long }), func(t *testing.T, before, after workv1.ManifestWorkStatus) {
+			t.Helper()
 			require.Equal(t, before, after)
 		}},
 		"T23_long_messages": {"messages are cut first, those of manifests", fleet(500, func(_ int, o *Outcome) { o.Failure = long }), func(t *testing.T, before, after workv1.ManifestWorkStatus) {
+			t.Helper()
 			require.Len(t, after.ResourceStatus.Manifests, 500)
 			require.Equal(t, before.Conditions, after.Conditions)
 			message := after.ResourceStatus.Manifests[3].Conditions[0].Message
@@ -61,6 +63,7 @@ func TestFit(t *testing.T) {
 				o.Values[0].Value.String = &short
 			}
 		}), func(t *testing.T, _, after workv1.ManifestWorkStatus) {
+			t.Helper()
 			require.Len(t, after.ResourceStatus.Manifests, 300)
 			kept, dropped := after.ResourceStatus.Manifests[0], after.ResourceStatus.Manifests[1]
 			require.Len(t, kept.StatusFeedbacks.Values, 1)
@@ -73,6 +76,7 @@ func TestFit(t *testing.T) {
 				o.Presence = Absent
 			}
 		}), func(t *testing.T, _, after workv1.ManifestWorkStatus) {
+			t.Helper()
 			shown := after.ResourceStatus.Manifests
 			require.Greater(t, len(shown), 300)
 			require.Less(t, len(shown), 8000)

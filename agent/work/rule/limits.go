@@ -85,7 +85,7 @@ func (costs) CallCost(function, _ string, args []ref.Val, result ref.Val) *uint6
 	if length(result) > maxText {
 		units = 2 * maxCost
 	}
-	cost := uint64(units) //nolint:gosec // it is positive
+	cost := uint64(units)
 	return &cost
 }
 
