@@ -88,7 +88,7 @@ func (d *demo) startPlanes(ctx context.Context) error {
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() (err error) {
-		d.binaries, err = house.Build(ctx, dir)
+		d.binaries, err = house.Build(ctx, dir, false)
 		return err
 	})
 	group.Go(func() (err error) {

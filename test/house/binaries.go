@@ -27,21 +27,22 @@ const (
 	variableBinaries = "FAIRLEAD_BINARIES"
 )
 
-// Build compiles hub, agent and CLI into dir, with the race detector if this
-// program has it: env.Verify then hears what it says. It needs the Go toolchain
-// and the source tree, which whoever runs a test has.
-func Build(ctx context.Context, dir string) (Binaries, error) {
+// Build compiles hub, agent and CLI into dir, with the race detector if race is
+// true: env.Verify then hears what it says. It needs the Go toolchain and the
+// source tree, which whoever runs a test has.
+func Build(ctx context.Context, dir string, race bool) (Binaries, error) {
 	if made := os.Getenv(variableBinaries); made != "" {
 		return Binaries{Hub: filepath.Join(made, "hub"), Agent: filepath.Join(made, "agent"), CLI: filepath.Join(made, "fairlead")}, nil
 	}
-	if err := build(ctx, "-o", dir+string(filepath.Separator), module+"/cmd/hub", module+"/cmd/agent", module+"/cmd/fairlead"); err != nil {
+	if err := build(ctx, race, "-o", dir+string(filepath.Separator), module+"/cmd/hub", module+"/cmd/agent", module+"/cmd/fairlead"); err != nil {
 		return Binaries{}, fmt.Errorf("building hub, agent and CLI: %w", err)
 	}
 	return Binaries{Hub: filepath.Join(dir, "hub"), Agent: filepath.Join(dir, "agent"), CLI: filepath.Join(dir, "fairlead")}, nil
 }
 
 // BuildFaulty compiles a hub that breaks its own sessions as its environment
-// says (build tag faultinject) into dir and returns its path.
+// says (build tag faultinject) into dir, with the race detector if this program
+// has it, and returns its path.
 func BuildFaulty(ctx context.Context, dir string) (string, error) {
 	if made := os.Getenv(variableBinaries); made != "" {
 		dir = made
@@ -50,14 +51,14 @@ func BuildFaulty(ctx context.Context, dir string) (string, error) {
 	if _, err := os.Stat(binary); err == nil {
 		return binary, nil
 	}
-	if err := build(ctx, "-tags=faultinject", "-o", binary, module+"/cmd/hub"); err != nil {
+	if err := build(ctx, env.Race, "-tags=faultinject", "-o", binary, module+"/cmd/hub"); err != nil {
 		return "", fmt.Errorf("building the hub with faults: %w", err)
 	}
 	return binary, nil
 }
 
-func build(ctx context.Context, args ...string) error {
-	if env.Race {
+func build(ctx context.Context, race bool, args ...string) error {
+	if race {
 		args = append([]string{"-race"}, args...)
 	}
 	out, err := exec.CommandContext(ctx, "go", append([]string{"build"}, args...)...).CombinedOutput()

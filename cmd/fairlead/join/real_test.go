@@ -28,7 +28,7 @@ data: {greeting: hello}
 // TestJoinForReal has the real hub, the real agent and two planes: what this
 // package takes for granted about the agent is so.
 func TestJoinForReal(t *testing.T) {
-	binaries, err := house.Build(t.Context(), t.TempDir())
+	binaries, err := house.Build(t.Context(), t.TempDir(), false)
 	require.NoError(t, err)
 	plane := env.StartPlane(t, env.Options{Name: "join-hub"})
 	hub, err := house.StartHub(t.Context(), house.HubConfig{Binaries: binaries, Dir: t.TempDir(), Kubeconfig: plane.Kubeconfig(), REST: plane.RESTConfig()})

@@ -64,7 +64,7 @@ func newWorld(t *testing.T) *world {
 	dir := t.TempDir()
 	var err error
 	w.kube = w.client("", "")
-	w.binaries, err = house.Build(t.Context(), dir)
+	w.binaries, err = house.Build(t.Context(), dir, false)
 	require.NoError(t, err)
 	w.webhook, err = house.FreeAddress()
 	require.NoError(t, err)

@@ -48,7 +48,7 @@ func scaled[T any](short, full T) T {
 // Made once for all tests of the package, and ended by TestMain.
 var (
 	dir      string
-	binaries = sync.OnceValues(func() (house.Binaries, error) { return house.Build(context.Background(), dir) })
+	binaries = sync.OnceValues(func() (house.Binaries, error) { return house.Build(context.Background(), dir, env.Race) })
 	faulty   = sync.OnceValues(func() (string, error) { return house.BuildFaulty(context.Background(), dir) })
 	spoke    = sync.OnceValues(startSpoke)
 	shared   = sync.OnceValues(func() (*hubSide, error) { return startHubSide("shared") })

@@ -39,7 +39,7 @@ var built house.Binaries
 func TestMain(m *testing.M) {
 	dir, err := os.MkdirTemp("", "fairlead-reliability-")
 	if err == nil {
-		built, err = house.Build(context.Background(), dir)
+		built, err = house.Build(context.Background(), dir, env.Race)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

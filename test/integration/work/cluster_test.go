@@ -56,8 +56,10 @@ func controllersAtWork(b *bench) {
 	b.waitReport("web", func(r work.Report) bool {
 		return fmt.Sprint(values(manifest(t, r, "web"))) == "[ReadyReplicas=3 Replicas=3 AvailableReplicas=3]"
 	})
-	b.waitSaid("web", "Progressing", "True Applying Job "+b.ns+"-app/job: the Job is not finished") // the Deployment is done
-	app.delete(deployments, "web")                                                                  // its pods are collected, and the deployment comes back
+	b.waitReport("web", func(r work.Report) bool { // the Job may be at it still
+		return meta.IsStatusConditionFalse(manifest(t, r, "web").Conditions, "Progressing")
+	})
+	app.delete(deployments, "web") // its pods are collected, and the deployment comes back
 	b.waitReport("web", func(r work.Report) bool {
 		return r.Status != nil && !meta.IsStatusConditionFalse(r.Status.Conditions, "Available")
 	})
