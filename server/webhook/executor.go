@@ -10,6 +10,7 @@ import (
 	admissionv1 "k8s.io/api/admission/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apiserver/pkg/authentication/serviceaccount"
 	workv1 "open-cluster-management.io/api/work/v1"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
@@ -68,5 +69,5 @@ func executorName(executor *workv1.ManifestWorkExecutor) (string, error) {
 			Message: fmt.Sprintf("is of type %q: want ServiceAccount, and serviceAccount with namespace and name", executor.Subject.Type),
 		}
 	}
-	return fmt.Sprintf("system:serviceaccount:%s:%s", account.Namespace, account.Name), nil
+	return serviceaccount.MakeUsername(account.Namespace, account.Name), nil
 }

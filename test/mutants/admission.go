@@ -51,7 +51,7 @@ func admissions() []mutant {
 		{
 			name: "set-members-end", rule: "MH-02: works of a replica set never end by themselves",
 			file: "server/controller/work/ttl.go", tests: ends,
-			old: "generated := work.Labels[replicaSetLabel]; generated {", new: "generated := work.Labels[replicaSetLabel]; generated && false {",
+			old: "generated := work.Labels[workv1alpha1.ManifestWorkReplicaSetControllerNameLabelKey]; generated {", new: "generated := work.Labels[workv1alpha1.ManifestWorkReplicaSetControllerNameLabelKey]; generated && false {",
 		},
 		{
 			name: "endless-ttl-is-due", rule: "MH-01: a time too long to be counted does not overflow into the past",

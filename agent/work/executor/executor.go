@@ -16,6 +16,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apiserver/pkg/authentication/serviceaccount"
+	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/client-go/dynamic"
 	authorization "k8s.io/client-go/kubernetes/typed/authorization/v1"
 	"k8s.io/client-go/metadata"
@@ -72,15 +74,16 @@ func SubjectOf(executor *workv1.ManifestWorkExecutor) (string, error) {
 	if account == nil || account.Namespace == "" || account.Name == "" {
 		return "", errors.New("spec.executor.subject.serviceAccount must have a namespace and a name")
 	}
-	return userPrefix + account.Namespace + ":" + account.Name, nil
+	return serviceaccount.MakeUsername(account.Namespace, account.Name), nil
 }
-
-const userPrefix = "system:serviceaccount:"
 
 // groupsOf returns the groups that the apiserver puts a service account into.
 func groupsOf(subject string) []string {
-	namespace, _, _ := strings.Cut(strings.TrimPrefix(subject, userPrefix), ":")
-	return []string{"system:serviceaccounts", "system:serviceaccounts:" + namespace, "system:authenticated"}
+	namespace, _, err := serviceaccount.SplitUsername(subject)
+	if err != nil {
+		return nil // none that SubjectOf made: without a group it has the fewest rights
+	}
+	return append(serviceaccount.MakeGroupNames(namespace), user.AllAuthenticated)
 }
 
 // Request is one manifest that is to be applied.

@@ -214,10 +214,10 @@ func (r *rights) forget() {
 
 // change takes note that rights changed, or may have while nobody looked.
 func (r *rights) change() {
-	r.forget()
 	r.mu.Lock()
 	r.changed = r.cfg.Clock.Now()
 	r.mu.Unlock()
+	r.forget()
 	wake(r.touched)
 }
 

@@ -17,6 +17,7 @@ import (
 	"k8s.io/client-go/util/workqueue"
 	"k8s.io/utils/clock"
 	workv1 "open-cluster-management.io/api/work/v1"
+	workv1alpha1 "open-cluster-management.io/api/work/v1alpha1"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	ctrlcontroller "sigs.k8s.io/controller-runtime/pkg/controller"
@@ -26,8 +27,6 @@ import (
 )
 
 const (
-	// replicaSetLabel marks works that a ManifestWorkReplicaSet would make again.
-	replicaSetLabel = "work.open-cluster-management.io/manifestworkreplicaset"
 	// longest bounds one wait: what is due later is looked at again.
 	longest = 24 * time.Hour
 	// conflictDelay is before a work is read again that changed meanwhile.
@@ -127,7 +126,7 @@ func remaining(work *workv1.ManifestWork, now time.Time) (left time.Duration, en
 	if option == nil || option.TTLSecondsAfterFinished == nil || !work.DeletionTimestamp.IsZero() {
 		return 0, false
 	}
-	if _, generated := work.Labels[replicaSetLabel]; generated {
+	if _, generated := work.Labels[workv1alpha1.ManifestWorkReplicaSetControllerNameLabelKey]; generated {
 		return 0, false // or it would be made again for ever
 	}
 	complete := meta.FindStatusCondition(work.Status.Conditions, workv1.WorkComplete)

@@ -12,6 +12,7 @@ import (
 	"go.uber.org/goleak"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	workv1 "open-cluster-management.io/api/work/v1"
+	workv1alpha1 "open-cluster-management.io/api/work/v1alpha1"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -33,14 +34,16 @@ func TestRemaining(t *testing.T) {
 		left   time.Duration
 		ends   bool
 	}{
-		"MH-01 later":         {"counted from the transition", work(90, nil), 30 * time.Second, true},
-		"MH-01 due":           {"to the second", work(60, nil), 0, true},
-		"MH-01 zero":          {"at once", work(0, nil), -time.Minute, true},
-		"very late":           {"no overflow makes it due", work(math.MaxInt64, nil), longest, true},
-		"late":                {"the longest time that can be counted", work(math.MaxInt64/int64(time.Second), nil), time.Duration(math.MaxInt64/int64(time.Second))*time.Second - time.Minute, true},
-		"MH-02 no option":     {"kept", work(0, func(w *workv1.ManifestWork) { w.Spec.DeleteOption = nil }), 0, false},
-		"MH-02 no ttl":        {"kept", work(0, func(w *workv1.ManifestWork) { w.Spec.DeleteOption.TTLSecondsAfterFinished = nil }), 0, false},
-		"MH-02 of a set":      {"it would be made again", work(0, func(w *workv1.ManifestWork) { w.Labels = map[string]string{replicaSetLabel: "ns.set"} }), 0, false},
+		"MH-01 later":     {"counted from the transition", work(90, nil), 30 * time.Second, true},
+		"MH-01 due":       {"to the second", work(60, nil), 0, true},
+		"MH-01 zero":      {"at once", work(0, nil), -time.Minute, true},
+		"very late":       {"no overflow makes it due", work(math.MaxInt64, nil), longest, true},
+		"late":            {"the longest time that can be counted", work(math.MaxInt64/int64(time.Second), nil), time.Duration(math.MaxInt64/int64(time.Second))*time.Second - time.Minute, true},
+		"MH-02 no option": {"kept", work(0, func(w *workv1.ManifestWork) { w.Spec.DeleteOption = nil }), 0, false},
+		"MH-02 no ttl":    {"kept", work(0, func(w *workv1.ManifestWork) { w.Spec.DeleteOption.TTLSecondsAfterFinished = nil }), 0, false},
+		"MH-02 of a set": {"it would be made again", work(0, func(w *workv1.ManifestWork) {
+			w.Labels = map[string]string{workv1alpha1.ManifestWorkReplicaSetControllerNameLabelKey: "ns.set"}
+		}), 0, false},
 		"MH-01 not complete":  {"kept", work(0, func(w *workv1.ManifestWork) { w.Status.Conditions[0].Status = metav1.ConditionFalse }), 0, false},
 		"MH-01 no condition":  {"kept", work(0, func(w *workv1.ManifestWork) { w.Status.Conditions = nil }), 0, false},
 		"on its way out":      {"nothing to do", work(0, func(w *workv1.ManifestWork) { w.DeletionTimestamp = &metav1.Time{Time: now} }), 0, false},

@@ -4,6 +4,7 @@
 package work
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -148,7 +149,7 @@ func completeWorkRests(b *bench) {
 	restarted.ResendAll()
 	b.eventually(func() error {
 		if b.reportCount("once") == count {
-			return fmt.Errorf("nothing is reported")
+			return errors.New("nothing is reported")
 		}
 		return nil
 	})
