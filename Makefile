@@ -93,10 +93,11 @@ devplane: ## Build the Kubernetes used by tests and demo (once per machine, minu
 	@$(GO) run ./test/env/devplane >/dev/null
 
 .PHONY: generate
-generate: $(BUF) $(PROTOC_GEN_GO) $(PROTOC_GEN_GO_GRPC) $(CONTROLLER_GEN) ## Regenerate gen/, deep copies and CRDs
+generate: $(BUF) $(PROTOC_GEN_GO) $(PROTOC_GEN_GO_GRPC) $(CONTROLLER_GEN) ## Regenerate gen/, deep copies, CRDs, docs/conformance.md
 	PATH="$(BIN):$$PATH" $(BUF) generate
 	$(CONTROLLER_GEN) object paths=./internal/api/... crd paths=./internal/api/... output:crd:dir=deploy/crds/fairlead
 	$(MAKE) copycrds
+	$(GO) run ./test/conformance/page
 
 # OCM's CRDs as the pinned module ships them, in folders of the same names.
 .PHONY: copycrds
@@ -109,7 +110,7 @@ copycrds:
 
 .PHONY: checkgenerate
 checkgenerate: generate ## Fail if generated files are not what the sources give
-	@changed="$$(git status --porcelain -- gen deploy/crds internal/api)"; \
+	@changed="$$(git status --porcelain -- gen deploy/crds internal/api docs/conformance.md)"; \
 	if [[ -n "$$changed" ]]; then \
 	  echo "Generated files differ from what is committed; run 'make generate' and commit the result:"; \
 	  echo "$$changed"; exit 1; \

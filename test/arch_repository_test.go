@@ -4,23 +4,19 @@
 package test
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/json"
-	"go/ast"
-	"go/token"
 	"io/fs"
-	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"fairlead.dev/fairlead/test/conformance"
 )
 
 // directRequirementsCap keeps the product small: each direct dependency has a
@@ -97,81 +93,33 @@ func TestRepository_CRDs_equal_the_pinned_module(t *testing.T) {
 	require.NotZero(t, found)
 }
 
-// list is a list of what tests are to show, one ID at the start of each line.
-type list struct {
-	file    string
-	pattern *regexp.Regexp
-	ids     map[string]bool
-}
-
-func readList(t *testing.T, file, pattern string) list {
-	t.Helper()
-	l := list{file: file, pattern: regexp.MustCompile(pattern), ids: map[string]bool{}}
-	f, err := os.Open(file)
-	require.NoError(t, err)
-	defer f.Close()
-	lines := bufio.NewScanner(f)
-	for number := 1; lines.Scan(); number++ {
-		if lines.Text() == "" || strings.HasPrefix(lines.Text(), "#") {
-			continue
-		}
-		id, text, tab := strings.Cut(lines.Text(), "\t")
-		switch {
-		case l.pattern.FindString(id) != id:
-			t.Errorf("test/%s:%d: %q is no ID like %s", file, number, id, pattern)
-		case l.ids[id]:
-			t.Errorf("test/%s:%d: %s is there twice", file, number, id)
-		case !tab || strings.TrimSpace(text) == "":
-			t.Errorf("test/%s:%d: %s needs a tab and a sentence on what must be seen", file, number, id)
-		}
-		l.ids[id] = true
-	}
-	require.NoError(t, lines.Err())
-	return l
-}
-
-// areas are the first letters of the IDs.
-func (l list) areas() []string {
-	found := map[string]bool{}
-	for id := range l.ids {
-		area, _, _ := strings.Cut(id, "-")
-		found[area] = true
-	}
-	return slices.Sorted(maps.Keys(found))
-}
-
 // Tests are named after the behaviour row or the threat that they show; a name
 // with an ID that is in no list is a slip, or a list that fell behind.
 func TestRepository_names_of_tests(t *testing.T) {
-	rows := readList(t, "conformance/rows.tsv", `[A-Z]{2}-[0-9]{2,3}`)
-	threats := readList(t, "conformance/threats.tsv", `T[0-9]{1,3}`)
-	row := regexp.MustCompile(`^((?:` + strings.Join(rows.areas(), "|") + `)-[0-9]+)(?:[_ ]|$)`)
-	threat := regexp.MustCompile(`^Test(T)0*([0-9]+)_`) // TestT05_ sorts well, and means T5
-	shown := map[string]bool{}
-	fset, files := sources(t, func(s source) bool { return s.test })
-	for _, s := range files {
-		ast.Inspect(s.file, func(n ast.Node) bool {
-			id, known := "", true
-			switch n := n.(type) {
-			case *ast.FuncDecl:
-				if m := threat.FindStringSubmatch(n.Name.Name); m != nil {
-					id, known = m[1]+m[2], threats.ids[m[1]+m[2]]
-				}
-			case *ast.BasicLit:
-				text, err := strconv.Unquote(n.Value)
-				if m := row.FindStringSubmatch(text); n.Kind == token.STRING && err == nil && m != nil {
-					id, known = m[1], rows.ids[m[1]]
-				}
-			}
-			if !known {
-				t.Errorf("%s: a test is named after %s, which is neither in test/%s nor in test/%s", fset.Position(n.Pos()), id, rows.file, threats.file)
-			}
-			shown[id] = true
-			return true
-		})
+	rows, err := conformance.Rows(root)
+	require.NoError(t, err)
+	threats, err := conformance.Threats(root)
+	require.NoError(t, err)
+	known := map[string]bool{}
+	for _, row := range slices.Concat(rows, threats) {
+		known[row.ID] = true
 	}
-	delete(shown, "")
-	t.Logf("tests name %d of %d rows and threats", len(shown), len(rows.ids)+len(threats.ids))
+	tests, err := conformance.Scan(root, conformance.Areas(rows))
+	require.NoError(t, err)
+	for _, test := range tests {
+		if !known[test.ID] {
+			t.Errorf("%s:%d: a test is named after %s, which is neither in %s nor in %s", test.File, test.Line, test.ID, conformance.RowsFile, conformance.ThreatsFile)
+		}
+	}
+}
+
+// The page of what is kept says the truth.
+func TestRepository_conformance_page(t *testing.T) {
+	page, err := conformance.Page(root)
+	require.NoError(t, err)
+	committed, err := os.ReadFile(filepath.Join(root, conformance.PageFile))
+	require.NoError(t, err)
+	require.True(t, string(committed) == page, "%s is not what the tests' names give: run `make generate`", conformance.PageFile)
 }
 
 // What CI runs is what the README tells people to run.

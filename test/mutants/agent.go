@@ -97,13 +97,13 @@ func holds() []mutant {
 		},
 		{
 			name: "apply-before-inventory", rule: "B8: what will be applied is listed before it is",
-			file: "agent/work/reconcile.go", tests: []string{"./test/integration/work"},
+			file: "agent/work/reconcile.go", tests: []string{"./test/conformance/work"},
 			old: "		applied, err = c.store.SetResources(ctx, applied, inventory.Merge(applied.Status.AppliedResources, toRecord(p)))\n",
 			new: "		_ = toRecord(p)\n",
 		},
 		{
 			name: "complete-applied-again", rule: "MW-51: a manifest that is complete is not applied again",
-			file: "agent/work/reconcile.go", tests: []string{"./test/integration/work"},
+			file: "agent/work/reconcile.go", tests: []string{"./test/conformance/work"},
 			old: "	if planned.complete {\n", new: "	if planned.complete && false {\n",
 		},
 		{
@@ -113,7 +113,7 @@ func holds() []mutant {
 		},
 		{
 			name: "prune-of-others", rule: "MW-55: what belongs to somebody else is left",
-			file: "agent/work/inventory/remove.go", tests: []string{"./test/integration/work"},
+			file: "agent/work/inventory/remove.go", tests: []string{"./test/conformance/work"},
 			old: "	if err != nil || !apply.Owns(owner, live) {\n", new: "	if err != nil {\n",
 		},
 	}
@@ -121,7 +121,7 @@ func holds() []mutant {
 
 // applying are guards of as whom and what an agent applies.
 func applying() []mutant {
-	onSpoke := []string{"./test/integration/work"}
+	onSpoke := []string{"./test/conformance/work"}
 	return []mutant{
 		{
 			name: "executor-unasked", rule: "MW-69: an executor is asked about before anything is applied",
