@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	workv1 "open-cluster-management.io/api/work/v1"
 
 	"fairlead.dev/fairlead/agent/work"
@@ -243,7 +244,7 @@ func evictOtherAgent(b *bench) {
 	theirs := old.start(old.evicting(long), func(c *work.Config) { c.AgentID = "another" })
 	old.apply(theirs, old.work("web", []string{configMap("a", "k: v")}))
 	theirs.stop()
-	e := b.start(b.evicting(time.Nanosecond))
+	e := b.start(b.evicting(long))
 	b.swept(e)
 	require.Nil(t, old.started("web"))
 	old.delete(inventories, old.inventoryName("web"))
@@ -300,36 +301,50 @@ func hubSwitchHolds(b *bench) {
 	require.Len(t, b.get(configMaps, "b").GetOwnerReferences(), 1)
 }
 
-// hubSwitchDeadOwner has an object whose other owner is not there any more.
+// hubSwitchDeadOwner has an object whose other owner is not there any more; one of the same name that lists it is.
 func hubSwitchDeadOwner(b *bench) {
 	t := b.t
-	old := b.at(b.hub + "1")
-	before := old.start(old.evicting(long))
-	old.apply(before, old.work("web", []string{configMap("a", "k: v")}))
-	before.stop()
-	own := old.appliedWork("web")
-	b.edit(configMaps, "a", fmt.Sprintf(`{metadata: {ownerReferences: [{apiVersion: work.open-cluster-management.io/v1, kind: AppliedManifestWork, name: %s, uid: %s},
-	  {apiVersion: work.open-cluster-management.io/v1, kind: AppliedManifestWork, name: %s, uid: gone}]}}`, own.Name, own.UID, b.inventoryName("web")))
-	e := b.start(b.evicting(soon))
+	old, e := b.coOwned("gone", string(b.objectOfOld().GetUID()))
 	old.waitHeld(e, "web")
-	require.True(t, b.exists(configMaps, "a"))
 	require.Len(t, b.get(configMaps, "a").GetOwnerReferences(), 2)
 }
 
 // hubSwitchNotApplied has a new work that lists an object and has not applied it (MW-58).
 func hubSwitchNotApplied(b *bench) {
 	t := b.t
+	b.objectOfOld()
+	old, e := b.coOwned("", "")
+	old.waitHeld(e, "web")
+	require.Len(t, b.get(configMaps, "a").GetOwnerReferences(), 2)
+}
+
+// objectOfOld has a work of an earlier hub apply ConfigMap a, and returns that.
+func (b *bench) objectOfOld() *unstructured.Unstructured {
 	old := b.at(b.hub + "1")
 	before := old.start(old.evicting(long))
 	old.apply(before, old.work("web", []string{configMap("a", "k: v")}))
 	before.stop()
+	return b.get(configMaps, "a")
+}
+
+// coOwned has an AppliedManifestWork of today made by hand that lists ConfigMap a with the UID listed. Its own UID in the owner
+// reference is owner, the right one if that is empty. No pass is made over its work.
+func (b *bench) coOwned(owner, listed string) (old *bench, e *executor) {
+	old = b.at(b.hub + "1")
 	own := old.appliedWork("web")
 	b.inventoryOf("web", b.ns)
-	heir := b.appliedWork("web")
+	if owner == "" {
+		owner = string(b.appliedWork("web").UID)
+	}
+	b.edit(inventories, b.inventoryName("web"), fmt.Sprintf(
+		"{status: {appliedResources: [{version: v1, resource: configmaps, namespace: %s, name: a, uid: %q}]}}", b.ns, listed), "status")
 	b.edit(configMaps, "a", fmt.Sprintf(`{metadata: {ownerReferences: [{apiVersion: work.open-cluster-management.io/v1, kind: AppliedManifestWork, name: %s, uid: %s},
-	  {apiVersion: work.open-cluster-management.io/v1, kind: AppliedManifestWork, name: %s, uid: %s}]}}`, own.Name, own.UID, heir.Name, heir.UID))
-	e := b.start(b.evicting(soon))
-	b.put(b.work("web", nil)) // the store has it, but no pass was made
-	old.waitHeld(e, "web")
-	require.Len(t, b.get(configMaps, "a").GetOwnerReferences(), 2)
+	  {apiVersion: work.open-cluster-management.io/v1, kind: AppliedManifestWork, name: %s, uid: %s}]}}`, own.Name, own.UID, b.inventoryName("web"), owner))
+	e = b.start(b.evicting(soon), func(c *work.Config) { c.Source = unread{b} })
+	return old, e
 }
+
+// unread is a store whose one work cannot be read: it is there, and no pass is made over it.
+type unread struct{ *bench }
+
+func (unread) Names() []string { return []string{"web"} }
