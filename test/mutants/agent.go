@@ -173,7 +173,7 @@ func evicting() []mutant {
 		{
 			name: "evict-without-grace", rule: "MW-62: an eviction waits for its grace period",
 			file: "agent/work/evict.go", tests: onSpoke,
-			old: "left := eviction.Due.Sub(c.cfg.Clock.Now()); left > 0 {", new: "left := eviction.Due.Sub(c.cfg.Clock.Now()); false {",
+			old: "left := eviction.Due.Sub(c.cfg.Clock.Now()); left > 0 {", new: "left := eviction.Due.Sub(c.cfg.Clock.Now()); left > 0 && false {",
 		},
 		{
 			name: "evict-without-heir", rule: "decision 13: what no work of today has taken over is held",
