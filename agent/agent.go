@@ -148,6 +148,7 @@ func (a *Agent) runWork(ctx context.Context) error {
 		REST: a.spoke.works, HubHash: hex.EncodeToString(hash[:]), AgentID: a.cfg.AgentID,
 		Source: a.outbound, Reporter: a.outbound, StatusSyncInterval: a.cfg.StatusSyncInterval,
 		Workers:       a.cfg.WorkWorkers,
+		EvictionGrace: a.cfg.EvictionGrace, InSync: a.outbound.inSync,
 		Feedback:      feedback.Limits{RawJSON: a.cfg.Gates.Enabled(ocmfeature.RawFeedbackJsonString), RawLength: a.cfg.MaxJSONRawLength},
 		ExecutorCache: a.cfg.Gates.Enabled(ocmfeature.ExecutorValidatingCaches),
 		Logger:        a.log.With("room", "work"),
@@ -188,8 +189,11 @@ func (a *Agent) resend() {
 	}
 }
 
-// synced has every work looked at that another instance was in charge of.
+// synced has every work looked at that another instance was in charge of, and what has no work any more.
 func (a *Agent) synced() {
+	if controller := a.work.Load(); controller != nil {
+		controller.Sweep()
+	}
 	if a.outbound.resumed() {
 		a.resend()
 	}

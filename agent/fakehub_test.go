@@ -206,6 +206,12 @@ func (p *peer) delta(changes ...*agentv1.ObjectChange) {
 	p.send(&agentv1.SessionResponse{Message: &agentv1.SessionResponse_Delta{Delta: &agentv1.Delta{Changes: changes, SyncComplete: true}}})
 }
 
+// part sends changes of which more are to come.
+func (p *peer) part(changes ...*agentv1.ObjectChange) {
+	p.t.Helper()
+	p.send(&agentv1.SessionResponse{Message: &agentv1.SessionResponse_Delta{Delta: &agentv1.Delta{Changes: changes}}})
+}
+
 // next waits for a message that pick accepts.
 func (p *peer) next(what string, pick func(*agentv1.SessionRequest) bool) *agentv1.SessionRequest {
 	p.t.Helper()

@@ -48,6 +48,8 @@ func (a *Agent) observe() {
 			}
 			return float64(n)
 		}),
+		a.evictions("waiting", false),
+		a.evictions("held", true),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "fairlead_agent_certificate_expiry_seconds", Help: "How long the agent's certificate is valid; 0 without one."}, func() float64 {
 			notAfter := a.notAfter.Load()
 			if notAfter == nil {
@@ -56,6 +58,24 @@ func (a *Agent) observe() {
 			return max(0, time.Until((*notAfter)()).Seconds())
 		}),
 	)
+}
+
+// evictions counts what a controller of works found without a work (MW-62).
+func (a *Agent) evictions(state string, held bool) prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "fairlead_agent_evictions", Help: "AppliedManifestWorks without a work: waiting for the grace period, or held for a person.",
+		ConstLabels: prometheus.Labels{"state": state},
+	}, func() float64 {
+		n := 0
+		if controller := a.work.Load(); controller != nil {
+			for _, eviction := range controller.Evictions() {
+				if eviction.Held == held {
+					n++
+				}
+			}
+		}
+		return float64(n)
+	})
 }
 
 // serveHTTP serves metrics and health until ctx ends.

@@ -82,7 +82,7 @@ func (out *outbound) Get(name string) (work.Desired, bool) {
 	if !ok || err != nil {
 		return work.Desired{}, false
 	}
-	desired := work.Desired{Delete: deleteStates()[object.Delete], HoldPrune: object.HoldPrune}
+	desired := work.Desired{Delete: deleteStates()[object.Delete], Orphaned: object.Orphaned, HoldPrune: object.HoldPrune}
 	if object.Content == nil {
 		desired.Work = &workv1.ManifestWork{ObjectMeta: metav1.ObjectMeta{Name: name, UID: types.UID(object.UID)}}
 		return desired, true
@@ -101,6 +101,16 @@ func deleteStates() map[store.Delete]work.DeleteState {
 		store.DeleteNone: work.DeleteNone, store.DeleteRequested: work.DeleteRequested,
 		store.DeleteOrphaned: work.DeleteOrphaned, store.DeleteHeld: work.DeleteHeld,
 	}
+}
+
+// inSync tells whether the store has all that the hub has, now.
+func (out *outbound) inSync() bool {
+	l := out.link.Load()
+	if l == nil {
+		return false
+	}
+	state := l.State()
+	return state.Connected && state.InSync
 }
 
 // Names implements work.Source.

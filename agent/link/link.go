@@ -47,6 +47,8 @@ type State struct {
 	// has not been in sync with the hub since: what it holds may be older than
 	// what that one applied.
 	Superseded bool
+	// InSync: in this session, the hub has sent all that it has, and all of it is stored.
+	InSync bool
 }
 
 // New checks the configuration. It does not connect.
@@ -157,7 +159,7 @@ func (l *Link) began(s *session) {
 // synced notes that the hub has sent all that it had.
 func (l *Link) synced(ctx context.Context, failed []wire.Key) error {
 	l.mu.Lock()
-	l.state.Superseded = false
+	l.state.Superseded, l.state.InSync = false, len(failed) == 0
 	l.mu.Unlock()
 	return l.cfg.Hub.Synced(ctx, failed)
 }
@@ -165,7 +167,7 @@ func (l *Link) synced(ctx context.Context, failed []wire.Key) error {
 func (l *Link) lost(why *Ended) {
 	l.mu.Lock()
 	if why.Reason != reasonReplaced {
-		l.state.Connected, l.state.Since, l.state.LastError = false, time.Now(), why
+		l.state.Connected, l.state.InSync, l.state.Since, l.state.LastError = false, false, time.Now(), why
 		l.state.Superseded = l.state.Superseded || why.Reason == reason.Superseded
 	}
 	l.mu.Unlock()

@@ -411,6 +411,40 @@ func TestExpiredCertificateIsNotDialled(t *testing.T) {
 	})
 }
 
+// TestInSync: an agent has all that its hub has from sync_complete to the end of
+// the session, and only if all of it could be stored.
+func TestInSync(t *testing.T) {
+	inBubble(t, func(b *bench) {
+		h, p := b.connected()
+		synctest.Wait()
+		require.False(t, b.link.State().InSync)
+		complete := &agentv1.SessionResponse_Delta{Delta: &agentv1.Delta{SyncComplete: true}}
+		p.send(&agentv1.SessionResponse{Message: complete})
+		synctest.Wait()
+		require.True(t, b.link.State().InSync)
+		p.end <- nil
+		synctest.Wait()
+		require.False(t, b.link.State().InSync)
+
+		p = h.accept()
+		p.welcome()
+		synctest.Wait()
+		require.False(t, b.link.State().InSync)
+		damaged := upsert("a", 1, []byte("one"))
+		damaged.GetUpsert().ObjectJson = []byte("two")
+		p.delta(damaged)
+		p.ack()
+		p.send(&agentv1.SessionResponse{Message: complete})
+		synctest.Wait()
+		require.False(t, b.link.State().InSync, "the hub has what this agent has not")
+		p.delta(upsert("a", 1, []byte("one")))
+		p.ack()
+		p.send(&agentv1.SessionResponse{Message: complete})
+		synctest.Wait()
+		require.True(t, b.link.State().InSync)
+	})
+}
+
 func TestSupersededStaysAway(t *testing.T) {
 	inBubble(t, func(b *bench) {
 		h, p := b.connected()

@@ -203,6 +203,7 @@ type Object struct {
 	Revision  wire.Revision // zero when there is no content
 	Content   []byte        // exactly as delivered; nil when only a delete is known
 	Delete    Delete
+	Orphaned  time.Time // since when it is known that the hub has no such object; zero if it has
 	HoldPrune bool
 }
 
@@ -216,6 +217,9 @@ func (s *Store) Get(key wire.Key) (object Object, ok bool, err error) {
 		return Object{}, false, nil
 	}
 	object = Object{UID: item.UID(), Revision: item.Revision, HoldPrune: item.Prune != nil, Delete: s.deleteState(item)}
+	if item.Deletion.Orphan() {
+		object.Orphaned = item.Deletion.Since
+	}
 	if item.HasContent() {
 		if object.Content, err = s.unpack(item.Revision, body); err != nil {
 			return Object{}, true, fmt.Errorf("reading %s from the store: %w", key, err)

@@ -181,6 +181,9 @@ func (c *Controller) converge(ctx context.Context, p *pass) error {
 		}
 		applied, err = c.store.SetResources(ctx, applied, inventory.Merge(applied.Status.AppliedResources, toRecord(p)))
 	}
+	if err == nil {
+		applied, err = c.store.SetEviction(ctx, applied, c.evictionOf(p.desired))
+	}
 	if err != nil {
 		return p.unrecorded(err)
 	}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -52,6 +53,8 @@ type Desired struct {
 	// Digest is that of the delivered bytes. It is echoed in reports.
 	Digest []byte
 	Delete DeleteState
+	// Orphaned is since when it is known that the hub has the work no more; zero if it has it. Until Delete says so, nothing goes.
+	Orphaned time.Time
 	// HoldPrune keeps what the manifests do not name any more, listed in the inventory, until it is false.
 	HoldPrune bool
 }
@@ -86,6 +89,7 @@ const (
 	DefaultStatusSyncInterval = 10 * time.Second
 	DefaultResync             = 10 * time.Minute
 	DefaultExecutorRecheck    = time.Minute
+	DefaultEvictionGrace      = time.Hour
 	DefaultQPS                = 50
 	DefaultBurst              = 100
 )
@@ -124,6 +128,10 @@ type Config struct {
 	// ExecutorCache remembers what executors may do while roles and bindings, which are watched for that, do not change.
 	ExecutorCache bool
 	Workers       int
+	// EvictionGrace is how long an AppliedManifestWork waits whose work is not there (MW-62); zero is DefaultEvictionGrace, and
+	// NoEviction or more is for ever. InSync tells whether the Source has all that the hub has, now; nil is never.
+	EvictionGrace time.Duration
+	InSync        func() bool
 	Logger        *slog.Logger
 	Clock         clock.PassiveClock
 }
@@ -151,6 +159,12 @@ func (c *Config) complete() error {
 	if c.Workers <= 0 {
 		c.Workers = DefaultWorkers
 	}
+	if c.EvictionGrace <= 0 {
+		c.EvictionGrace = DefaultEvictionGrace
+	}
+	if c.InSync == nil {
+		c.InSync = func() bool { return false }
+	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
@@ -174,8 +188,11 @@ type Controller struct {
 	// resends counts calls of ResendAll; a work whose memory knows of fewer is reported again.
 	resends atomic.Int64
 
+	sweep chan struct{} // somebody asks for a look at all AppliedManifestWorks
+
 	mu       sync.Mutex
 	memories map[string]*memory
+	leftover map[string]Eviction // by name of the AppliedManifestWork
 }
 
 // New returns a controller that does nothing until Run is called.
@@ -207,7 +224,7 @@ func New(cfg Config) (*Controller, error) {
 	c.mapper = kinds.NewMapper(discoverer)
 	c.applier = apply.New(objects)
 	c.store = inventory.NewStore(objects, cfg.HubHash, cfg.AgentID)
-	c.memories = map[string]*memory{}
+	c.memories, c.leftover, c.sweep = map[string]*memory{}, map[string]Eviction{}, make(chan struct{}, 1)
 	c.queue = workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedItemExponentialFailureRateLimiter[string](retryFrom, retryTo))
 	c.remover = inventory.NewRemover(metas, c.mapper)
 	c.watcher = drift.New(drift.Config{Client: metas, Logger: cfg.Logger, Changed: c.changed})
@@ -246,6 +263,7 @@ func (c *Controller) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return c.watcher.Run(ctx) })
 	group.Go(func() error { return c.checker.Run(ctx) })
+	group.Go(func() error { return c.sweepAll(ctx) })
 	group.Go(func() error {
 		<-ctx.Done()
 		c.queue.ShutDown()
@@ -295,5 +313,8 @@ func (c *Controller) guarded(ctx context.Context, name string) (after time.Durat
 			err = fmt.Errorf("panic: %v\n%s", cause, debug.Stack())
 		}
 	}()
+	if applied, ok := strings.CutPrefix(name, evictionKey); ok {
+		return c.evict(ctx, applied)
+	}
 	return c.reconcile(ctx, name)
 }

@@ -155,3 +155,51 @@ func applying() []mutant {
 		},
 	}
 }
+
+// evicting are guards of what has no work any more.
+func evicting() []mutant {
+	onSpoke := []string{"./test/conformance/work"}
+	return []mutant{
+		{
+			name: "evict-before-in-sync", rule: "MW-62: what the hub may not have sent yet is not missing",
+			file: "agent/work/evict.go", tests: onSpoke,
+			old: "	case !c.cfg.InSync():\n", new: "	case false:\n",
+		},
+		{
+			name: "evict-other-agent", rule: "MW-64: what is of another agent is not touched",
+			file: "agent/work/evict.go", tests: onSpoke,
+			old: "	if applied.Spec.AgentID != c.cfg.AgentID {\n", new: "	if false {\n",
+		},
+		{
+			name: "evict-without-grace", rule: "MW-62: an eviction waits for its grace period",
+			file: "agent/work/evict.go", tests: onSpoke,
+			old: "left := eviction.Due.Sub(c.cfg.Clock.Now()); left > 0 {", new: "left := eviction.Due.Sub(c.cfg.Clock.Now()); left > 0 && false {",
+		},
+		{
+			name: "evict-without-heir", rule: "decision 13: what no work of today has taken over is held",
+			file: "agent/work/inventory/remove.go", tests: onSpoke,
+			old: "		if inherits {\n			return false, release(ctx, object, live, owner)\n		}\n	}\n	return true, nil\n",
+			new: "		if inherits {\n			return false, release(ctx, object, live, owner)\n		}\n	}\n	return false, nil\n",
+		},
+		{
+			name: "evict-before-applied", rule: "MW-58: nothing is given up before its new owner has applied it",
+			file: "agent/work/evict.go", tests: onSpoke,
+			old: " && types.UID(theirs.UID) == object {", new: " {",
+		},
+		{
+			name: "evict-to-the-dead", rule: "MW-68: an owner that is gone inherits nothing",
+			file: "agent/work/evict.go", tests: onSpoke,
+			old: "	alive := heir.UID == ref.UID && heir.DeletionTimestamp == nil\n", new: "	alive := true\n",
+		},
+		{
+			name: "in-sync-without-all", rule: "MW-62: a session that could not store something is not in sync",
+			file: "agent/link/link.go", tests: []string{"./agent/link"},
+			old: "l.state.InSync = false, len(failed) == 0\n", new: "l.state.InSync = false, true\n",
+		},
+		{
+			name: "in-sync-and-gone", rule: "MW-62: with its session an agent is in sync no more",
+			file: "agent/link/link.go", tests: []string{"./agent/link"},
+			old: "		l.state.Connected, l.state.InSync, ", new: "		l.state.Connected, _, ",
+		},
+	}
+}

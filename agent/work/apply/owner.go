@@ -22,8 +22,8 @@ func OwnerReference(name string, uid types.UID) metav1.OwnerReference {
 	return metav1.OwnerReference{APIVersion: workv1.GroupVersion.String(), Kind: AppliedManifestWorkKind, Name: name, UID: uid}
 }
 
-// isWork reports whether ref is to an AppliedManifestWork, of whatever version.
-func isWork(ref metav1.OwnerReference) bool {
+// IsWork reports whether ref is to an AppliedManifestWork, of whatever version.
+func IsWork(ref metav1.OwnerReference) bool {
 	gv, err := schema.ParseGroupVersion(ref.APIVersion)
 	return err == nil && gv.Group == workv1.GroupName && ref.Kind == AppliedManifestWorkKind
 }
@@ -35,7 +35,7 @@ func Owns(uid types.UID, obj metav1.Object) bool {
 
 // OtherWorks reports whether AppliedManifestWorks other than the one with that UID own obj.
 func OtherWorks(uid types.UID, obj metav1.Object) bool {
-	return slices.ContainsFunc(obj.GetOwnerReferences(), func(ref metav1.OwnerReference) bool { return isWork(ref) && ref.UID != uid })
+	return slices.ContainsFunc(obj.GetOwnerReferences(), func(ref metav1.OwnerReference) bool { return IsWork(ref) && ref.UID != uid })
 }
 
 // WithoutOwner returns the owner references of obj but the one with that UID.
@@ -48,7 +48,7 @@ func WithoutOwner(uid types.UID, obj metav1.Object) []metav1.OwnerReference {
 func workReferences(live *unstructured.Unstructured, owner metav1.OwnerReference, own bool) []metav1.OwnerReference {
 	var refs []metav1.OwnerReference
 	for _, ref := range live.GetOwnerReferences() {
-		if isWork(ref) && ref.Name != owner.Name {
+		if IsWork(ref) && ref.Name != owner.Name {
 			refs = append(refs, ref)
 		}
 	}
@@ -60,7 +60,7 @@ func workReferences(live *unstructured.Unstructured, owner metav1.OwnerReference
 
 // surplusReference reports whether live has a reference to owner's name that it should not have.
 func surplusReference(ref, owner metav1.OwnerReference, own bool) bool {
-	if !isWork(ref) || ref.Name != owner.Name {
+	if !IsWork(ref) || ref.Name != owner.Name {
 		return false
 	}
 	return !own || ref.UID != owner.UID

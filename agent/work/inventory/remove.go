@@ -46,6 +46,24 @@ func NewRemover(client metadata.Interface, mapper Mapper) *Remover {
 // The deletion names the UID and the resourceVersion that were read, so it hits neither an object that was made anew nor one
 // that another work has just taken over. Dependents are left to the spoke's garbage collector, which need not be there.
 func (r *Remover) Disown(ctx context.Context, entry Resource, owner types.UID, keep bool) (left bool, err error) {
+	return r.each(ctx, entry, func(object metadata.ResourceInterface) (bool, error) {
+		return disown(ctx, object, entry.Name, owner, keep)
+	})
+}
+
+// Heir reports whether the AppliedManifestWork that ref names has taken over the object of that UID for good.
+type Heir func(ctx context.Context, ref metav1.OwnerReference, object types.UID) (bool, error)
+
+// Yield makes owner own the object no more if one of its other owners is an heir. It never deletes. left reports whether owner
+// still owns the object, because it has no heir or because of the error.
+func (r *Remover) Yield(ctx context.Context, entry Resource, owner types.UID, heir Heir) (left bool, err error) {
+	return r.each(ctx, entry, func(object metadata.ResourceInterface) (bool, error) {
+		return yield(ctx, object, entry.Name, owner, heir)
+	})
+}
+
+// each does something about the object of an entry, again if somebody else wrote in between.
+func (r *Remover) each(ctx context.Context, entry Resource, do func(metadata.ResourceInterface) (bool, error)) (left bool, err error) {
 	mapping, err := r.mapper.ForResource(ctx, GVR(entry))
 	if errors.Is(err, kinds.ErrUnknown) {
 		return false, nil // with its kind, the object went
@@ -58,7 +76,7 @@ func (r *Remover) Disown(ctx context.Context, entry Resource, owner types.UID, k
 		object = r.client.Resource(mapping.Resource).Namespace(entry.Namespace)
 	}
 	for range attempts {
-		left, err = disown(ctx, object, entry.Name, owner, keep)
+		left, err = do(object)
 		if !apierrors.IsConflict(err) {
 			break
 		}
@@ -75,13 +93,22 @@ func (r *Remover) Disown(ctx context.Context, entry Resource, owner types.UID, k
 	return left, nil
 }
 
-// disown reads the object and does what it finds to do, once.
-func disown(ctx context.Context, object metadata.ResourceInterface, name string, owner types.UID, keep bool) (bool, error) {
+// owned reads the object. It returns nil if it is not there, or if owner does not own it.
+func owned(ctx context.Context, object metadata.ResourceInterface, name string, owner types.UID) (*metav1.PartialObjectMetadata, error) {
 	live, err := object.Get(ctx, name, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) && !kinds.IsUnserved(err) {
-		return false, nil
+		return nil, nil
 	}
 	if err != nil || !apply.Owns(owner, live) {
+		return nil, err
+	}
+	return live, nil
+}
+
+// disown reads the object and does what it finds to do, once.
+func disown(ctx context.Context, object metadata.ResourceInterface, name string, owner types.UID, keep bool) (bool, error) {
+	live, err := owned(ctx, object, name, owner)
+	if live == nil {
 		return err != nil, err
 	}
 	if keep || apply.OtherWorks(owner, live) {
@@ -102,6 +129,27 @@ func disown(ctx context.Context, object metadata.ResourceInterface, name string,
 		return !apierrors.IsNotFound(err), nil
 	}
 	return true, waiting(left)
+}
+
+// yield reads the object and gives it up if it has an heir, once.
+func yield(ctx context.Context, object metadata.ResourceInterface, name string, owner types.UID, heir Heir) (bool, error) {
+	live, err := owned(ctx, object, name, owner)
+	if live == nil {
+		return err != nil, err
+	}
+	for _, ref := range apply.WithoutOwner(owner, live) {
+		if !apply.IsWork(ref) {
+			continue
+		}
+		inherits, err := heir(ctx, ref, live.UID)
+		if err != nil {
+			return true, err
+		}
+		if inherits {
+			return false, release(ctx, object, live, owner)
+		}
+	}
+	return true, nil
 }
 
 // waiting says what an object that is deleted waits for, if it shows that.

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -24,6 +25,9 @@ import (
 // MaxWorkName is the longest name that a work can have: the name of its AppliedManifestWork has a hash of 64 characters and a
 // dash before it and must not be longer than 253.
 const MaxWorkName = 188
+
+// page is how many AppliedManifestWorks are listed at once.
+const page = 200
 
 // AgesAnnotation holds, on an AppliedManifestWork, since when the work's conditions are what they are.
 const AgesAnnotation = "fairlead.dev/condition-ages"
@@ -53,6 +57,48 @@ func NewStore(client dynamic.Interface, hubHash, agentID string) *Store {
 // Get reads the AppliedManifestWork of a work; the error satisfies apierrors.IsNotFound if there is none.
 func (s *Store) Get(ctx context.Context, work string) (*workv1.AppliedManifestWork, error) {
 	return decode(s.client.Get(ctx, Name(s.hubHash, work), metav1.GetOptions{}))
+}
+
+// Named reads an AppliedManifestWork by its own name; the error satisfies apierrors.IsNotFound if there is none.
+func (s *Store) Named(ctx context.Context, name string) (*workv1.AppliedManifestWork, error) {
+	return decode(s.client.Get(ctx, name, metav1.GetOptions{}))
+}
+
+// Each hands every AppliedManifestWork on the spoke to do, also those of other hubs and of other agents. There are none where
+// their kind is not served.
+func (s *Store) Each(ctx context.Context, do func(*workv1.AppliedManifestWork)) error {
+	options := metav1.ListOptions{Limit: page}
+	for {
+		list, err := s.client.List(ctx, options)
+		if err != nil {
+			return ignoreGone(err)
+		}
+		for i := range list.Items {
+			applied, err := decode(&list.Items[i], nil)
+			if err != nil {
+				return err
+			}
+			do(applied)
+		}
+		if options.Continue = list.GetContinue(); options.Continue == "" {
+			return nil
+		}
+	}
+}
+
+// SetEviction writes since when an AppliedManifestWork waits for its eviction (MW-62), in whole seconds, if it differs; the zero
+// time is that it does not.
+func (s *Store) SetEviction(ctx context.Context, in *workv1.AppliedManifestWork, since time.Time) (*workv1.AppliedManifestWork, error) {
+	var want *metav1.Time
+	if !since.IsZero() {
+		want = &metav1.Time{Time: since.Truncate(time.Second)}
+	}
+	if want.Equal(in.Status.EvictionStartTime) {
+		return in, nil
+	}
+	return s.patch(ctx, in, map[string]any{
+		"metadata": map[string]any{"uid": in.UID}, "status": map[string]any{"evictionStartTime": want},
+	}, "status")
 }
 
 // Ensure returns the AppliedManifestWork of a work and makes it if there is none. Labels are copied from the work once, when it
