@@ -49,11 +49,14 @@ func scaled[T any](short, full T) T {
 var (
 	dir      string
 	binaries = sync.OnceValues(func() (house.Binaries, error) { return house.Build(context.Background(), dir, env.Race) })
-	faulty   = sync.OnceValues(func() (string, error) { return house.BuildFaulty(context.Background(), dir) })
-	spoke    = sync.OnceValues(startSpoke)
-	shared   = sync.OnceValues(func() (*hubSide, error) { return startHubSide("shared") })
-	ending   endings
-	runs     atomic.Int64 // of tests, for names
+	faulty   = sync.OnceValues(func() (string, error) { return house.BuildFaulty(context.Background(), dir, "hub", env.Race) })
+	// mortal is an agent that ends at a failpoint. It is about kills, not about
+	// races, and starts often: the race detector would only make it slow.
+	mortal = sync.OnceValues(func() (string, error) { return house.BuildFaulty(context.Background(), dir, "agent", false) })
+	spoke  = sync.OnceValues(startSpoke)
+	shared = sync.OnceValues(func() (*hubSide, error) { return startHubSide("shared") })
+	ending endings
+	runs   atomic.Int64 // of tests, for names
 )
 
 // endings are what is ended after the tests, last things first.
