@@ -43,9 +43,9 @@ type writer struct {
 	works   []string
 }
 
-// content is some of the objects that a work may have.
+// content is some of the objects that a work may have, the first one always.
 func (c *writer) content(work string) map[string]string {
-	objects := map[string]string{}
+	objects := map[string]string{work + "-o0": c.value()}
 	for i := range 4 {
 		if c.dice.IntN(2) == 0 {
 			objects[fmt.Sprintf("%s-o%d", work, i)] = c.value()
@@ -88,7 +88,7 @@ func (c *writer) rewrite(work string) {
 // each of them at least about.
 func points() map[failpoint.Point]int {
 	return map[failpoint.Point]int{
-		failpoint.Receive: 2, failpoint.Store: 24, failpoint.Ack: 6, failpoint.Apply: 16, failpoint.Inventory: 16, failpoint.Status: 6,
+		failpoint.Receive: 2, failpoint.Store: 12, failpoint.Ack: 6, failpoint.Apply: 12, failpoint.Inventory: 16, failpoint.Status: 6,
 	}
 }
 
@@ -98,7 +98,7 @@ func points() map[failpoint.Point]int {
 // ever went back.
 func TestT77_killed_at_each_point(t *testing.T) {
 	t.Parallel()
-	rounds := scaled(60, 1000)
+	rounds := scaled(42, 1000)
 	t.Logf("scale: %d rounds, 6 points, 3 works of up to 4 objects", rounds)
 	w := newWorld(t)
 	c := w.unique("t77")
