@@ -2,7 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package network runs the real hub and agents on real apiservers with a
-// network between them that fails as told (test/netfault), and has the checker
+// network between them that fails as told (test/netfault), agents that are killed
+// and apiservers that refuse, and has the checker
 // of test/netfault/check say what became of every key. All tests share a hub's
 // and a spoke's apiserver and a hub that runs the controllers; each has clusters,
 // agents and a hub replica of its own, so that what it breaks is its own.

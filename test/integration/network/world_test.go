@@ -33,7 +33,7 @@ import (
 
 // patience bounds each wait for something that has to come about. It is for a
 // machine that is busy with other things; what a threat allows is logged.
-var patience = scaled(40*time.Second, time.Hour)
+var patience = scaled(3*time.Minute, time.Hour)
 
 // world is what one test has of its own on the shared apiservers.
 type world struct {
