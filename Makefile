@@ -81,7 +81,7 @@ fuzz: ## Fuzz every decoder and every method of the services: FUZZTIME=1m each, 
 	$(GO) run ./test/fuzz -time $(FUZZTIME) -only "$(ONLY)"
 
 .PHONY: soak
-soak: devplane ## Run the network fault tests at full scale (hours); TEST=T14 for some
+soak: devplane ## Run the network fault and kill tests at full scale (hours); TEST=T14 for some
 	FAIRLEAD_SOAK=1 $(GO) test -v -count=1 -timeout 24h -run '$(TEST)' ./test/integration/network
 
 .PHONY: bench

@@ -115,6 +115,9 @@ func (d adminDeliveries) State(cluster string, key wire.Key) (admin.DeliveryStat
 	if state.Rejected != nil {
 		out.Rejected = state.Rejected.GetReason() + ": " + state.Rejected.GetMessage()
 	}
+	if state.Refused != nil {
+		out.Refused = state.Refused.GetReason() + ": " + state.Refused.GetMessage()
+	}
 	return out, known
 }
 

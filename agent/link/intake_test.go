@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/proto"
 
@@ -79,6 +80,23 @@ func TestT21_parts(t *testing.T) {
 	})
 }
 
+// counted is fairlead_agent_objects_total, by code.
+func counted(t *testing.T, from prometheus.Gatherer) map[string]float64 {
+	t.Helper()
+	families, err := from.Gather()
+	require.NoError(t, err)
+	counts := map[string]float64{}
+	for _, family := range families {
+		if family.GetName() != "fairlead_agent_objects_total" {
+			continue
+		}
+		for _, metric := range family.GetMetric() {
+			counts[metric.GetLabel()[0].GetValue()] = metric.GetCounter().GetValue()
+		}
+	}
+	return counts
+}
+
 func TestT22_damaged_content_is_asked_for_again(t *testing.T) {
 	content := bytes.Repeat([]byte("some content "), 1000)
 	tests := map[string]struct {
@@ -109,6 +127,8 @@ func TestT22_damaged_content_is_asked_for_again(t *testing.T) {
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(b *bench) {
+				registry := prometheus.NewPedanticRegistry()
+				b.cfg.Metrics = NewMetrics(registry)
 				_, p := b.connected()
 				for i := range maxAsks + 1 {
 					for _, change := range tc.damage(inParts("a", content, content, agentv1.Encoding_ENCODING_IDENTITY, 4000)) {
@@ -124,12 +144,48 @@ func TestT22_damaged_content_is_asked_for_again(t *testing.T) {
 					require.Equal(t, reason.DigestMismatch, objects[0].GetError().GetReason())
 				}
 				require.Empty(t, b.store.contents, "never stored")
+				require.Equal(t, map[string]float64{"RETRY": maxAsks, "REJECTED": 1}, counted(t, registry))
 				for _, change := range inParts("a", content, content, agentv1.Encoding_ENCODING_IDENTITY, 4000) {
 					p.delta(change)
 				}
 				require.Equal(t, agentv1.AckCode_ACK_CODE_STORED, acked(t, p, p.last())[0].GetCode(), "the next good one is taken")
 			})
 		})
+	}
+}
+
+// A hub whose cache is poisoned has other content under a digest, whole and well
+// packed: of another object, of another revision, or none.
+func TestT67_content_of_another_digest(t *testing.T) {
+	c, err := codec.New(wire.MaxObject)
+	require.NoError(t, err)
+	announced := []byte(`{"metadata":{"name":"a"}}`)
+	for name, poison := range map[string]string{
+		"another object": `{"metadata":{"name":"b"}}`, "one more field": `{"metadata":{"name":"a"},"spec":{}}`, "nothing": "",
+	} {
+		for _, encoding := range []agentv1.Encoding{agentv1.Encoding_ENCODING_IDENTITY, agentv1.Encoding_ENCODING_ZSTD} {
+			t.Run(name+" "+encoding.String(), func(t *testing.T) {
+				sent := []byte(poison)
+				if encoding == agentv1.Encoding_ENCODING_ZSTD {
+					sent = c.Compress(sent)
+				}
+				inBubble(t, func(b *bench) {
+					_, p := b.connected()
+					change := upsert("a", 1, announced)
+					change.Action = &agentv1.ObjectChange_Upsert{Upsert: &agentv1.Upsert{
+						ObjectJson: sent, Encoding: encoding, UncompressedSize: uint64(len(poison)), LastPart: true,
+					}}
+					for range maxAsks + 1 {
+						p.delta(change)
+						got := acked(t, p, p.last())
+						require.Len(t, got, 1)
+						require.Contains(t, []agentv1.AckCode{agentv1.AckCode_ACK_CODE_RETRY, agentv1.AckCode_ACK_CODE_REJECTED}, got[0].GetCode())
+						require.Equal(t, reason.DigestMismatch, got[0].GetError().GetReason())
+					}
+					require.Empty(t, b.store.contents)
+				})
+			})
+		}
 	}
 }
 

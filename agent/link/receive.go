@@ -8,6 +8,7 @@ import (
 	"time"
 
 	agentv1 "fairlead.dev/fairlead/gen/fairlead/agent/v1"
+	"fairlead.dev/fairlead/internal/failpoint"
 	"fairlead.dev/fairlead/internal/wire"
 	"fairlead.dev/fairlead/internal/wire/reason"
 )
@@ -39,6 +40,7 @@ func (s *session) accept(frame *agentv1.SessionResponse, last uint64) error {
 func (s *session) frame(frame *agentv1.SessionResponse) error {
 	switch message := frame.GetMessage().(type) {
 	case *agentv1.SessionResponse_Delta:
+		failpoint.Pass(failpoint.Receive)
 		return s.queue.push(work{seq: frame.GetSeq(), delta: message.Delta})
 	case *agentv1.SessionResponse_InventoryRequest:
 		s.inventory(message.InventoryRequest)

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	agentv1 "fairlead.dev/fairlead/gen/fairlead/agent/v1"
+	"fairlead.dev/fairlead/internal/failpoint"
 )
 
 const (
@@ -52,7 +53,9 @@ func (s *session) send(ctx context.Context) error {
 			continue
 		}
 		s.sendStarted.Store(max(1, int64(s.age())))
+		pass(message)
 		err := s.stream.Send(message)
+		pass(message)
 		s.sendStarted.Store(0)
 		if errors.Is(err, io.EOF) {
 			return nil // why is what Recv says
@@ -63,6 +66,15 @@ func (s *session) send(ctx context.Context) error {
 		if out.takingLeave {
 			return s.stream.CloseSend()
 		}
+	}
+}
+
+func pass(message *agentv1.SessionRequest) {
+	switch message.GetMessage().(type) {
+	case *agentv1.SessionRequest_Ack:
+		failpoint.Pass(failpoint.Ack)
+	case *agentv1.SessionRequest_Status:
+		failpoint.Pass(failpoint.Status)
 	}
 }
 

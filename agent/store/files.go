@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"fairlead.dev/fairlead/internal/failpoint"
 	"fairlead.dev/fairlead/internal/wire"
 )
 
@@ -40,7 +41,7 @@ func NewFiles(dir string) (*Files, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil { //nolint:gosec // the operator names it
 		return nil, fmt.Errorf("making the store's folder: %w; choose another one with --data-dir", err)
 	}
-	return &Files{dir: dir, step: func(string) {}}, nil
+	return &Files{dir: dir, step: func(string) { failpoint.Pass(failpoint.Store) }}, nil
 }
 
 // fileHead is the part of a record's file that names its key.

@@ -35,12 +35,15 @@ func (c *Controller) publish(ctx context.Context, p *pass) error {
 		outcomes[i] = planned.outcome
 	}
 	work := p.desired.Work
-	status := condition.Status(outcomes, work.Generation, c.before(p.memory, work.UID, metasOf(outcomes)), c.cfg.Clock.Now())
-	if err := c.keep(ctx, p.memory, work.UID, status); err != nil {
-		return err
+	metas := metasOf(outcomes)
+	status := condition.Status(outcomes, work.Generation, c.before(p.memory, work.UID, metas), c.cfg.Clock.Now())
+	err := c.keep(ctx, p.memory, work.UID, status)
+	if err != nil && (isUnreachable(err) || len(condition.Completed(status, metas)) > 0) {
+		return err // what is complete must be known after a restart, too
 	}
+	// A spoke that takes no writes must not hide why nothing is applied: a restart may then make conditions look younger, no more.
 	c.report(p.desired, p.memory, status)
-	return nil
+	return err
 }
 
 // before returns the status before this pass; after a restart, what the AppliedManifestWork remembers of it. What was complete of

@@ -81,7 +81,8 @@ func (c *Core) objectAck(now time.Time, e *entry, o *agentv1.ObjectAck) *StoredO
 		c.rejected(e, f, bounded(o.GetError()))
 		c.landed(e)
 	default: // RETRY, and what a newer agent may say
-		c.effect(Retried{Key: e.key, Error: bounded(o.GetError())})
+		e.refused = bounded(o.GetError())
+		c.effect(Retried{Key: e.key, Error: e.refused})
 		e.flight = flight{}
 		if !e.dirty {
 			e.dirty, e.since = true, f.marked
@@ -157,7 +158,7 @@ func (c *Core) dropOrphan(e *entry, f flight) bool {
 
 // landed ends a flight, and lets what waited behind it go on.
 func (c *Core) landed(e *entry) {
-	e.flight = flight{}
+	e.flight, e.refused = flight{}, nil
 	if e.dirty && e.in == nil && (e.wait == waitFlight || e.wait == waitNone) {
 		c.plan(e)
 		return

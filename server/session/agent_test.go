@@ -170,7 +170,10 @@ func (a *agent) delta(d *agentv1.Delta) *agentv1.Ack {
 		}
 		if code != agentv1.AckCode_ACK_CODE_UNSPECIFIED {
 			o := &agentv1.ObjectAck{Key: change.GetKey(), Revision: change.GetRevision(), Code: code}
-			if code == agentv1.AckCode_ACK_CODE_REJECTED {
+			switch code { //nolint:exhaustive // the others have no error
+			case agentv1.AckCode_ACK_CODE_RETRY:
+				o.Error = &agentv1.ErrorInfo{Reason: "INTERNAL", Message: "it cannot be stored"}
+			case agentv1.AckCode_ACK_CODE_REJECTED:
 				o.Error = &agentv1.ErrorInfo{Reason: "UNDECODABLE", Message: "it cannot be decoded"}
 				if change.GetDelete() != nil {
 					o.Error = &agentv1.ErrorInfo{Reason: "UID_MISMATCH", Message: "another object of this name is held"}

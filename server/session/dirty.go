@@ -26,7 +26,8 @@ type entry struct {
 
 	due      time.Time // of a retry
 	attempts uint8
-	read     uint64 // the ReadQuorum that is waited for
+	refused  *agentv1.ErrorInfo // why the agent could not take it the last time
+	read     uint64             // the ReadQuorum that is waited for
 	// finalizer is the UID for which EnsureFinalizer is done; the index may be a
 	// moment behind that write.
 	finalizer string

@@ -24,8 +24,10 @@ type State struct {
 	// Rejected is why the agent refused the newest revision; Undelivered why it
 	// cannot be sent.
 	Rejected, Undelivered *agentv1.ErrorInfo
-	Orphaned              bool // the agent knows that the hub has it no more
-	Held                  bool // likewise, and it waits there for a person
+	// Refused is why the agent could not take it the last time; it is sent again.
+	Refused  *agentv1.ErrorInfo
+	Orphaned bool // the agent knows that the hub has it no more
+	Held     bool // likewise, and it waits there for a person
 }
 
 var waitNames = map[wait]string{
@@ -44,7 +46,7 @@ func (c *Core) State(key wire.Key) State {
 	if e == nil {
 		return State{}
 	}
-	s := State{Dirty: e.dirty, Waiting: waitNames[e.wait], Since: e.since, Sent: e.flight.sent, Revision: e.flight.rev}
+	s := State{Dirty: e.dirty, Waiting: waitNames[e.wait], Since: e.since, Sent: e.flight.sent, Revision: e.flight.rev, Refused: e.refused}
 	if e.wait == waitRetry || e.wait == waitReread {
 		s.RetryAt = e.due
 	}

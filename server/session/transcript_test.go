@@ -130,6 +130,9 @@ func describeState(s session.State) string {
 	if s.Dirty {
 		text += "; dirty"
 	}
+	if s.Refused != nil {
+		text += "; refused: " + s.Refused.GetReason()
+	}
 	if s.Waiting != "" {
 		text += "; waits: " + s.Waiting
 	}

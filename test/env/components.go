@@ -24,12 +24,12 @@ const peerURL = "http://127.0.0.1:2380"
 func (p *Plane) arguments(component Component) []string {
 	switch component {
 	case Etcd:
-		return []string{
+		return append([]string{
 			"--name=default", "--data-dir=" + p.etcdData(), "--unsafe-no-fsync", "--log-level=warn",
 			"--listen-client-urls=" + p.etcdURL(), "--advertise-client-urls=" + p.etcdURL(),
 			"--listen-peer-urls=unix://" + filepath.Join(p.sockets, "peer.sock"),
 			"--initial-advertise-peer-urls=" + peerURL, "--initial-cluster=default=" + peerURL,
-		}
+		}, p.options.EtcdFlags...)
 	case APIServer:
 		return p.apiserverArguments()
 	case ControllerManager:

@@ -45,8 +45,8 @@ type Options struct {
 	// Nodes is how many Nodes Start makes and waits for; needs Kwok.
 	Nodes int
 
-	// APIServerFlags are added last, so they win.
-	APIServerFlags []string
+	// EtcdFlags and APIServerFlags are added last, so they win.
+	EtcdFlags, APIServerFlags []string
 	// NoAudit turns the audit log off (see Plane.AuditEvents).
 	NoAudit bool
 	// CRDs are YAML texts, such as deploy.HubCRDs(); Start waits until they are

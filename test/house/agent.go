@@ -41,13 +41,14 @@ func StartAgent(config AgentConfig) (*Agent, error) {
 	return a, a.Launch()
 }
 
-// Launch starts the process, again after Kill or Stop.
-func (a *Agent) Launch() error {
+// Launch starts the process, again after Kill or Stop. The environment is added
+// to that of this process.
+func (a *Agent) Launch(environment ...string) error {
 	args := append([]string{
 		"run", "--join=" + a.config.Join, "--cluster-name=" + a.config.Cluster, "--spoke-kubeconfig=" + a.config.Kubeconfig,
 		"--store=files", "--data-dir=" + a.DataDir(), "--http-listen=" + a.HTTPAddress,
 	}, a.config.Flags...)
-	p, err := start(a.config.Dir, "agent-"+a.config.Name, a.config.Binaries.Agent, args)
+	p, err := start(a.config.Dir, "agent-"+a.config.Name, a.config.Binaries.Agent, args, environment...)
 	a.Process = p
 	return err
 }

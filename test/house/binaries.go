@@ -12,8 +12,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-
-	"fairlead.dev/fairlead/test/env"
 )
 
 // Binaries are the built programs.
@@ -40,19 +38,20 @@ func Build(ctx context.Context, dir string, race bool) (Binaries, error) {
 	return Binaries{Hub: filepath.Join(dir, "hub"), Agent: filepath.Join(dir, "agent"), CLI: filepath.Join(dir, "fairlead")}, nil
 }
 
-// BuildFaulty compiles a hub that breaks its own sessions as its environment
-// says (build tag faultinject) into dir, with the race detector if this program
-// has it, and returns its path.
-func BuildFaulty(ctx context.Context, dir string) (string, error) {
+// BuildFaulty compiles the hub or the agent (name) with faults that its
+// environment asks for (build tag faultinject) into dir, with the race detector
+// if race is true, and returns its path. The hub breaks its own sessions, the
+// agent ends at a failpoint.
+func BuildFaulty(ctx context.Context, dir, name string, race bool) (string, error) {
 	if made := os.Getenv(variableBinaries); made != "" {
 		dir = made
 	}
-	binary := filepath.Join(dir, "faulty-hub")
+	binary := filepath.Join(dir, "faulty-"+name)
 	if _, err := os.Stat(binary); err == nil {
 		return binary, nil
 	}
-	if err := build(ctx, env.Race, "-tags=faultinject", "-o", binary, module+"/cmd/hub"); err != nil {
-		return "", fmt.Errorf("building the hub with faults: %w", err)
+	if err := build(ctx, race, "-tags=faultinject", "-o", binary, module+"/cmd/"+name); err != nil {
+		return "", fmt.Errorf("building the %s with faults: %w", name, err)
 	}
 	return binary, nil
 }

@@ -107,10 +107,14 @@ func (p *Process) Alive() bool {
 func Until(ctx context.Context, what string, check func(context.Context) (bool, error), needed ...*Process) error {
 	ticker := time.NewTicker(50 * time.Millisecond)
 	defer ticker.Stop()
+	var last error
 	for {
 		ok, err := check(ctx)
 		if ok {
 			return nil
+		}
+		if ctx.Err() == nil { // else it says no more than that
+			last = err
 		}
 		for _, p := range needed {
 			if !p.Alive() {
@@ -119,7 +123,7 @@ func Until(ctx context.Context, what string, check func(context.Context) (bool, 
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("waiting for %s: %w (last: %v)", what, ctx.Err(), err) //nolint:errorlint // it may be nil
+			return fmt.Errorf("waiting for %s: %w (last: %v)", what, ctx.Err(), last) //nolint:errorlint // it may be nil
 		case <-ticker.C:
 		}
 	}

@@ -25,6 +25,7 @@ import (
 
 	"fairlead.dev/fairlead/agent/work/ignore"
 	"fairlead.dev/fairlead/agent/work/kinds"
+	"fairlead.dev/fairlead/internal/failpoint"
 )
 
 // FieldManager is the manager of all that the agent writes, but for manifests that name another.
@@ -353,6 +354,8 @@ func (a *Applier) write(ctx context.Context, object dynamic.ResourceInterface, r
 	if OtherWorks(req.Owner.UID, live) {
 		metadata["resourceVersion"] = live.GetResourceVersion() // another work's reference must not be lost
 	}
+	failpoint.Pass(failpoint.Apply)
+	defer failpoint.Pass(failpoint.Apply)
 	return object.Apply(ctx, body.GetName(), body, metav1.ApplyOptions{FieldManager: req.Manager, Force: req.Force})
 }
 
@@ -370,6 +373,8 @@ func (a *Applier) patch(ctx context.Context, object dynamic.ResourceInterface, l
 	if err != nil {
 		return nil, fmt.Errorf("encoding a patch: %w", err)
 	}
+	failpoint.Pass(failpoint.Apply)
+	defer failpoint.Pass(failpoint.Apply)
 	return object.Patch(ctx, live.GetName(), types.MergePatchType, body, metav1.PatchOptions{FieldManager: FieldManager})
 }
 

@@ -20,6 +20,7 @@ import (
 	workv1 "open-cluster-management.io/api/work/v1"
 
 	"fairlead.dev/fairlead/agent/work/apply"
+	"fairlead.dev/fairlead/internal/failpoint"
 )
 
 // MaxWorkName is the longest name that a work can have: the name of its AppliedManifestWork has a hash of 64 characters and a
@@ -140,6 +141,8 @@ func (s *Store) create(ctx context.Context, work *workv1.ManifestWork) (*workv1.
 	if err != nil {
 		return nil, fmt.Errorf("encoding AppliedManifestWork %q: %w", made.Name, err)
 	}
+	failpoint.Pass(failpoint.Inventory)
+	defer failpoint.Pass(failpoint.Inventory)
 	return decode(s.client.Create(ctx, &unstructured.Unstructured{Object: content}, metav1.CreateOptions{FieldManager: apply.FieldManager}))
 }
 
@@ -215,6 +218,8 @@ func (s *Store) patch(ctx context.Context, in *workv1.AppliedManifestWork, patch
 		return nil, fmt.Errorf("encoding a patch of AppliedManifestWork %q: %w", in.Name, err)
 	}
 	options := metav1.PatchOptions{FieldManager: apply.FieldManager}
+	failpoint.Pass(failpoint.Inventory)
+	defer failpoint.Pass(failpoint.Inventory)
 	return decode(s.client.Patch(ctx, in.Name, types.MergePatchType, body, options, subresource...))
 }
 

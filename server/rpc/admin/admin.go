@@ -100,6 +100,7 @@ type DeliveryState struct {
 	Waiting  bool      // marked, not sent yet
 	Sent     time.Time // sent, not acknowledged; zero when not in flight
 	Rejected string    // the agent refused this revision, and why
+	Refused  string    // the agent could not take it the last time, and why; it is sent again
 	Held     bool
 }
 

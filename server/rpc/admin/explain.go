@@ -189,7 +189,7 @@ func (e explanation) sent() *adminv1.DeliveryStop {
 	switch {
 	case e.session == nil && !e.reported():
 		return stop(stopSent, waiting, time.Time{}, "there is no session to send it on")
-	case e.stateKnown && e.state.Waiting:
+	case e.stateKnown && e.state.Waiting && e.state.Refused == "":
 		return stop(stopSent, waiting, time.Time{}, "it waits for its turn, or for the agent to take what was sent before it")
 	case e.stateKnown || e.reported():
 		return stop(stopSent, passed, e.state.Sent, "sent")
@@ -201,6 +201,8 @@ func (e explanation) stored() *adminv1.DeliveryStop {
 	switch {
 	case e.stateKnown && e.state.Rejected != "":
 		return stop(stopStored, broken, time.Time{}, "the agent refused this revision: %s", e.state.Rejected)
+	case e.stateKnown && e.state.Refused != "":
+		return stop(stopStored, waiting, e.state.Sent, "the agent could not take it and is sent it again: %s", e.state.Refused)
 	case e.stateKnown && e.state.Held:
 		return stop(stopStored, waiting, time.Time{}, "the agent holds its delete: «fairlead release %s»", e.work.Namespace)
 	case e.stateKnown && !e.state.Sent.IsZero():

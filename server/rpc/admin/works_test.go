@@ -209,6 +209,8 @@ func TestExplainDelivery(t *testing.T) {
 	require.Contains(t, verdict(), `stands before "sent"`)
 	f.with(func(r *rooms) { r.state = admin.DeliveryState{Sent: time.Now()} })
 	require.Contains(t, verdict(), "not acknowledged yet")
+	f.with(func(r *rooms) { r.state = admin.DeliveryState{Waiting: true, Refused: "INTERNAL: no space left"} })
+	require.Contains(t, verdict(), `"stored": the agent could not take it and is sent it again: INTERNAL: no space left`)
 	f.with(func(r *rooms) { r.state = admin.DeliveryState{Rejected: "UNDECODABLE: manifests[0]"} })
 	require.Contains(t, verdict(), "refused this revision: UNDECODABLE")
 	f.with(func(r *rooms) { r.state = admin.DeliveryState{} })

@@ -193,14 +193,17 @@ func limitedRights(b *bench) {
 	e := b.start(b.as("{apiGroups: [''], resources: [configmaps], verbs: ['*']}"))
 	admin := `{apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRoleBinding, metadata: {name: NS-admin}, roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: cluster-admin}, subjects: []}`
 	system := strings.ReplaceAll(configMap("NS-system", "k: v"), "namespace: NS", "namespace: kube-system")
-	r := b.deliver(e, b.work("web", []string{configMap("c", "k: v"), admin, system}))
+	other := strings.ReplaceAll(configMap("NS-other", "k: v"), "namespace: NS", "namespace: default")
+	crd := strings.NewReplacer("widgets.test", "limits.NS", "test.fairlead.dev", "NS.fairlead.dev", "widget", "limit", "Widget", "Limit").Replace(widgetCRD)
+	r := b.deliver(e, b.work("web", []string{configMap("c", "k: v"), admin, system, other, crd}))
 	require.Equal(t, "True", string(cond(t, manifest(t, r, "c").Conditions, "Applied").Status))
-	for _, name := range []string{b.ns + "-admin", b.ns + "-system"} {
+	refused := []string{b.ns + "-admin", b.ns + "-system", b.ns + "-other", "limits." + b.ns + ".fairlead.dev"}
+	for _, name := range refused {
 		m := manifest(t, r, name)
 		require.Contains(t, cond(t, m.Conditions, "Applied").Message, "forbidden")
 		require.Contains(t, words(cond(t, m.Conditions, "Available")), "Unknown FetchingResourceFailed")
 	}
-	b.requireNoWrites(b.ns+"-admin", b.ns+"-system")
+	b.requireNoWrites(refused...)
 	b.remove(e, "web")
 }
 

@@ -240,6 +240,11 @@ func noWrites(b *bench) {
 	proxy, behind := b.behind()
 	e := b.start(behind)
 	b.apply(e, b.work("web", []string{configMap("c", "k: v0"), configMap("gone-1", "k: v")}))
+	heal := proxy.Inject(env.Fault{Match: writes(), Status: 500})
+	b.delete(configMaps, "c")
+	b.waitApplied("web", "c", "Failed to apply manifest") // it is said though nothing can be written down about it
+	heal()
+	b.waitReport("web", settled)
 	for i, status := range []int{403, 500} {
 		heal := proxy.Inject(env.Fault{Match: writes(), Status: status})
 		gone, next := fmt.Sprintf("gone-%d", i+1), fmt.Sprintf("gone-%d", i+2)

@@ -18,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 
 	"fairlead.dev/fairlead/test/env"
+	"fairlead.dev/fairlead/test/house"
 	"fairlead.dev/fairlead/test/netfault"
 	"fairlead.dev/fairlead/test/netfault/check"
 )
@@ -163,4 +164,31 @@ func TestT08_restored_hub_is_the_authority(t *testing.T) {
 		require.Equal(t, watch.Modified, e.What, "%+v", e)
 	}
 	w.noAlarm(0)
+}
+
+// TestT18_slow_spoke has every answer of the spoke's apiserver come late: what
+// was sent is not sent again because nothing came of it yet.
+func TestT18_slow_spoke(t *testing.T) {
+	t.Parallel()
+	delay, count, rounds := scaled(time.Second, 5*time.Second), scaled(10, 50), 2
+	t.Logf("scale: answers take %s, %d works, %d revisions each", delay, count, rounds)
+	w := newWorld(t)
+	c := w.unique("t18")
+	slow := env.StartProxy(t, w.spoke.plane.RESTConfig())
+	file := filepath.Join(t.TempDir(), "slow.kubeconfig")
+	require.NoError(t, env.WriteKubeconfig(file, slow.RESTConfig()))
+	hub := w.replica(hubOptions{}, w.proxy(""))
+	out, err := hub.CLI(t.Context(), "token", "create", c, "--auto-accept")
+	require.NoError(t, err)
+	agent := w.agent(house.AgentConfig{Cluster: c, Join: strings.TrimSpace(out), Kubeconfig: file})
+	w.availability(c, metav1.ConditionTrue)
+	slow.Inject(env.Fault{Match: env.Match{Resources: []string{"configmaps", "appliedmanifestworks", "appliedmanifestworks/status"}}, Delay: delay})
+	for range rounds {
+		w.put(c, nil, names(c, count)...)
+		w.equal(c)
+	}
+	w.verdict(c)
+	sent := w.metric(agent, "fairlead_agent_objects_total")
+	t.Logf("%v objects were sent for %d revisions", sent, count*rounds)
+	require.LessOrEqual(t, sent, 1.05*float64(count*rounds))
 }

@@ -2,7 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package network runs the real hub and agents on real apiservers with a
-// network between them that fails as told (test/netfault), and has the checker
+// network between them that fails as told (test/netfault), agents that are killed
+// and apiservers that refuse, and has the checker
 // of test/netfault/check say what became of every key. All tests share a hub's
 // and a spoke's apiserver and a hub that runs the controllers; each has clusters,
 // agents and a hub replica of its own, so that what it breaks is its own.
@@ -49,11 +50,14 @@ func scaled[T any](short, full T) T {
 var (
 	dir      string
 	binaries = sync.OnceValues(func() (house.Binaries, error) { return house.Build(context.Background(), dir, env.Race) })
-	faulty   = sync.OnceValues(func() (string, error) { return house.BuildFaulty(context.Background(), dir) })
-	spoke    = sync.OnceValues(startSpoke)
-	shared   = sync.OnceValues(func() (*hubSide, error) { return startHubSide("shared") })
-	ending   endings
-	runs     atomic.Int64 // of tests, for names
+	faulty   = sync.OnceValues(func() (string, error) { return house.BuildFaulty(context.Background(), dir, "hub", env.Race) })
+	// mortal is an agent that ends at a failpoint. It is about kills, not about
+	// races, and starts often: the race detector would only make it slow.
+	mortal = sync.OnceValues(func() (string, error) { return house.BuildFaulty(context.Background(), dir, "agent", false) })
+	spoke  = sync.OnceValues(startSpoke)
+	shared = sync.OnceValues(func() (*hubSide, error) { return startHubSide("shared") })
+	ending endings
+	runs   atomic.Int64 // of tests, for names
 )
 
 // endings are what is ended after the tests, last things first.

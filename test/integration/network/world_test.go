@@ -149,7 +149,13 @@ func (w *world) agent(config house.AgentConfig) *house.Agent {
 	w.t.Helper()
 	built, err := binaries()
 	require.NoError(w.t, err)
-	config.Binaries, config.Dir, config.Kubeconfig = built, w.dir, w.spoke.plane.Kubeconfig()
+	if config.Binaries.Agent == "" {
+		config.Binaries = built
+	}
+	config.Dir = w.dir
+	if config.Kubeconfig == "" {
+		config.Kubeconfig = w.spoke.plane.Kubeconfig()
+	}
 	config.Flags = append([]string{"--agent-id=" + config.Cluster}, config.Flags...)
 	agent, err := house.StartAgent(config)
 	require.NoError(w.t, err)
@@ -301,6 +307,14 @@ func (w *world) reaches(of measured, name string, ok func(float64) bool, labels 
 func atLeast(n float64) func(float64) bool { return func(v float64) bool { return v >= n } }
 
 func atMost(n float64) func(float64) bool { return func(v float64) bool { return v <= n } }
+
+// pace returns at a time, so that changes come as fast as a threat says.
+func (w *world) pace(at time.Time) {
+	select {
+	case <-time.After(time.Until(at)):
+	case <-w.t.Context().Done():
+	}
+}
 
 // linger lets a fault last as long as its threat says, in a soak; in CI what
 // the fault brings about has been waited for already, and no more is needed.

@@ -101,11 +101,17 @@ func TestCompare(t *testing.T) {
 			Data:       map[string]string{valueKey: value},
 		}
 	}
-	applied := func(work string) *workv1.AppliedManifestWork {
-		return &workv1.AppliedManifestWork{
+	lists := func(work string, objects ...string) *workv1.AppliedManifestWork {
+		made := &workv1.AppliedManifestWork{
 			ObjectMeta: metav1.ObjectMeta{Name: "hash-" + work}, Spec: workv1.AppliedManifestWorkSpec{ManifestWorkName: work, AgentID: "c"},
 		}
+		for _, object := range objects {
+			entry := workv1.AppliedManifestResourceMeta{ResourceIdentifier: workv1.ResourceIdentifier{Resource: "configmaps", Namespace: Namespace, Name: object}}
+			made.Status.AppliedResources = append(made.Status.AppliedResources, entry)
+		}
+		return made
 	}
+	applied := func(work string) *workv1.AppliedManifestWork { return lists(work, "o") }
 	stale := healthy("w", map[string]string{"o": "1"})
 	stale.Generation = 2
 	tests := map[string]struct {
@@ -125,6 +131,20 @@ func TestCompare(t *testing.T) {
 			"different, status",
 		},
 		"extra": {"what is gone on the hub", nil, []runtime.Object{configMap("o", "1")}, []runtime.Object{applied("w")}, "extra, extra"},
+		"orphan": {
+			"nobody would remove it",
+			[]runtime.Object{healthy("w", map[string]string{"o": "1"})},
+			[]runtime.Object{configMap("o", "1")},
+			[]runtime.Object{lists("w")},
+			"inventory",
+		},
+		"listed and not there": {
+			"the inventory has one too many",
+			[]runtime.Object{healthy("w", map[string]string{"o": "1"})},
+			[]runtime.Object{configMap("o", "1")},
+			[]runtime.Object{lists("w", "o", "p")},
+			"inventory",
+		},
 		"stale": {"conditions of another generation", []runtime.Object{stale}, []runtime.Object{configMap("o", "1")}, []runtime.Object{applied("w")}, "status, status"},
 	}
 	for name, test := range tests {

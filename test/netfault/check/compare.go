@@ -26,7 +26,7 @@ type Sides struct {
 }
 
 // Findings are what does not fit, one a line, each with its kind first: missing,
-// different, extra, status, unasked, resurrected.
+// different, extra, status, inventory, unasked, resurrected.
 type Findings []string
 
 // Err is nil when nothing was found.
@@ -77,6 +77,7 @@ func (s Sides) Compare(ctx context.Context, cluster string) (Findings, error) {
 		}
 	}
 	f.inventories(cluster, works.Items, applied.Items)
+	f.listed(cluster, applied.Items, objects)
 	slices.Sort(f.found)
 	return f.found, nil
 }
@@ -152,6 +153,28 @@ func (f *finder) inventories(cluster string, works []workv1.ManifestWork, applie
 	for name, ok := range known {
 		if !ok {
 			f.addf("missing", "work %s has no AppliedManifestWork", name)
+		}
+	}
+}
+
+// listed looks for objects that no AppliedManifestWork lists, so that nobody
+// would ever remove them, and for entries of objects that are not there.
+func (f *finder) listed(cluster string, applied []workv1.AppliedManifestWork, objects map[string]*corev1.ConfigMap) {
+	known := map[string]bool{}
+	for i := range applied {
+		if applied[i].Spec.AgentID != cluster {
+			continue
+		}
+		for _, entry := range applied[i].Status.AppliedResources {
+			known[entry.Name] = true
+			if object := objects[entry.Name]; object == nil || string(object.UID) != entry.UID {
+				f.addf("inventory", "AppliedManifestWork %s lists %s (%s), which is not there", applied[i].Name, entry.Name, entry.UID)
+			}
+		}
+	}
+	for name := range objects {
+		if !known[name] {
+			f.addf("inventory", "the spoke has %s, which no AppliedManifestWork lists", name)
 		}
 	}
 }
