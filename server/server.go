@@ -23,8 +23,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
-	"k8s.io/klog/v2"
 	"k8s.io/component-base/featuregate"
+	"k8s.io/klog/v2"
 	ocmfeature "open-cluster-management.io/api/feature"
 	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
 
