@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -121,11 +122,10 @@ func (r *profiles) create(ctx context.Context, request reconcile.Request, cluste
 // apply corrects what a person changed, or what the cluster's labels did.
 func (r *profiles) apply(ctx context.Context, profile *unstructured.Unstructured, cluster *clusterv1.ManagedCluster) (*unstructured.Unstructured, error) {
 	wanted := describe(profile.GetNamespace(), cluster)
-	labels := profile.GetLabels()
+	labels := map[string]string{}
+	maps.Copy(labels, profile.GetLabels())
 	delete(labels, clusterv1beta2.ClusterSetLabel)
-	for key, value := range wanted.GetLabels() {
-		labels[key] = value
-	}
+	maps.Copy(labels, wanted.GetLabels())
 	before := profile.DeepCopy()
 	profile.SetLabels(labels)
 	if err := unstructured.SetNestedField(profile.Object, cluster.Name, "spec", "displayName"); err != nil {

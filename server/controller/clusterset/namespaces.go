@@ -70,19 +70,23 @@ func union(cluster *clusterv1.ManagedCluster, sets []clusterv1beta2.ManagedClust
 			continue
 		}
 		for _, namespace := range set.Spec.ManagedNamespaces {
-			entry := clusterv1.ClusterSetManagedNamespaceConfig{ManagedNamespaceConfig: namespace, ClusterSet: set.Name}
-			for _, have := range cluster.Status.ManagedNamespaces {
-				if have.ClusterSet == set.Name && have.Name == namespace.Name {
-					entry.Conditions = have.Conditions
-				}
-			}
-			all = append(all, entry)
+			all = append(all, entry(cluster, set.Name, namespace))
 		}
 	}
 	slices.SortFunc(all, func(a, b clusterv1.ClusterSetManagedNamespaceConfig) int {
 		return cmp.Or(cmp.Compare(a.ClusterSet, b.ClusterSet), cmp.Compare(a.Name, b.Name))
 	})
 	return all
+}
+
+// entry is one namespace of a set, with the conditions that the cluster has of it.
+func entry(cluster *clusterv1.ManagedCluster, set string, namespace clusterv1.ManagedNamespaceConfig) clusterv1.ClusterSetManagedNamespaceConfig {
+	for _, have := range cluster.Status.ManagedNamespaces {
+		if have.ClusterSet == set && have.Name == namespace.Name {
+			return have
+		}
+	}
+	return clusterv1.ClusterSetManagedNamespaceConfig{ManagedNamespaceConfig: namespace, ClusterSet: set}
 }
 
 // namespacesChanged lets through ManagedClusters whose list was written.

@@ -51,7 +51,7 @@ func (r *sets) count(ctx context.Context, set *clusterv1beta2.ManagedClusterSet)
 	selector, err := clusterset.Selector(set)
 	if err != nil {
 		empty.Message += ": " + err.Error()
-		return empty, nil
+		return empty, nil //nolint:nilerr // trying again would not help
 	}
 	clusters := &clusterv1.ManagedClusterList{}
 	if err := r.client.List(ctx, clusters, client.MatchingLabelsSelector{Selector: selector}, client.UnsafeDisableDeepCopy); err != nil {

@@ -131,6 +131,7 @@ func (w *world) taints(t *testing.T) {
 }
 
 func (w *world) acceptance(t *testing.T, bob client.Client, group string) {
+	t.Helper()
 	err := bob.Create(t.Context(), w.newCluster(isAccepted))
 	require.True(t, apierrors.IsForbidden(err), "%v", err)
 	require.ErrorContains(t, err, `user "bob" may not accept cluster`)
@@ -169,6 +170,7 @@ func (w *world) acceptance(t *testing.T, bob client.Client, group string) {
 }
 
 func (w *world) joining(t *testing.T, bob client.Client, group string) {
+	t.Helper()
 	first, second := w.plane.Unique("set"), w.plane.Unique("set")
 	err := bob.Create(t.Context(), w.newCluster(inSet(first)))
 	require.True(t, apierrors.IsForbidden(err), "%v", err)

@@ -194,6 +194,7 @@ func (h *hub) awaitEvent(t *testing.T, reason, name string) {
 
 // events counts the events of a reason, regarding an object.
 func (h *hub) events(t *testing.T, c require.TestingT, reason, name string) (count int) {
+	t.Helper()
 	list := &eventsv1.EventList{}
 	require.NoError(c, h.kube.List(t.Context(), list))
 	for i := range list.Items {

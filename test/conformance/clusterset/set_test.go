@@ -125,6 +125,7 @@ func (h *hub) alwaysThere(t *testing.T) {
 // leftAlone changes and deletes a set that is annotated, and then another, which
 // is judged later and comes back.
 func (h *hub) leftAlone(t *testing.T, set *clusterv1beta2.ManagedClusterSet, kept clusterv1beta2.ManagedClusterSelector) {
+	t.Helper()
 	changed := clusterv1beta2.ManagedClusterSelector{SelectorType: clusterv1beta2.LabelSelector, LabelSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"x": "y"}}}
 	patch(t, h, set, func(s *clusterv1beta2.ManagedClusterSet) {
 		s.Annotations = map[string]string{"cluster.open-cluster-management.io/autoupdate": "false"}
