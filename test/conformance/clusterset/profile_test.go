@@ -135,6 +135,11 @@ func (h *hub) profile(t *testing.T) {
 			"own": "label", "x-k8s.io/cluster-manager": "open-cluster-management", "open-cluster-management.io/cluster-name": cluster.Name, setLabel: set.Name,
 		}, profile.GetLabels(), "what was taken off comes back, and others' labels stay")
 	})
+	patch(t, h, profile, func(p *unstructured.Unstructured) { p.SetLabels(nil) })
+	eventually(t, func(c *assert.CollectT) {
+		require.NoError(c, h.kube.Get(t.Context(), client.ObjectKeyFromObject(profile), profile))
+		require.Equal(c, labels, profile.GetLabels(), "even if none was left")
+	})
 	require.NoError(t, h.kube.Delete(t.Context(), profile))
 	h.awaitProfile(t, namespace, cluster.Name)
 	require.NoError(t, h.kube.Delete(t.Context(), binding))
