@@ -2,7 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package deploy embeds what gets installed into clusters: OCM's CRDs, byte for
-// byte as their API module ships them, our own CRD, the RBAC of the hub, and the
+// byte as their API module ships them, ClusterProfiles as the Cluster Inventory API
+// ships them, our own CRD, the RBAC of the hub, and the
 // agent with its RBAC.
 // Files in, bytes out: nothing here talks to a cluster.
 package deploy
@@ -48,6 +49,12 @@ func spokeCRDs() []string {
 
 // HubCRDs returns the CRDs that a hub installs, one YAML document each.
 func HubCRDs() [][]byte { return mustRead(hubCRDs()) }
+
+// ClusterProfileCRD returns the CRD of ClusterProfiles, for hubs whose gate
+// ClusterProfile is on.
+func ClusterProfileCRD() []byte {
+	return mustRead([]string{"crds/multicluster/multicluster.x-k8s.io_clusterprofiles.yaml"})[0]
+}
 
 // SpokeCRDs returns the CRDs that an agent installs on its spoke.
 func SpokeCRDs() [][]byte { return mustRead(spokeCRDs()) }

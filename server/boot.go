@@ -19,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/utils/clock"
+	ocmfeature "open-cluster-management.io/api/feature"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"fairlead.dev/fairlead/deploy"
@@ -85,7 +86,11 @@ func (s *Server) tryBoot(ctx context.Context) (*house, error) {
 // install makes namespace, identity for agents, RBAC and, if told to, CRDs.
 func (h *house) install(ctx context.Context) (err error) {
 	if h.cfg.InstallCRDs {
-		if err := kube.InstallCRDs(ctx, h.rest, deploy.HubCRDs()); err != nil {
+		crds := deploy.HubCRDs()
+		if h.cfg.Gates.Enabled(ocmfeature.ClusterProfile) {
+			crds = append(crds, deploy.ClusterProfileCRD())
+		}
+		if err := kube.InstallCRDs(ctx, h.rest, crds); err != nil {
 			return fmt.Errorf("installing CRDs: %w", err)
 		}
 	}

@@ -23,6 +23,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/component-base/featuregate"
 	"k8s.io/klog/v2"
 	ocmfeature "open-cluster-management.io/api/feature"
 	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
@@ -88,6 +89,13 @@ func (s *Server) Addresses(ctx context.Context) (Addresses, error) {
 	}
 }
 
+// heeded are the feature gates that turn something on or off.
+func heeded() []featuregate.Feature {
+	return []featuregate.Feature{
+		ocmfeature.NilExecutorValidating, ocmfeature.CleanUpCompletedManifestWork, ocmfeature.DefaultClusterSet, ocmfeature.ClusterProfile,
+	}
+}
+
 // Run serves until ctx ends, and returns when agents have been asked to leave
 // and everything has stopped; nil then. Any other end is an error.
 func (s *Server) Run(ctx context.Context) error {
@@ -99,7 +107,7 @@ func (s *Server) Run(ctx context.Context) error {
 	defer listeners.close()
 	s.log.Info("hub starts", "version", version.Get().Version, "replica", s.cfg.Replica,
 		"agents", listeners.agent.Addr().String(), "admin", listeners.admin.Addr().String(), "http", address(listeners.http), "webhooks", address(listeners.webhook))
-	if gates := s.cfg.Gates.Unheeded(ocmfeature.NilExecutorValidating, ocmfeature.CleanUpCompletedManifestWork); len(gates) > 0 {
+	if gates := s.cfg.Gates.Unheeded(heeded()...); len(gates) > 0 {
 		s.log.Warn("these feature gates are known and have no effect: what they turn on or off is not built yet", "gates", strings.Join(gates, ","))
 	}
 

@@ -37,6 +37,7 @@ func (h *house) newHooks(ctx context.Context) (*hooks, error) {
 		Client: h.direct, ManifestLimit: h.cfg.ManifestLimit, Served: h.takesWorks, Log: h.log,
 		CheckNilExecutor: h.cfg.Gates.Enabled(ocmfeature.NilExecutorValidating),
 		ReplicaSets:      h.cfg.Gates.Enabled(ocmfeature.ManifestWorkReplicaSet),
+		DefaultSet:       h.cfg.Gates.Enabled(ocmfeature.DefaultClusterSet),
 	})
 	if err != nil {
 		return nil, err

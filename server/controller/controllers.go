@@ -19,6 +19,7 @@ import (
 	"k8s.io/component-base/featuregate"
 	"k8s.io/utils/clock"
 	clusterv1 "open-cluster-management.io/api/cluster/v1"
+	clusterv1beta2 "open-cluster-management.io/api/cluster/v1beta2"
 	ocmfeature "open-cluster-management.io/api/feature"
 	workv1 "open-cluster-management.io/api/work/v1"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
@@ -27,6 +28,8 @@ import (
 
 	"fairlead.dev/fairlead/internal/api/v1alpha1"
 	"fairlead.dev/fairlead/internal/identity"
+	"fairlead.dev/fairlead/server/controller/clusterprofile"
+	"fairlead.dev/fairlead/server/controller/clusterset"
 	"fairlead.dev/fairlead/server/controller/gc"
 	"fairlead.dev/fairlead/server/controller/lease"
 	"fairlead.dev/fairlead/server/controller/registration"
@@ -72,10 +75,20 @@ func All() []Controller {
 	managedCluster := schema.GroupVersion(clusterv1.GroupVersion).WithKind("ManagedCluster")
 	enrollment := v1alpha1.GroupVersion().WithKind("ClusterEnrollment")
 	manifestWork := schema.GroupVersion(workv1.GroupVersion).WithKind("ManifestWork")
+	set := schema.GroupVersion(clusterv1beta2.GroupVersion).WithKind("ManagedClusterSet")
+	binding := schema.GroupVersion(clusterv1beta2.GroupVersion).WithKind("ManagedClusterSetBinding")
 	return []Controller{
 		{Name: "registration", Needs: []schema.GroupVersionKind{managedCluster}, Setup: setupRegistration},
 		{Name: "enrollment", Needs: []schema.GroupVersionKind{managedCluster, enrollment}, Setup: setupEnrollment},
 		{Name: "lease", Needs: []schema.GroupVersionKind{managedCluster}, Setup: setupLease},
+		{Name: "clusterset", Needs: []schema.GroupVersionKind{managedCluster, set}, Setup: setupClusterSets},
+		{Name: "clustersetbinding", Needs: []schema.GroupVersionKind{set, binding}, Setup: setupBindings},
+		{Name: "defaultclusterset", Gate: ocmfeature.DefaultClusterSet, Needs: []schema.GroupVersionKind{set}, Setup: setupDefaultSets},
+		{Name: "managednamespaces", Needs: []schema.GroupVersionKind{managedCluster, set}, Setup: setupNamespaces},
+		{
+			Name: "clusterprofile", Gate: ocmfeature.ClusterProfile,
+			Needs: []schema.GroupVersionKind{managedCluster, set, binding, clusterprofile.Kind()}, Setup: setupProfiles,
+		},
 		{Name: "workttl", Gate: ocmfeature.CleanUpCompletedManifestWork, Needs: []schema.GroupVersionKind{manifestWork}, Setup: setupWorkTTL},
 		{Name: "gc", Needs: []schema.GroupVersionKind{managedCluster, enrollment}, Setup: setupGC},
 	}
@@ -100,6 +113,26 @@ func setupLease(_ context.Context, mgr manager.Manager, deps Deps) error {
 	})
 }
 
+func setupClusterSets(_ context.Context, mgr manager.Manager, deps Deps) error {
+	return clusterset.SetupSets(mgr, deps.clusterset())
+}
+
+func setupBindings(ctx context.Context, mgr manager.Manager, deps Deps) error {
+	return clusterset.SetupBindings(ctx, mgr, deps.clusterset())
+}
+
+func setupDefaultSets(_ context.Context, mgr manager.Manager, deps Deps) error {
+	return clusterset.SetupDefaults(mgr, deps.clusterset())
+}
+
+func setupNamespaces(_ context.Context, mgr manager.Manager, deps Deps) error {
+	return clusterset.SetupNamespaces(mgr, deps.clusterset())
+}
+
+func setupProfiles(_ context.Context, mgr manager.Manager, deps Deps) error {
+	return clusterprofile.Setup(mgr, clusterprofile.Config{Log: deps.Log})
+}
+
 func setupWorkTTL(_ context.Context, mgr manager.Manager, deps Deps) error {
 	return work.SetupTTL(mgr, work.Config{Works: deps.Works, Clock: deps.Clock, Log: deps.Log})
 }
@@ -113,6 +146,10 @@ func (d Deps) registration() registration.Config {
 		HubNamespace: d.HubNamespace, Labels: d.Labels, Signer: d.Signer,
 		PendingTTL: d.PendingTTL, UnusedTTL: d.UnusedTTL, Clock: d.Clock, Log: d.Log,
 	}
+}
+
+func (d Deps) clusterset() clusterset.Config {
+	return clusterset.Config{Clock: d.Clock, Log: d.Log}
 }
 
 // Names lists the names of controllers.
@@ -157,7 +194,7 @@ func Select(spec string) ([]Controller, error) {
 
 // AddToScheme makes every kind known that a controller reads or writes.
 func AddToScheme(scheme *runtime.Scheme) error {
-	return errors.Join(clientgoscheme.AddToScheme(scheme), clusterv1.Install(scheme), workv1.Install(scheme), v1alpha1.AddToScheme(scheme))
+	return errors.Join(clientgoscheme.AddToScheme(scheme), clusterv1.Install(scheme), clusterv1beta2.Install(scheme), workv1.Install(scheme), v1alpha1.AddToScheme(scheme))
 }
 
 // CacheOptions keeps out of the manager's cache what no controller looks at. A

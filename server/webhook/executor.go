@@ -38,24 +38,10 @@ func (w *Webhooks) checkExecutor(ctx context.Context, req admission.Request, bef
 	if err != nil {
 		return err
 	}
-	user := req.UserInfo
-	review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{
-		User: user.Username, Groups: user.Groups, UID: user.UID, Extra: map[string]authorizationv1.ExtraValue{},
-		ResourceAttributes: &authorizationv1.ResourceAttributes{
-			Verb: executeAs, Group: workv1.GroupName, Resource: "manifestworks", Namespace: req.Namespace, Name: executor,
-		},
-	}}
-	for key, values := range user.Extra {
-		review.Spec.Extra[key] = authorizationv1.ExtraValue(values)
+	right := authorizationv1.ResourceAttributes{
+		Verb: executeAs, Group: workv1.GroupName, Resource: "manifestworks", Namespace: req.Namespace, Name: executor,
 	}
-	if err := w.cfg.Client.Create(ctx, review); err != nil {
-		return fmt.Errorf("asking whether %q may %s %q in namespace %q: %w", user.Username, executeAs, executor, req.Namespace, err)
-	}
-	if !review.Status.Allowed {
-		return &forbidden{fmt.Sprintf("user %q may not have works applied as %q in namespace %q: ask for a Role there with verb %s on manifestworks.%s and that resourceName",
-			user.Username, executor, req.Namespace, executeAs, workv1.GroupName)}
-	}
-	return nil
+	return w.demand(ctx, req.UserInfo, right, fmt.Sprintf("have works applied as %q", executor))
 }
 
 func executorName(executor *workv1.ManifestWorkExecutor) (string, error) {

@@ -30,8 +30,15 @@ func (w *Webhooks) mutateWork(ctx context.Context, req admission.Request) admiss
 	if slices.Contains(work.Finalizers, identity.ManifestWorkFinalizer) {
 		return admission.Allowed("")
 	}
-	patch := []map[string]any{{"op": "add", "path": "/metadata/finalizers", "value": append(work.Finalizers, identity.ManifestWorkFinalizer)}}
-	raw, err := json.Marshal(patch)
+	return patched(map[string]any{"op": "add", "path": "/metadata/finalizers", "value": append(work.Finalizers, identity.ManifestWorkFinalizer)})
+}
+
+// patched says yes, with these operations of a JSON patch, if there are any.
+func patched(operations ...map[string]any) admission.Response {
+	if len(operations) == 0 {
+		return admission.Allowed("")
+	}
+	raw, err := json.Marshal(operations)
 	if err != nil {
 		return admission.Errored(http.StatusInternalServerError, err)
 	}

@@ -1,10 +1,13 @@
 // Copyright The Fairlead Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package webhook answers the apiserver's questions about ManifestWorks and
-// ManifestWorkReplicaSets before they are stored: whether their manifests can be
-// delivered, and whether this user may have them applied as that executor. To a
-// new work it adds the hub's finalizer, so that it is delivered once.
+// Package webhook answers the apiserver's questions about what is to be stored: of
+// ManifestWorks and ManifestWorkReplicaSets, whether their manifests can be
+// delivered, and whether this user may have them applied as that executor; of
+// ManagedClusters and ManagedClusterSetBindings, whether this user may accept the
+// cluster, move it between sets, or bind the set. To a new work it adds the hub's
+// finalizer, so that it is delivered once; to a cluster its set and the times of
+// its taints.
 //
 // A client, limits and a listener come in; verdicts go out. It keeps nothing and
 // needs no leader: any replica answers. It knows neither sessions nor the index.
@@ -20,6 +23,7 @@ import (
 	"net/http"
 	"time"
 
+	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 )
@@ -35,6 +39,9 @@ const (
 	pathValidateWorks       = "/validate/manifestworks"
 	pathValidateReplicaSets = "/validate/manifestworkreplicasets"
 	pathMutateWorks         = "/mutate/manifestworks"
+	pathValidateClusters    = "/validate/managedclusters"
+	pathMutateClusters      = "/mutate/managedclusters"
+	pathValidateBindings    = "/validate/managedclustersetbindings"
 )
 
 const (
@@ -58,6 +65,11 @@ type Config struct {
 	// CheckNilExecutor is the gate NilExecutorValidating, ReplicaSets the gate
 	// ManifestWorkReplicaSet.
 	CheckNilExecutor, ReplicaSets bool
+	// DefaultSet is the gate DefaultClusterSet: clusters without a set are in the
+	// set named default.
+	DefaultSet bool
+	// Clock gives the times of taints. Default the real one.
+	Clock clock.PassiveClock
 	// Served tells whether an agent of this cluster may come for its works, and
 	// will take the finalizer off those that are deleted.
 	Served func(ctx context.Context, cluster string) bool
@@ -76,9 +88,13 @@ func New(cfg Config) (*Webhooks, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
+	if cfg.Clock == nil {
+		cfg.Clock = clock.RealClock{}
+	}
 	w := &Webhooks{cfg: cfg, mux: http.NewServeMux()}
 	for path, handle := range map[string]admission.HandlerFunc{
 		pathValidateWorks: w.validateWork, pathValidateReplicaSets: w.validateReplicaSet, pathMutateWorks: w.mutateWork,
+		pathValidateClusters: w.validateCluster, pathMutateClusters: w.mutateCluster, pathValidateBindings: w.validateBinding,
 	} {
 		hook := (&admission.Webhook{Handler: handle}).WithRecoverPanic(true)
 		handler, err := admission.StandaloneWebhook(hook, admission.StandaloneOptions{MetricsPath: path})

@@ -154,7 +154,7 @@ func TestT74_admission(t *testing.T) {
 		"no object": []byte(`{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{"uid":"u","operation":"CREATE"}}`),
 		"too large": bytes.Repeat([]byte(" "), 8<<20),
 	} {
-		for _, path := range []string{pathValidateWorks, pathValidateReplicaSets} {
+		for _, path := range []string{pathValidateWorks, pathValidateReplicaSets, pathValidateClusters, pathMutateClusters, pathValidateBindings} {
 			_, review := post(path, body)
 			require.True(t, review.Response == nil || !review.Response.Allowed, "%s %s", name, path)
 		}

@@ -25,8 +25,8 @@ func admissions() []mutant {
 		},
 		{
 			name: "execute-as-unasked", rule: "WH-17: who may not execute-as has nothing applied as somebody else",
-			file: "server/webhook/executor.go", tests: hooks,
-			old: "	if !review.Status.Allowed {", new: "	if false {",
+			file: "server/webhook/access.go", tests: hooks,
+			old: "	if review.Status.Allowed {", new: "	if true || review.Status.Allowed {",
 		},
 		{
 			name: "execute-as-change-unasked", rule: "WH-17: a change of the executor is asked for, too",
@@ -35,13 +35,33 @@ func admissions() []mutant {
 		},
 		{
 			name: "asked-without-groups", rule: "WH-17: the question is asked as the whole user of the request",
-			file: "server/webhook/executor.go", tests: hooks,
+			file: "server/webhook/access.go", tests: hooks,
 			old: "Groups: user.Groups, ", new: "",
 		},
 		{
 			name: "unserved-finalizer", rule: "a finalizer that nobody takes off keeps a work for ever",
 			file: "server/webhook/mutate.go", tests: hooks,
 			old: " || !w.cfg.Served(ctx, req.Namespace) {", new: " {",
+		},
+		{
+			name: "accept-unasked", rule: "WH-08: who may write clusters may not therefore let them in",
+			file: "server/webhook/cluster.go", tests: hooks,
+			old: "	if !after.Spec.HubAcceptsClient || before.Spec.HubAcceptsClient {", new: "	if true || !after.Spec.HubAcceptsClient || before.Spec.HubAcceptsClient {",
+		},
+		{
+			name: "leave-unasked", rule: "WH-11: who moves a cluster may do so in the set that it leaves, too",
+			file: "server/webhook/cluster.go", tests: hooks,
+			old: "range []string{before, after} {", new: "range []string{after} {",
+		},
+		{
+			name: "bind-unasked", rule: "WH-13: who binds a set sees and reaches its clusters",
+			file: "server/webhook/cluster.go", tests: hooks,
+			old: "	if req.Operation == admissionv1.Update && before.Spec.ClusterSet == after.Spec.ClusterSet {", new: "	if true || req.Operation == admissionv1.Update && before.Spec.ClusterSet == after.Spec.ClusterSet {",
+		},
+		{
+			name: "binding-of-another-name", rule: "WH-12: rights on a binding's name are rights on that set",
+			file: "server/webhook/cluster.go", tests: hooks,
+			old: "	if after.Name != after.Spec.ClusterSet {", new: "	if after.Name == \"\" {",
 		},
 		{
 			name: "untrusted-certificate", rule: "a replica serves with a new authority's certificate not before it is trusted",

@@ -45,10 +45,13 @@ func TestAdmission(t *testing.T) {
 	t.Run("the Deployment's flags", w.flags)
 	t.Run("an agent's whole life", w.agent)
 	t.Run("manifests", w.manifests)
+	t.Run("clusters", w.clusters)
+	t.Run("sets", w.sets)
 	t.Run("WH-17 executors", w.executors)
 	t.Run("WH-19 replica sets are off", w.replicaSetsOff)
 	t.Run("a bundle that is taken away comes back", w.bundleComesBack)
-	w.start("--feature-gates=NilExecutorValidating=true,ManifestWorkReplicaSet=true,CleanUpCompletedManifestWork=true")
+	w.start("--feature-gates=NilExecutorValidating=true,ManifestWorkReplicaSet=true,CleanUpCompletedManifestWork=true,DefaultClusterSet=false,ClusterProfile=true")
+	t.Run("WH-04 no default set", w.noDefaultSet)
 	t.Run("WH-18 no executor", w.noExecutor)
 	t.Run("WH-19 replica sets", w.replicaSets)
 	t.Run("completed works", w.completed)
@@ -71,19 +74,20 @@ func (w *world) calls(t *testing.T) {
 	var mutating admissionregistrationv1.MutatingWebhookConfiguration
 	require.NoError(t, w.kube.Get(t.Context(), client.ObjectKey{Name: "fairlead-hub"}, &validating))
 	require.NoError(t, w.kube.Get(t.Context(), client.ObjectKey{Name: "fairlead-hub"}, &mutating))
-	require.Len(t, validating.Webhooks, 2)
-	require.Len(t, mutating.Webhooks, 1)
+	require.Len(t, validating.Webhooks, 4)
+	require.Len(t, mutating.Webhooks, 2)
 	for _, hook := range validating.Webhooks {
 		require.Equal(t, admissionregistrationv1.Fail, *hook.FailurePolicy, hook.Name)
 		require.EqualValues(t, 10, *hook.TimeoutSeconds, hook.Name)
 		require.Equal(t, admissionregistrationv1.SideEffectClassNone, *hook.SideEffects, hook.Name)
 		require.NotEmpty(t, hook.ClientConfig.CABundle, hook.Name)
 	}
-	hook := mutating.Webhooks[0]
-	require.Equal(t, admissionregistrationv1.Fail, *hook.FailurePolicy)
-	require.EqualValues(t, 10, *hook.TimeoutSeconds)
-	require.Equal(t, admissionregistrationv1.SideEffectClassNone, *hook.SideEffects)
-	require.NotEmpty(t, hook.ClientConfig.CABundle)
+	for _, hook := range mutating.Webhooks {
+		require.Equal(t, admissionregistrationv1.Fail, *hook.FailurePolicy, hook.Name)
+		require.EqualValues(t, 10, *hook.TimeoutSeconds, hook.Name)
+		require.Equal(t, admissionregistrationv1.SideEffectClassNone, *hook.SideEffects, hook.Name)
+		require.NotEmpty(t, hook.ClientConfig.CABundle, hook.Name)
+	}
 }
 
 // agent joins, is accepted, gets a work that kubectl made, and gives it up: so the
@@ -105,6 +109,7 @@ func (w *world) agent(t *testing.T) {
 		}
 		return fmt.Errorf("%+v", cluster.Status.Conditions)
 	})
+	require.Equal(t, "default", w.cluster(t, "managed").Labels[setLabel], "WH-04, with the right of the hub's own account to join it")
 	work := newWork("managed", "web", configMap("from-the-hub", "1"))
 	require.NoError(t, w.kube.Create(t.Context(), work))
 	require.Equal(t, []string{identity.ManifestWorkFinalizer}, work.Finalizers, "MW-02, with the first write")

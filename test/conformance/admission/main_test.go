@@ -22,6 +22,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes/scheme"
 	clusterv1 "open-cluster-management.io/api/cluster/v1"
+	clusterv1beta2 "open-cluster-management.io/api/cluster/v1beta2"
 	workv1 "open-cluster-management.io/api/work/v1"
 	workv1alpha1 "open-cluster-management.io/api/work/v1alpha1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -141,6 +142,7 @@ func (w *world) client(user, group string) client.Client {
 	known := runtime.NewScheme()
 	require.NoError(w.t, scheme.AddToScheme(known))
 	require.NoError(w.t, clusterv1.Install(known))
+	require.NoError(w.t, clusterv1beta2.Install(known))
 	require.NoError(w.t, workv1.Install(known))
 	require.NoError(w.t, workv1alpha1.Install(known))
 	c, err := client.New(config, client.Options{Scheme: known})
@@ -166,6 +168,17 @@ func (w *world) allow(namespace, group, name string, rules ...rbacv1.PolicyRule)
 	require.NoError(w.t, w.kube.Create(w.t.Context(), &rbacv1.Role{ObjectMeta: meta, Rules: rules}))
 	require.NoError(w.t, w.kube.Create(w.t.Context(), &rbacv1.RoleBinding{
 		ObjectMeta: meta, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: name},
+		Subjects: []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.GroupKind, Name: group}},
+	}))
+}
+
+// allowEverywhere gives a group rights in the whole cluster.
+func (w *world) allowEverywhere(group string, rules ...rbacv1.PolicyRule) {
+	w.t.Helper()
+	meta := metav1.ObjectMeta{Name: w.plane.Unique(group)}
+	require.NoError(w.t, w.kube.Create(w.t.Context(), &rbacv1.ClusterRole{ObjectMeta: meta, Rules: rules}))
+	require.NoError(w.t, w.kube.Create(w.t.Context(), &rbacv1.ClusterRoleBinding{
+		ObjectMeta: meta, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: meta.Name},
 		Subjects: []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.GroupKind, Name: group}},
 	}))
 }

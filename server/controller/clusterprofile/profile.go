@@ -1,0 +1,162 @@
+// Copyright The Fairlead Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package clusterprofile
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/client-go/tools/events"
+	clusterv1 "open-cluster-management.io/api/cluster/v1"
+	clusterv1beta2 "open-cluster-management.io/api/cluster/v1beta2"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"fairlead.dev/fairlead/internal/clusterset"
+)
+
+// conflictDelay gives the cache the time to see what a write has lost to.
+const conflictDelay = 50 * time.Millisecond
+
+// profiles is the controller "clusterprofile". A key is a cluster's name in a
+// namespace.
+type profiles struct {
+	client client.Client
+	events events.EventRecorder
+	log    *slog.Logger
+}
+
+// Reconcile makes, updates or removes the profile of one cluster in one namespace.
+func (r *profiles) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
+	cluster, err := r.wanted(ctx, request)
+	if err == nil {
+		err = r.write(ctx, request, cluster)
+	}
+	if apierrors.IsConflict(err) {
+		return reconcile.Result{RequeueAfter: conflictDelay}, nil
+	}
+	return reconcile.Result{}, client.IgnoreNotFound(err)
+}
+
+// wanted is the cluster, if a set that is bound in the namespace has it (RC-58,
+// RC-60, RC-62), else nil.
+func (r *profiles) wanted(ctx context.Context, request reconcile.Request) (*clusterv1.ManagedCluster, error) {
+	cluster := &clusterv1.ManagedCluster{}
+	err := r.client.Get(ctx, client.ObjectKey{Name: request.Name}, cluster)
+	if err != nil || !cluster.DeletionTimestamp.IsZero() {
+		return nil, client.IgnoreNotFound(err)
+	}
+	list := &clusterv1beta2.ManagedClusterSetBindingList{}
+	if err := r.client.List(ctx, list, client.InNamespace(request.Namespace)); err != nil {
+		return nil, fmt.Errorf("reading the bindings in namespace %q: %w", request.Namespace, err)
+	}
+	for i := range list.Items {
+		binding := &list.Items[i]
+		if !binding.DeletionTimestamp.IsZero() || !meta.IsStatusConditionTrue(binding.Status.Conditions, clusterv1beta2.ClusterSetBindingBoundType) {
+			continue
+		}
+		set := &clusterv1beta2.ManagedClusterSet{}
+		err := r.client.Get(ctx, client.ObjectKey{Name: binding.Spec.ClusterSet}, set)
+		if client.IgnoreNotFound(err) != nil {
+			return nil, err
+		}
+		if err == nil && set.DeletionTimestamp.IsZero() && clusterset.Has(set, cluster.Labels) {
+			return cluster, nil
+		}
+	}
+	return nil, nil //nolint:nilnil // none is wanted
+}
+
+// write brings the profile in line with its cluster; without one, it goes.
+func (r *profiles) write(ctx context.Context, request reconcile.Request, cluster *clusterv1.ManagedCluster) error {
+	profile := newProfile()
+	err := r.client.Get(ctx, request.NamespacedName, profile)
+	switch {
+	case client.IgnoreNotFound(err) != nil:
+		return err
+	case err == nil && (!ours(profile) || profile.GetDeletionTimestamp() != nil):
+		return nil
+	case err == nil && cluster == nil:
+		return r.remove(ctx, profile)
+	case cluster == nil:
+		return nil
+	case err != nil:
+		if profile, err = r.create(ctx, request, cluster); err != nil || profile == nil {
+			return err
+		}
+	case !looksLike(profile, cluster):
+		if profile, err = r.apply(ctx, profile, cluster); err != nil {
+			return err
+		}
+	}
+	return r.writeStatus(ctx, profile, cluster)
+}
+
+// create makes the profile, and returns nil where it must not be: the namespace is
+// terminating, or another cluster manager has a profile of that name.
+func (r *profiles) create(ctx context.Context, request reconcile.Request, cluster *clusterv1.ManagedCluster) (*unstructured.Unstructured, error) {
+	profile := describe(request.Namespace, cluster)
+	err := r.client.Create(ctx, profile, client.FieldOwner(FieldManager))
+	if apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
+		return nil, nil //nolint:nilnil // RC-62
+	}
+	if apierrors.IsAlreadyExists(err) {
+		r.log.WarnContext(ctx, "there is a ClusterProfile of this name already; if it is ours, the cache will know soon", "namespace", request.Namespace, "name", request.Name)
+		return nil, nil //nolint:nilnil // looked at when the cache has it
+	}
+	if err != nil {
+		return nil, fmt.Errorf("creating ClusterProfile %s: %w", request.NamespacedName, err)
+	}
+	r.log.InfoContext(ctx, "cluster profile created", "namespace", request.Namespace, "cluster", cluster.Name)
+	return profile, nil
+}
+
+// apply corrects what a person changed, or what the cluster's labels did.
+func (r *profiles) apply(ctx context.Context, profile *unstructured.Unstructured, cluster *clusterv1.ManagedCluster) (*unstructured.Unstructured, error) {
+	wanted := describe(profile.GetNamespace(), cluster)
+	labels := map[string]string{}
+	maps.Copy(labels, profile.GetLabels())
+	delete(labels, clusterv1beta2.ClusterSetLabel)
+	maps.Copy(labels, wanted.GetLabels())
+	before := profile.DeepCopy()
+	profile.SetLabels(labels)
+	if err := unstructured.SetNestedField(profile.Object, cluster.Name, "spec", "displayName"); err != nil {
+		return nil, fmt.Errorf("ClusterProfile %s/%s: %w", profile.GetNamespace(), profile.GetName(), err)
+	}
+	patch := client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})
+	return profile, r.client.Patch(ctx, profile, patch, client.FieldOwner(FieldManager))
+}
+
+func (r *profiles) remove(ctx context.Context, profile *unstructured.Unstructured) error {
+	uid := profile.GetUID()
+	if err := r.client.Delete(ctx, profile, client.Preconditions{UID: &uid}); err != nil {
+		return err
+	}
+	r.log.InfoContext(ctx, "cluster profile removed", "namespace", profile.GetNamespace(), "cluster", profile.GetName())
+	return nil
+}
+
+// writeStatus shows the cluster's version, claims and conditions (RC-61).
+func (r *profiles) writeStatus(ctx context.Context, profile *unstructured.Unstructured, cluster *clusterv1.ManagedCluster) error {
+	if reports(profile, cluster) {
+		return nil
+	}
+	before := profile.DeepCopy()
+	if err := setStatus(profile, cluster); err != nil {
+		return err
+	}
+	patch := client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})
+	if err := r.client.Status().Patch(ctx, profile, patch, client.FieldOwner(FieldManager)); err != nil {
+		return err
+	}
+	r.events.Eventf(profile, nil, corev1.EventTypeNormal, "ClusterProfileStatusUpdated", "Update", "The status of ClusterProfile %s was updated.", profile.GetName())
+	return nil
+}
