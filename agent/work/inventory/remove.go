@@ -93,22 +93,22 @@ func (r *Remover) each(ctx context.Context, entry Resource, do func(metadata.Res
 	return left, nil
 }
 
-// owned reads the object. It returns nil if it is not there, or if owner does not own it.
-func owned(ctx context.Context, object metadata.ResourceInterface, name string, owner types.UID) (*metav1.PartialObjectMetadata, error) {
-	live, err := object.Get(ctx, name, metav1.GetOptions{})
+// owned reads the object; ok reports whether it is there and owner owns it.
+func owned(ctx context.Context, object metadata.ResourceInterface, name string, owner types.UID) (live *metav1.PartialObjectMetadata, ok bool, err error) {
+	live, err = object.Get(ctx, name, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) && !kinds.IsUnserved(err) {
-		return nil, nil
+		return nil, false, nil
 	}
 	if err != nil || !apply.Owns(owner, live) {
-		return nil, err
+		return nil, false, err
 	}
-	return live, nil
+	return live, true, nil
 }
 
 // disown reads the object and does what it finds to do, once.
 func disown(ctx context.Context, object metadata.ResourceInterface, name string, owner types.UID, keep bool) (bool, error) {
-	live, err := owned(ctx, object, name, owner)
-	if live == nil {
+	live, ok, err := owned(ctx, object, name, owner)
+	if !ok {
 		return err != nil, err
 	}
 	if keep || apply.OtherWorks(owner, live) {
@@ -133,8 +133,8 @@ func disown(ctx context.Context, object metadata.ResourceInterface, name string,
 
 // yield reads the object and gives it up if it has an heir, once.
 func yield(ctx context.Context, object metadata.ResourceInterface, name string, owner types.UID, heir Heir) (bool, error) {
-	live, err := owned(ctx, object, name, owner)
-	if live == nil {
+	live, ok, err := owned(ctx, object, name, owner)
+	if !ok {
 		return err != nil, err
 	}
 	for _, ref := range apply.WithoutOwner(owner, live) {

@@ -97,7 +97,7 @@ func (b *bench) waitHeld(e *executor, name string) {
 func (b *bench) swept(e *executor) {
 	b.t.Helper()
 	marker := b.at(b.hub + "0")
-	name := "marker-" + fmt.Sprint(time.Now().UnixNano())
+	name := fmt.Sprintf("marker-%d", time.Now().UnixNano())
 	marker.inventoryOf(name, b.ns)
 	b.eventually(func() error {
 		e.Sweep()
