@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -69,9 +70,9 @@ func (b *bench) limited(ctx context.Context, name string, setup Setup, l Layout)
 // stop is called, which returns how long each write took.
 func (b *bench) bystand(ctx context.Context, namespace string) (stop func() []time.Duration) {
 	ctx, cancel := context.WithCancel(ctx)
-	done := make(chan []time.Duration)
-	go func() {
-		var took []time.Duration
+	var took []time.Duration
+	var writing sync.WaitGroup
+	writing.Go(func() {
 		for n := 0; pause(ctx, time.Second/20) == nil; n++ {
 			began := time.Now()
 			patch := fmt.Appendf(nil, `{"metadata":{"annotations":{"n":"%d"}}}`, n)
@@ -79,11 +80,11 @@ func (b *bench) bystand(ctx context.Context, namespace string) (stop func() []ti
 				took = append(took, time.Since(began))
 			}
 		}
-		done <- took
-	}()
+	})
 	return func() []time.Duration {
 		cancel()
-		return <-done
+		writing.Wait()
+		return took
 	}
 }
 
