@@ -160,10 +160,13 @@ func (b *bench) life(ctx context.Context, name string, l Layout, during func(a *
 	if err := b.phase(a, name+": applied", objects, deliver); err != nil {
 		return err
 	}
-	if err := b.memory(a, "after"); err != nil {
+	if err := b.memory(a, "when they are applied"); err != nil {
 		return err
 	}
 	if err := during(a); err != nil {
+		return err
+	}
+	if err := b.memory(a, "some time after"); err != nil {
 		return err
 	}
 	if err := a.Stop(); err != nil {
