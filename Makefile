@@ -88,6 +88,10 @@ soak: devplane ## Run the network fault and kill tests at full scale (hours); TE
 bench: devplane ## Measure the hub with many simulated agents
 	$(GO) run ./test/scale
 
+.PHONY: bench-spoke
+bench-spoke: devplane ## Measure what many and big works cost a spoke
+	$(GO) run ./test/scale/spoke
+
 .PHONY: devplane
 devplane: ## Build the Kubernetes used by tests and demo (once per machine, minutes)
 	@$(GO) run ./test/env/devplane >/dev/null

@@ -37,8 +37,9 @@ const (
 
 // memory is what the controller knows of a work from earlier passes. Only the pass over that work uses it.
 type memory struct {
-	// started is when the last pass began; Controller.mu guards it.
+	// started is when the last pass began, waits that it found manifests of kinds that are not served; Controller.mu guards both.
 	started time.Time
+	waits   bool
 
 	applied  *workv1.AppliedManifestWork
 	status   *workv1.ManifestWorkStatus
@@ -162,8 +163,7 @@ func (c *Controller) due(p *pass) time.Duration {
 
 // converge makes the spoke what the work says.
 func (c *Controller) converge(ctx context.Context, p *pass) error {
-	name := p.desired.Work.Name
-	c.watcher.Watch(name, c.watched(p))
+	c.watch(p)
 	if err := c.authorize(ctx, p); err != nil {
 		return err
 	}
@@ -215,15 +215,24 @@ func (c *Controller) inventoryObject(work string) drift.Object {
 	return drift.Object{Resource: inventory.GVRAppliedManifestWork(), Name: inventory.Name(c.cfg.HubHash, work)}
 }
 
-// watched lists what the work wants to hear of: its objects, and its inventory.
-func (c *Controller) watched(p *pass) []drift.Object {
+// watch makes the work hear of its objects and its inventory, and of definitions if it has manifests of kinds that are not served:
+// the CustomResourceDefinition may come by another work, or by hand.
+func (c *Controller) watch(p *pass) {
 	objects := []drift.Object{c.inventoryObject(p.desired.Work.Name)}
+	waits := false
 	for _, planned := range p.items {
 		if planned.resolved() {
 			objects = append(objects, planned.object)
 		}
+		waits = waits || planned.retry
 	}
-	return objects
+	if waits {
+		objects = append(objects, drift.Object{Resource: kinds.Definitions()})
+	}
+	c.watcher.Watch(p.desired.Work.Name, objects)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p.memory.waits = waits
 }
 
 // unrecorded refuses all manifests because the inventory cannot be written. An apiserver that cannot be reached is no news for

@@ -231,12 +231,17 @@ func New(cfg Config) (*Controller, error) {
 	return c, nil
 }
 
-// changed asks for a pass because an object of the work changed, or what its executor may do.
+// changed asks for a pass because an object of the work changed, or what its executor may do, or because a definition did that it
+// may wait for: discovery follows it soon, so the pauses between passes begin anew.
 func (c *Controller) changed(name string) {
 	c.mu.Lock()
 	m, ok := c.memories[name]
 	busy := ok && c.cfg.Clock.Since(m.started) < busyFor
+	waits := ok && m.waits
 	c.mu.Unlock()
+	if waits {
+		c.queue.Forget(name)
+	}
 	if busy {
 		c.queue.AddAfter(name, busyDebounce)
 		return

@@ -55,10 +55,20 @@ func allWorks() []*adminv1.Work {
 	}
 }
 
+// leaving is a work that is being deleted and has to wait.
+func leaving() *adminv1.Work {
+	return workOf("eu-3", "old", `{"apiVersion":"work.open-cluster-management.io/v1","kind":"ManifestWork","metadata":{"name":"old","namespace":"eu-3","generation":1,"deletionTimestamp":"2026-11-22T11:59:00Z"},`+
+		`"status":{"conditions":[{"type":"Applied","status":"True","observedGeneration":1},{"type":"Deleting","status":"True","observedGeneration":1,`+
+		`"message":"waiting for 1 resources to go: configmaps ns/c; removing configmaps ns/c: it waits for its finalizers [\"example.com/keep\"]"}]}}`)
+}
+
 func (h *fakeHub) ListWorks(_ context.Context, r *adminv1.ListWorksRequest) (*adminv1.ListWorksResponse, error) {
 	answer := &adminv1.ListWorksResponse{}
 	if r.GetClusterName() == "us-2" {
 		return nil, refuse(codes.PermissionDenied, reason.PermissionDenied, `listing works of "us-2": manifestworks is forbidden: User "alice" cannot list`)
+	}
+	if r.GetClusterName() == leaving().GetRef().GetClusterName() {
+		answer.Works = append(answer.Works, leaving())
 	}
 	for _, w := range allWorks() {
 		if c := r.GetClusterName(); c == "" || c == w.GetRef().GetClusterName() {
@@ -125,6 +135,9 @@ func (h *fakeHub) ExplainDelivery(_ context.Context, r *adminv1.ExplainDeliveryR
 		return &adminv1.DeliveryStop{Name: name, State: state, Detail: detail, Time: ago(since)}
 	}
 	const passed, waiting = adminv1.StopState_STOP_STATE_PASSED, adminv1.StopState_STOP_STATE_WAITING
+	if r.GetName() == "vanished" {
+		return nil, refuse(codes.NotFound, reason.NotFound, "the hub has no work %q of cluster %q any more, and what it applied stays: its agent holds batch b7f3, of 2 works, because the hub was restored; if they are really meant to go: «fairlead release eu-1 b7f3»", r.GetName(), r.GetClusterName())
+	}
 	answer := &adminv1.ExplainDeliveryResponse{
 		Verdict: fmt.Sprintf(`%s/%s stands before "stored": sent 3s ago, not acknowledged yet`, r.GetClusterName(), r.GetName()), HubGeneration: 2, SessionId: "s-1", HubReplica: "hub-1",
 		Stops: []*adminv1.DeliveryStop{

@@ -75,6 +75,9 @@ func (d *demo) gone(ctx context.Context, s *spoke) error {
 	}, d.hub.Process, s.agent.Process)
 }
 
+// healLimit is how long a change by hand may stay.
+const healLimit = time.Second
+
 // heal changes and deletes by hand and measures how long it stays so.
 func (d *demo) heal(ctx context.Context) error {
 	s := d.spokes[0]
@@ -85,11 +88,16 @@ func (d *demo) heal(ctx context.Context) error {
 		return err
 	}
 	began := time.Now()
+	err := s.healed(ctx, "the ConfigMap changed by hand was healed", func(ctx context.Context) (bool, error) {
+		config, err := s.kube.CoreV1().ConfigMaps(work).Get(ctx, work, metav1.GetOptions{})
+		return err == nil && config.Data["greeting"] == "Hello again", err
+	})
+	if err != nil {
+		return err
+	}
 	if _, err := d.ready(ctx, s, began, 3, "Hello again"); err != nil {
 		return err
 	}
-	sayf("the ConfigMap changed by hand was healed within %s", time.Since(began).Round(time.Millisecond))
-
 	before, err := s.kube.AppsV1().Deployments(work).Get(ctx, work, metav1.GetOptions{})
 	if err != nil {
 		return err
@@ -98,19 +106,33 @@ func (d *demo) heal(ctx context.Context) error {
 		return err
 	}
 	began = time.Now()
-	err = house.Until(ctx, "the Deployment to be back", func(ctx context.Context) (bool, error) {
+	err = s.healed(ctx, "the Deployment deleted by hand was back", func(ctx context.Context) (bool, error) {
 		after, err := s.kube.AppsV1().Deployments(work).Get(ctx, work, metav1.GetOptions{})
 		return err == nil && after.UID != before.UID, err
-	}, s.agent.Process)
+	})
 	if err != nil {
 		return err
 	}
-	sayf("the Deployment deleted by hand was back after %s", time.Since(began).Round(time.Millisecond))
 	if err := d.rolledOut(ctx, s); err != nil {
 		return err
 	}
 	_, err = d.ready(ctx, s, began, 3, "Hello again")
 	return err
+}
+
+// healed waits until what was done by hand a moment ago is undone, says how
+// long that took, and fails if it was too long.
+func (s *spoke) healed(ctx context.Context, what string, undone func(context.Context) (bool, error)) error {
+	began := time.Now()
+	if err := house.Until(ctx, what, undone, s.agent.Process); err != nil {
+		return err
+	}
+	took := time.Since(began).Round(time.Millisecond)
+	if took > healLimit {
+		return fmt.Errorf("%s after %s, which is more than %s", what, took, healLimit)
+	}
+	sayf("%s after %s, of %s that are allowed", what, took, healLimit)
+	return nil
 }
 
 // rolledOut waits until the spoke's own controllers have nothing more to write

@@ -7,10 +7,9 @@ import (
 	"bytes"
 	"fmt"
 	"os"
-	"runtime"
-	"runtime/debug"
-	"strings"
 	"time"
+
+	"fairlead.dev/fairlead/test/scale/stat"
 )
 
 // publish prints the table, and writes it where -write says.
@@ -22,7 +21,7 @@ func (b *bench) publish() error {
 			failed++
 		}
 	}
-	fmt.Printf("\n%d agents, %v, %s\n\n", b.cfg.agents, b.report.took.Round(time.Second), machine())
+	fmt.Printf("\n%d agents, %v, %s\n\n", b.cfg.agents, b.report.took.Round(time.Second), stat.Machine())
 	if err := printText(os.Stdout, rows); err != nil {
 		return err
 	}
@@ -34,7 +33,7 @@ func (b *bench) publish() error {
 		return nil
 	}
 	var text bytes.Buffer
-	fmt.Fprintf(&text, preface, time.Now().UTC().Format("2006-01-02"), b.cfg.agents, machine(), versions(), b.cfg.agents, b.cfg.write, b.report.took.Round(time.Second))
+	fmt.Fprintf(&text, preface, time.Now().UTC().Format("2006-01-02"), b.cfg.agents, stat.Machine(), stat.Versions("google.golang.org/grpc", "k8s.io/client-go"), b.cfg.agents, b.cfg.write, b.report.took.Round(time.Second))
 	if err := printMarkdown(&text, rows); err != nil {
 		return err
 	}
@@ -63,28 +62,3 @@ webhook put on them. CPU is user + system of a process; memory is RSS after a ga
 that returns what is free, with all agents minus without any.
 
 `
-
-// machine says what this ran on.
-func machine() string {
-	model := runtime.GOARCH
-	if text, err := os.ReadFile("/proc/cpuinfo"); err == nil {
-		if _, after, ok := strings.Cut(string(text), "model name"); ok {
-			line, _, _ := strings.Cut(after, "\n")
-			model = strings.TrimSpace(strings.TrimLeft(line, "\t :"))
-		}
-	}
-	return fmt.Sprintf("%d CPUs, %s, %s/%s", runtime.NumCPU(), model, runtime.GOOS, runtime.GOARCH)
-}
-
-// versions are those that the figures depend on.
-func versions() string {
-	parts := []string{runtime.Version()}
-	if info, ok := debug.ReadBuildInfo(); ok {
-		for _, m := range info.Deps {
-			if m.Path == "google.golang.org/grpc" || m.Path == "k8s.io/client-go" {
-				parts = append(parts, m.Path[strings.LastIndexByte(m.Path, '/')+1:]+" "+m.Version)
-			}
-		}
-	}
-	return strings.Join(parts, ", ")
-}

@@ -7,9 +7,11 @@
 //
 // # What is watched
 //
-// Nothing wider than what was applied. Up to narrow objects of one resource in one namespace are watched one by one, by a field
-// selector on the name. Beyond that the namespace's metadata is watched in one request, and all of it that is not ours is
-// forgotten on arrival. Where RBAC forbids the namespace, objects are watched one by one again, which a role with resourceNames
-// can allow; where that is forbidden too, or more than Config.Limit watches would be needed, Version says that nothing is known,
-// and the caller polls. Watches are tried again by client-go's reflector with backoff, so a right granted later is found.
+// Nothing wider than what was applied, as long as that takes few watches. Up to narrow objects of one resource in one namespace
+// are watched one by one, by a field selector on the name. Beyond that the namespace's metadata is watched in one request, and
+// beyond broad watches of one resource that of all namespaces. All of it that is not ours is forgotten on arrival, and of a list
+// nothing but names and versions is gathered. Where RBAC forbids the wider watch, narrower ones are kept, down to single objects,
+// which a role with resourceNames can allow; where that is forbidden too, or more than Config.Limit watches would be needed,
+// Version says that nothing is known, and the caller polls. Watches are tried again by client-go's reflector with backoff, so a
+// right granted later is found.
 package drift

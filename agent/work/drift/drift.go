@@ -16,13 +16,18 @@ import (
 	"k8s.io/client-go/metadata"
 )
 
-// narrow is the number of objects of one resource in one namespace up to which each gets its own watch.
-const narrow = 4
+// narrow is the number of objects of one resource in one namespace up to which each gets its own watch, broad the number of
+// watches of one resource up to which its namespaces are watched apart. A watch costs agent and apiserver some 50 KiB each.
+const (
+	narrow = 4
+	broad  = 50
+)
 
 // DefaultLimit is how many watches are opened at most if Config does not say.
 const DefaultLimit = 2000
 
-// Object names one object on the spoke; Namespace is empty for a cluster-scoped one.
+// Object names one object on the spoke; Namespace is empty for a cluster-scoped one. Without a Name it stands for whatever there
+// is of the resource in the namespace: its owner is told of each change.
 type Object struct {
 	Resource        schema.GroupVersionResource
 	Namespace, Name string
@@ -46,13 +51,18 @@ type Watcher struct {
 	mu      sync.Mutex
 	run     func(task func(context.Context)) context.CancelFunc // starts what Run waits for; nil before Run and after it
 	running int
-	scopes  map[scopeKey]*scope
+	kinds   map[schema.GroupVersionResource]*kind
 	owned   map[string]map[Object]struct{}
 }
 
-type scopeKey struct {
-	resource  schema.GroupVersionResource
-	namespace string
+// kind is one resource in all namespaces.
+type kind struct {
+	resource schema.GroupVersionResource
+	scopes   map[string]*scope // by namespace
+	open     int               // watches of it that are wanted
+	// wide is the watch of all namespaces, if there is one; forbidden says that they may not be watched.
+	wide      *watch
+	forbidden bool
 }
 
 // scope is one resource in one namespace.
@@ -77,7 +87,7 @@ func New(cfg Config) *Watcher {
 	if cfg.Limit == 0 {
 		cfg.Limit = DefaultLimit
 	}
-	return &Watcher{cfg: cfg, scopes: map[scopeKey]*scope{}, owned: map[string]map[Object]struct{}{}}
+	return &Watcher{cfg: cfg, kinds: map[schema.GroupVersionResource]*kind{}, owned: map[string]map[Object]struct{}{}}
 }
 
 // Run keeps the watches going until ctx ends, and returns when all have stopped.
@@ -97,8 +107,8 @@ func (w *Watcher) Run(ctx context.Context) error {
 		})
 		return cancel
 	}
-	for key, s := range w.scopes {
-		w.arrange(key, s)
+	for _, k := range w.kinds {
+		w.arrangeAll(k)
 	}
 	w.mu.Unlock()
 
@@ -122,38 +132,44 @@ func (w *Watcher) Watch(owner string, objects []Object) {
 	if maps.Equal(before, want) {
 		return
 	}
-	touched := map[scopeKey]struct{}{}
+	type place struct {
+		resource  schema.GroupVersionResource
+		namespace string
+	}
+	touched := map[place]struct{}{}
 	for o := range want {
 		if _, ok := before[o]; !ok {
 			w.add(owner, o)
-			touched[keyOf(o)] = struct{}{}
+			touched[place{o.Resource, o.Namespace}] = struct{}{}
 		}
 	}
 	for o := range before {
 		if _, ok := want[o]; !ok {
 			w.remove(owner, o)
-			touched[keyOf(o)] = struct{}{}
+			touched[place{o.Resource, o.Namespace}] = struct{}{}
 		}
 	}
 	w.owned[owner] = want
 	if len(want) == 0 {
 		delete(w.owned, owner)
 	}
-	for key := range touched {
-		if s, ok := w.scopes[key]; ok {
-			w.arrange(key, s)
+	for at := range touched {
+		if k, ok := w.kinds[at.resource]; ok && k.scopes[at.namespace] != nil {
+			w.arrange(k, at.namespace)
 		}
 	}
 }
 
-func keyOf(o Object) scopeKey { return scopeKey{resource: o.Resource, namespace: o.Namespace} }
-
 func (w *Watcher) add(owner string, o Object) {
-	key := keyOf(o)
-	s, ok := w.scopes[key]
+	k, ok := w.kinds[o.Resource]
+	if !ok {
+		k = &kind{resource: o.Resource, scopes: map[string]*scope{}}
+		w.kinds[o.Resource] = k
+	}
+	s, ok := k.scopes[o.Namespace]
 	if !ok {
 		s = &scope{objects: map[string]*object{}}
-		w.scopes[key] = s
+		k.scopes[o.Namespace] = s
 	}
 	known, ok := s.objects[o.Name]
 	if !ok {
@@ -163,42 +179,70 @@ func (w *Watcher) add(owner string, o Object) {
 	known.owners[owner] = struct{}{}
 }
 
-// remove forgets the object when its last owner goes, and the scope when its last object goes.
+// remove forgets the object when its last owner goes, the scope when its last object goes, and the kind with its last scope.
 func (w *Watcher) remove(owner string, o Object) {
-	s := w.scopes[keyOf(o)]
+	k := w.kinds[o.Resource]
+	s := k.scopes[o.Namespace]
 	known := s.objects[o.Name]
 	delete(known.owners, owner)
 	if len(known.owners) > 0 {
 		return
 	}
-	w.stop(&known.watch)
+	k.stop(&known.watch)
 	delete(s.objects, o.Name)
-	if len(s.objects) == 0 {
-		w.stop(&s.wide)
-		delete(w.scopes, keyOf(o))
+	if len(s.objects) > 0 {
+		return
+	}
+	k.stop(&s.wide)
+	delete(k.scopes, o.Namespace)
+	if len(k.scopes) == 0 {
+		k.stop(&k.wide)
+		delete(w.kinds, o.Resource)
 	}
 }
 
-// arrange opens the watches that a scope lacks and closes those that it does not need. A scope that became wide stays so until
-// it is empty: going back and forth would cost more than it saves.
-func (w *Watcher) arrange(key scopeKey, s *scope) {
-	if w.run == nil {
+// arrange opens the watches that a scope lacks and closes those that are not needed. What became wide stays so until it is
+// empty: going back and forth would cost more than it saves.
+func (w *Watcher) arrange(k *kind, namespace string) {
+	s := k.scopes[namespace]
+	_, whole := s.objects[""]
+	switch {
+	case w.run == nil, k.wide != nil:
 		return
+	case s.wide == nil && (whole || len(s.objects) > narrow) && !s.forbidden:
+		if s.wide = w.start(k, namespace, ""); s.wide != nil {
+			for _, known := range s.objects {
+				k.stop(&known.watch)
+			}
+		}
 	}
-	if s.wide == nil && len(s.objects) > narrow && !s.forbidden {
-		s.wide = w.start(key, "")
+	if s.wide == nil {
+		for _, name := range slices.Sorted(maps.Keys(s.objects)) {
+			if known := s.objects[name]; known.watch == nil && name != "" {
+				known.watch = w.start(k, namespace, name)
+			}
+		}
 	}
-	if s.wide != nil {
+	if namespace != "" && k.open > broad && !k.forbidden {
+		w.widen(k)
+	}
+}
+
+func (w *Watcher) arrangeAll(k *kind) {
+	for _, namespace := range slices.Sorted(maps.Keys(k.scopes)) {
+		w.arrange(k, namespace)
+	}
+}
+
+// widen puts one watch of all namespaces in the place of all others of a kind.
+func (w *Watcher) widen(k *kind) {
+	for _, s := range k.scopes {
+		k.stop(&s.wide)
 		for _, known := range s.objects {
-			w.stop(&known.watch)
-		}
-		return
-	}
-	for _, name := range slices.Sorted(maps.Keys(s.objects)) {
-		if known := s.objects[name]; known.watch == nil {
-			known.watch = w.start(key, name)
+			k.stop(&known.watch)
 		}
 	}
+	k.wide = w.open(k, "", "")
 }
 
 // Version returns the newest resourceVersion of o that the watcher has seen, empty if o is not there. It is false if o is not
@@ -206,15 +250,28 @@ func (w *Watcher) arrange(key scopeKey, s *scope) {
 func (w *Watcher) Version(o Object) (string, bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	s, ok := w.scopes[keyOf(o)]
-	if !ok {
-		return "", false
-	}
-	known, ok := s.objects[o.Name]
-	if !ok || !known.known {
+	_, known := w.find(o)
+	if known == nil || !known.known {
 		return "", false
 	}
 	return known.version, true
+}
+
+// find returns what is known of o and the watch that it hears of it by, nil if there is none. The caller holds the lock.
+func (w *Watcher) find(o Object) (*watch, *object) {
+	k, ok := w.kinds[o.Resource]
+	if !ok {
+		return nil, nil
+	}
+	s, ok := k.scopes[o.Namespace]
+	if !ok {
+		return nil, nil
+	}
+	known, ok := s.objects[o.Name]
+	if !ok {
+		return nil, nil
+	}
+	return k.watchOf(s, known), known
 }
 
 // Read tells the watcher the resourceVersion that the caller read of o, empty if it was not there, after o was given to Watch.
@@ -222,32 +279,30 @@ func (w *Watcher) Version(o Object) (string, bool) {
 func (w *Watcher) Read(o Object, version string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	s, ok := w.scopes[keyOf(o)]
-	if !ok || s.wide == nil || !s.wide.synced {
-		return
-	}
-	if known, ok := s.objects[o.Name]; ok && !known.known {
+	v, known := w.find(o)
+	if v != nil && v.name == "" && v.synced && !known.known {
 		known.known, known.version = true, version
 	}
 }
 
 // seen takes in what a watch says of one object and returns the owners to be told.
-func (s *scope) seen(name, version string) []string {
-	known, ok := s.objects[name]
-	if !ok || known.known && known.version == version {
+func (o *object) seen(version string) []string {
+	if o.known && o.version == version {
 		return nil
 	}
-	known.known, known.version = true, version
-	return slices.Collect(maps.Keys(known.owners))
+	o.known, o.version = true, version
+	return slices.Collect(maps.Keys(o.owners))
 }
 
-// current reports whether v still is the watch for the object called name.
-func (s *scope) current(v *watch, name string) bool {
-	if s.wide != nil {
-		return s.wide == v
+// watchOf returns the watch of an object: that of its kind, its namespace, or its own.
+func (k *kind) watchOf(s *scope, o *object) *watch {
+	switch {
+	case k.wide != nil:
+		return k.wide
+	case s.wide != nil:
+		return s.wide
 	}
-	known, ok := s.objects[name]
-	return ok && known.watch == v
+	return o.watch
 }
 
 func (w *Watcher) tell(owners []string) {

@@ -116,7 +116,7 @@ func TestTellsOwners(t *testing.T) {
 		require.True(t, known, "two still wants it")
 		s.Watch("two", nil)
 		synctest.Wait()
-		require.Empty(t, s.scopes)
+		require.Empty(t, s.kinds)
 		require.Zero(t, s.running, "nobody wants to hear of anything, so nothing is watched")
 	})
 }
@@ -173,6 +173,104 @@ func TestForbiddenNamespaceIsWatchedByObject(t *testing.T) {
 		require.True(t, known)
 		require.Equal(t, "1", version)
 	})
+}
+
+func in(namespace, name string) Object {
+	return Object{Resource: configMaps, Namespace: namespace, Name: name}
+}
+
+// scattered is one object in each of n namespaces.
+func scattered(n int) []Object {
+	var objects []Object
+	for i := range n {
+		objects = append(objects, in(fmt.Sprintf("n%03d", i), "c"))
+	}
+	return objects
+}
+
+func TestManyNamespacesShareAWatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newScene(t, 0)
+		defer s.stop()
+		s.Watch("one", scattered(broad))
+		synctest.Wait()
+		require.Equal(t, broad, s.running)
+		s.Watch("two", []Object{in("more", "c"), in("n000", "c")})
+		synctest.Wait()
+		require.Equal(t, 1, s.running)
+		for _, o := range append(scattered(broad), in("more", "c")) {
+			_, known := s.Version(o)
+			require.True(t, known, "%v", o)
+		}
+
+		before := s.told["one"]
+		foreign := live("other", "8")
+		foreign.Namespace = "n000"
+		require.NoError(t, s.client.Tracker().Create(configMaps, foreign, "n000"))
+		ours := live("c", "9")
+		ours.Namespace = "n001"
+		require.NoError(t, s.client.Tracker().Create(configMaps, ours, "n001"))
+		synctest.Wait()
+		require.Equal(t, before+1, s.told["one"], "told of its own object, not of what is beside it")
+		version, _ := s.Version(in("n001", "c"))
+		require.Equal(t, "9", version)
+
+		s.Watch("two", []Object{in("late", "c")})
+		s.Read(in("late", "c"), "7")
+		version, known := s.Version(in("late", "c"))
+		require.True(t, known)
+		require.Equal(t, "7", version)
+
+		s.Watch("one", nil)
+		s.Watch("two", nil)
+		synctest.Wait()
+		require.Zero(t, s.running)
+		require.Empty(t, s.kinds)
+	})
+}
+
+func TestForbiddenEverywhereIsWatchedByNamespace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newScene(t, 0)
+		defer s.stop()
+		s.client.PrependReactor("list", "*", func(action clienttesting.Action) (bool, runtime.Object, error) {
+			if action.GetNamespace() == "" {
+				return true, nil, apierrors.NewForbidden(configMaps.GroupResource(), "", nil)
+			}
+			return false, nil, nil
+		})
+		s.Watch("one", scattered(broad+5))
+		synctest.Wait()
+		require.Equal(t, broad+5, s.running)
+		for _, o := range scattered(broad + 5) {
+			_, known := s.Version(o)
+			require.True(t, known, "%v", o)
+		}
+	})
+}
+
+func TestOwnerOfAllIsToldOfEachChange(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newScene(t, 0, live("a", "1"))
+		defer s.stop()
+		s.Watch("any", []Object{named("")})
+		synctest.Wait()
+		before := s.told["any"]
+		require.NoError(t, s.client.Tracker().Create(configMaps, live("b", "2"), "n"))
+		synctest.Wait()
+		require.Equal(t, before+1, s.told["any"])
+		require.NoError(t, s.client.Tracker().Update(configMaps, live("a", "3"), "n"))
+		synctest.Wait()
+		require.Equal(t, before+2, s.told["any"])
+	})
+}
+
+func TestListsAreGatheredWithoutContent(t *testing.T) {
+	heavy := live("a", "1")
+	heavy.Annotations, heavy.ManagedFields = map[string]string{"big": "text"}, []metav1.ManagedFieldsEntry{{Manager: "somebody"}}
+	kept, err := (&watch{}).Transformer()(heavy)
+	require.NoError(t, err)
+	require.Equal(t, live("a", "1"), kept)
 }
 
 func TestLimit(t *testing.T) {

@@ -30,6 +30,11 @@ type Mapping struct {
 	Namespaced bool
 }
 
+// Definitions is the resource of CustomResourceDefinitions, by which most kinds come that a spoke does not serve yet.
+func Definitions() schema.GroupVersionResource {
+	return schema.GroupVersionResource{Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions"}
+}
+
 // Discoverer lists what the spoke serves; discovery.DiscoveryClient does.
 type Discoverer interface {
 	ServerGroupsAndResourcesWithContext(ctx context.Context) ([]*metav1.APIGroup, []*metav1.APIResourceList, error)

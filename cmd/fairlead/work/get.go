@@ -102,7 +102,7 @@ func next(o *cli.Options, all []*shown) {
 		return
 	}
 	for _, w := range all {
-		if !w.done(workv1.WorkApplied) || !w.done(workv1.WorkAvailable) {
+		if w.DeletionTimestamp != nil || !w.done(workv1.WorkApplied) || !w.done(workv1.WorkAvailable) {
 			o.Nextf("«fairlead explain work %s/%s» says where it stands, and why", w.Namespace, w.Name)
 			return
 		}
@@ -194,6 +194,8 @@ func kind(o *cli.Options) cli.Kind[*shown] {
 		return func(w *shown) string {
 			c := meta.FindStatusCondition(w.Status.Conditions, kind)
 			switch {
+			case w.DeletionTimestamp != nil:
+				return "deleting"
 			case c == nil:
 				return ""
 			case c.ObservedGeneration != w.Generation:

@@ -5,6 +5,7 @@ package work
 
 import (
 	"context"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -39,7 +40,7 @@ func Release(o *cli.Options) *cobra.Command {
 				o.Nextf("%s holds no deletes: nothing is to be done", args[0])
 				return nil
 			}
-			o.Nextf("if these works are really meant to go: «fairlead release %s BATCH»", args[0])
+			o.Nextf("if the works of batch %s are really meant to go: «fairlead release %s %s»", held[0].GetBatchId(), args[0], held[0].GetBatchId())
 			return nil
 		}),
 		ValidArgsFunction: o.Complete(cli.ClusterNames, func(ctx context.Context, hub *cli.Hub, args []string) ([]string, error) {
@@ -61,7 +62,7 @@ func release(ctx context.Context, o *cli.Options, hub *cli.Hub, cluster, id stri
 		return err
 	}
 	o.Sayf("batch %s of %s released", id, cluster)
-	o.Nextf("«fairlead release %s» shows what is held still", cluster)
+	o.Nextf("«fairlead release %s» shows what is held still; of works that the hub still has, «fairlead get works -c %s» shows the rest", cluster, cluster)
 	return nil
 }
 
@@ -73,6 +74,7 @@ func batchKind(o *cli.Options) cli.Kind[batch] {
 			{Head: "BATCH", Of: batch.GetBatchId},
 			{Head: "WHY", Of: batch.GetReason},
 			{Head: "SINCE", Clock: true, Of: func(b batch) string { return o.Age(b.GetSince()) }},
+			{Head: "COUNT", Of: func(b batch) string { return strconv.Itoa(len(b.GetNames())) }},
 			{Head: "WORKS", Of: func(b batch) string { return strings.Join(b.GetNames(), ",") }},
 		},
 		Object: func(b batch) (any, error) { return cli.Message(b) },

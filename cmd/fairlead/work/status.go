@@ -15,6 +15,9 @@ import (
 // message is the first thing that keeps a work from being done, in words.
 func (w *shown) message() string {
 	if w.DeletionTimestamp != nil {
+		if c := meta.FindStatusCondition(w.Status.Conditions, workv1.WorkDeleting); c != nil && c.Message != "" {
+			return "being deleted: " + c.Message
+		}
 		return "being deleted"
 	}
 	if c := meta.FindStatusCondition(w.Status.Conditions, "Delivered"); c != nil && c.Status == "False" {

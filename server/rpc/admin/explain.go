@@ -43,6 +43,9 @@ func (s workService) ExplainDelivery(ctx context.Context, r *adminv1.ExplainDeli
 	}
 	object, err := who.dynamic.Resource(manifestWorks).Namespace(r.GetClusterName()).Get(ctx, r.GetName(), metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
+		if batch := batchWith(s.heldAnywhere(ctx, r.GetClusterName()), r.GetName()); batch != nil {
+			return nil, fail(codes.NotFound, reason.NotFound, "the hub has no work %q of cluster %q any more, and what it applied stays: %s", r.GetName(), r.GetClusterName(), heldWords(batch))
+		}
 		return nil, fail(codes.NotFound, reason.NotFound, "cluster %q has no work %q: create it with «fairlead create work %s --clusters %s -f FILE»", r.GetClusterName(), r.GetName(), r.GetName(), r.GetClusterName())
 	}
 	if err != nil {
@@ -64,6 +67,8 @@ func (s workService) ExplainDelivery(ctx context.Context, r *adminv1.ExplainDeli
 	if len(sessions) > 0 {
 		e.session = sessions[0]
 	}
+	held, _ := s.Sessions.Held(work.Namespace)
+	e.held = batchWith(held, work.Name)
 	key := wire.Key{Kind: wire.KindWork, Name: work.Name}
 	if e.state, e.stateKnown = s.Deliveries.State(work.Namespace, key); !e.stateKnown {
 		if replica, ok := s.elsewhere(ctx, work.Namespace); ok {
@@ -108,6 +113,7 @@ type explanation struct {
 	stateKnown  bool
 	silent      string // why the replica that knows state did not tell
 	digest      string
+	held        *adminv1.HeldBatch // that the work is in
 	now         time.Time
 }
 
@@ -152,7 +158,7 @@ func (e explanation) hubObject() *adminv1.DeliveryStop {
 		return stop(stopHubObject, broken, c.LastTransitionTime.Time, "the hub cannot deliver it: %s: %s", c.Reason, c.Message)
 	}
 	if at := e.work.DeletionTimestamp; at != nil {
-		return stop(stopHubObject, waiting, at.Time, "it is being deleted and goes when the spoke is clean%s%s", e.leftOver(), e.unavailable())
+		return stop(stopHubObject, waiting, at.Time, "it is being deleted and goes when the spoke is clean%s%s%s", e.staying(), e.leftOver(), e.unavailable())
 	}
 	return stop(stopHubObject, passed, e.work.CreationTimestamp.Time, "generation %d", e.work.Generation)
 }
@@ -203,6 +209,8 @@ func (e explanation) stored() *adminv1.DeliveryStop {
 		return stop(stopStored, broken, time.Time{}, "the agent refused this revision: %s", e.state.Rejected)
 	case e.stateKnown && e.state.Refused != "":
 		return stop(stopStored, waiting, e.state.Sent, "the agent could not take it and is sent it again: %s", e.state.Refused)
+	case e.held != nil:
+		return stop(stopStored, waiting, timeOf(e.held.GetSince()), "what it does not name any more stays on the spoke: %s", heldWords(e.held))
 	case e.stateKnown && e.state.Held:
 		return stop(stopStored, waiting, time.Time{}, "the agent holds its delete: «fairlead release %s»", e.work.Namespace)
 	case e.stateKnown && !e.state.Sent.IsZero():

@@ -42,6 +42,8 @@ func TestExplanationOfWhatTheSpokeSays(t *testing.T) {
 		work, manifest     []string
 		observed           int64 // 7 is the hub's
 		deleting           bool
+		option             *workv1.DeleteOption
+		held               *adminv1.HeldBatch
 		verdict, manifests string
 	}{
 		"applied": {
@@ -106,6 +108,24 @@ func TestExplanationOfWhatTheSpokeSays(t *testing.T) {
 			reason: "the object that blocks it, and why", observed: 7, deleting: true, work: []string{workWell, `Deleting True WorkDeleting waiting for 1 resources to go: configmaps ns/c; removing configmaps ns/c: it waits for its finalizers ["example.com/keep"]`},
 			verdict: `stands before "hub-object": it is being deleted and goes when the spoke is clean; its agent is waiting for 1 resources to go: configmaps ns/c; removing configmaps ns/c: it waits for its finalizers ["example.com/keep"]`,
 		},
+		"MW-54 selective orphan": {
+			reason: "what stays", observed: 7, deleting: true, work: []string{workWell},
+			option: &workv1.DeleteOption{PropagationPolicy: workv1.DeletePropagationPolicyTypeSelectivelyOrphan, SelectivelyOrphan: &workv1.SelectivelyOrphan{
+				OrphaningRules: []workv1.OrphaningRule{{Group: "apps", Resource: "deployments", Namespace: "ns", Name: "web"}, {Resource: "namespaces", Name: "ns"}},
+			}},
+			verdict: "goes when the spoke is clean; what stays (spec.deleteOption): apps deployments ns/web, namespaces ns",
+		},
+		"MW-53 orphan": {
+			reason: "all stays", observed: 7, deleting: true, work: []string{workWell},
+			option:  &workv1.DeleteOption{PropagationPolicy: workv1.DeletePropagationPolicyTypeOrphan},
+			verdict: "goes when the spoke is clean; all that it applied stays (spec.deleteOption)",
+		},
+		"held prune": {
+			reason: "which batch, of how many, why, and what to do", observed: 7, work: []string{workWell, workAvailable},
+			held: &adminv1.HeldBatch{ClusterName: "eu-1", BatchId: "b7f3", Names: []string{"db", "web"}, Reason: "the hub was restored"},
+			verdict: `stands before "stored": what it does not name any more stays on the spoke: its agent holds batch b7f3, of 2 works, ` +
+				"because the hub was restored; if they are really meant to go: «fairlead release eu-1 b7f3»",
+		},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -113,6 +133,7 @@ func TestExplanationOfWhatTheSpokeSays(t *testing.T) {
 			if tc.deleting {
 				work.DeletionTimestamp = &metav1.Time{Time: time.Now()}
 			}
+			work.Spec.DeleteOption = tc.option
 			work.Status.Conditions = conditions(tc.observed, tc.work...)
 			if tc.manifest != nil {
 				work.Status.ResourceStatus.Manifests = []workv1.ManifestCondition{{
@@ -120,7 +141,7 @@ func TestExplanationOfWhatTheSpokeSays(t *testing.T) {
 					Conditions:   conditions(tc.observed, tc.manifest...),
 				}}
 			}
-			e := explanation{work: work, readable: true, session: &adminv1.SessionInfo{}, stateKnown: true, cluster: clusterv1.ManagedCluster{
+			e := explanation{work: work, readable: true, session: &adminv1.SessionInfo{}, stateKnown: true, held: tc.held, cluster: clusterv1.ManagedCluster{
 				Spec: clusterv1.ManagedClusterSpec{HubAcceptsClient: true},
 			}}
 			answer := e.answer()

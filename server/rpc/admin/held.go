@@ -5,6 +5,8 @@ package admin
 
 import (
 	"context"
+	"fmt"
+	"slices"
 
 	"google.golang.org/grpc/codes"
 	authorizationv1 "k8s.io/api/authorization/v1"
@@ -54,6 +56,34 @@ func (s workService) ReleaseHeldDeletes(ctx context.Context, r *adminv1.ReleaseH
 		return &adminv1.ReleaseHeldDeletesResponse{}, nil
 	}
 	return nil, fail(codes.NotFound, reason.NotFound, "cluster %q holds no batch %q: list them with «fairlead release %s»", r.GetClusterName(), r.GetBatchId(), r.GetClusterName())
+}
+
+// heldAnywhere lists what a cluster's agent holds, as far as a replica knows.
+func (s *Service) heldAnywhere(ctx context.Context, cluster string) []*adminv1.HeldBatch {
+	batches, known := s.Sessions.Held(cluster)
+	if replica, ok := s.elsewhere(ctx, cluster); !known && ok {
+		answer, err := s.heldElsewhere(ctx, replica, &adminv1.ListHeldDeletesRequest{ClusterName: cluster})
+		if err == nil {
+			return answer.GetBatches()
+		}
+	}
+	return batches
+}
+
+// batchWith returns the batch that a work is in, or nil.
+func batchWith(batches []*adminv1.HeldBatch, work string) *adminv1.HeldBatch {
+	for _, batch := range batches {
+		if slices.Contains(batch.GetNames(), work) {
+			return batch
+		}
+	}
+	return nil
+}
+
+// heldWords says of a batch what it is, why it is held, and how it is released.
+func heldWords(batch *adminv1.HeldBatch) string {
+	return fmt.Sprintf("its agent holds batch %s, of %d works, because %s; if they are really meant to go: «fairlead release %s %s»",
+		batch.GetBatchId(), len(batch.GetNames()), batch.GetReason(), batch.GetClusterName(), batch.GetBatchId())
 }
 
 // notHere says why there is no answer: the session has just moved to another

@@ -96,3 +96,21 @@ func (e explanation) leftOver() string {
 	}
 	return "; its agent is " + c.Message
 }
+
+// staying is what the work's delete option leaves on the spoke.
+func (e explanation) staying() string {
+	option := e.work.Spec.DeleteOption
+	switch {
+	case option == nil:
+		return ""
+	case option.PropagationPolicy == workv1.DeletePropagationPolicyTypeOrphan:
+		return "; all that it applied stays (spec.deleteOption)"
+	case option.PropagationPolicy != workv1.DeletePropagationPolicyTypeSelectivelyOrphan || option.SelectivelyOrphan == nil:
+		return ""
+	}
+	var stays []string
+	for _, rule := range option.SelectivelyOrphan.OrphaningRules {
+		stays = append(stays, strings.TrimPrefix(rule.Group+" ", " ")+rule.Resource+" "+strings.TrimPrefix(rule.Namespace+"/", "/")+rule.Name)
+	}
+	return "; what stays (spec.deleteOption): " + strings.Join(stays, ", ")
+}

@@ -179,7 +179,12 @@ func TestReleaseNamesTheBatch(t *testing.T) {
 	ctx := f.as(t, "releaser", cluster, works())
 	_, err := f.Works.ListHeldDeletes(ctx, &adminv1.ListHeldDeletesRequest{ClusterName: cluster})
 	requireReason(t, err, codes.FailedPrecondition, reason.NotFound)
-	f.with(func(r *rooms) { r.known, r.held = true, []*adminv1.HeldBatch{{BatchId: "b1", Names: []string{"w"}}} })
+	f.with(func(r *rooms) {
+		r.known, r.held = true, []*adminv1.HeldBatch{{BatchId: "b1", Names: []string{"w"}, Reason: "it was restored"}}
+	})
+	_, err = f.Works.ExplainDelivery(ctx, &adminv1.ExplainDeliveryRequest{ClusterName: cluster, Name: "w"})
+	requireReason(t, err, codes.NotFound, reason.NotFound)
+	require.ErrorContains(t, err, "holds batch b1, of 1 works, because it was restored")
 	_, err = f.Works.ReleaseHeldDeletes(ctx, &adminv1.ReleaseHeldDeletesRequest{ClusterName: cluster, BatchId: "b2"})
 	requireReason(t, err, codes.NotFound, reason.NotFound)
 	_, err = f.Works.ReleaseHeldDeletes(ctx, &adminv1.ReleaseHeldDeletesRequest{ClusterName: cluster, BatchId: "b1"})
