@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"sync/atomic"
@@ -23,6 +24,7 @@ import (
 	"fairlead.dev/fairlead/agent/store"
 	"fairlead.dev/fairlead/agent/work"
 	"fairlead.dev/fairlead/agent/work/feedback"
+	"fairlead.dev/fairlead/internal/dialer"
 	"fairlead.dev/fairlead/internal/obs"
 	"fairlead.dev/fairlead/internal/wire"
 )
@@ -33,6 +35,7 @@ type Agent struct {
 	controllers map[string]bool
 	log         *slog.Logger
 	spoke       *spoke
+	dialer      *dialer.Dialer
 	files       *enroll.Files // nil unless somebody else keeps the identity
 	registry    *prometheus.Registry
 	ready       obs.Health
@@ -67,6 +70,9 @@ func New(cfg Config) (*Agent, error) {
 		if a.files, err = enroll.NewFiles(enroll.FilesConfig{ClusterName: cfg.ClusterName, CertFile: cfg.ClientCert, KeyFile: cfg.ClientKey, Root: cfg.HubCA}); err != nil {
 			return nil, err
 		}
+	}
+	if a.dialer, err = dialer.New(dialer.Config{ProxyURL: cfg.ProxyURL, ProxyCAFile: cfg.ProxyCAFile}); err != nil {
+		return nil, fmt.Errorf("--proxy-url, --proxy-ca-file: %w", err)
 	}
 	if a.spoke, err = newSpoke(&a.cfg); err != nil {
 		return nil, err

@@ -43,6 +43,9 @@ type Config struct {
 	// host:port and files that somebody else keeps.
 	Endpoints                    []string
 	HubCA, ClientCert, ClientKey string
+	// ProxyURL and ProxyCAFile say how the hub is reached, enrolling and afterwards
+	// alike: see dialer.Config. The spoke's apiserver is not reached that way.
+	ProxyURL, ProxyCAFile string
 	// ClusterName is the name under which the hub knows this spoke.
 	ClusterName string
 

@@ -47,6 +47,7 @@ func (a *Agent) connect(ctx context.Context, vault enroll.Vault, fingerprint str
 		ResendStatuses: a.resend,
 		ClusterReport:  a.report,
 		Metrics:        link.NewMetrics(a.registry),
+		Dial:           a.dialer.Dial,
 	})
 	if err != nil {
 		return err
@@ -86,7 +87,7 @@ func (a *Agent) enrollConfig(vault enroll.Vault, fingerprint string) enroll.Conf
 	return enroll.Config{
 		Vault: vault, Log: a.log.With("room", "enroll"), Join: a.cfg.Join, ClusterName: a.cfg.ClusterName,
 		Fingerprint: fingerprint, AgentID: a.cfg.AgentID, Version: version.Get().Version,
-		Waiting: a.showPairingCode,
+		Waiting: a.showPairingCode, Dial: a.dialer.Dial,
 	}
 }
 

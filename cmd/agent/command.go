@@ -4,6 +4,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"os"
@@ -20,6 +21,9 @@ import (
 // joinVariable is where a join string comes from that is not to be seen in the
 // list of processes.
 const joinVariable = "FAIRLEAD_JOIN"
+
+// proxyVariable is where a proxy's URL comes from that has a password.
+const proxyVariable = "FAIRLEAD_PROXY_URL"
 
 func command() *cobra.Command {
 	root := &cobra.Command{
@@ -65,6 +69,7 @@ func runCommand() *cobra.Command {
 			if cfg.Join == "" && cfg.ClientCert == "" {
 				cfg.Join = os.Getenv(joinVariable)
 			}
+			cfg.ProxyURL = cmp.Or(cfg.ProxyURL, os.Getenv(proxyVariable))
 			a, err := agent.New(cfg)
 			if err != nil {
 				return err
@@ -106,6 +111,8 @@ func addFlags(f *pflag.FlagSet, cfg *agent.Config) {
 	f.StringVar(&cfg.HubCA, "hub-ca", cfg.HubCA, "certificates (PEM) that verify the hub, for an agent with its own certificate")
 	f.StringVar(&cfg.ClientCert, "client-cert", cfg.ClientCert, "the agent's own certificate (PEM, with its chain); read again when it is replaced")
 	f.StringVar(&cfg.ClientKey, "client-key", cfg.ClientKey, "its key (PEM)")
+	f.StringVar(&cfg.ProxyURL, "proxy-url", cfg.ProxyURL, "proxy on the way to the hub: http:// or https://[USER:PASSWORD@]HOST:PORT, or direct; with a password better in "+proxyVariable+"; default what HTTPS_PROXY and NO_PROXY say")
+	f.StringVar(&cfg.ProxyCAFile, "proxy-ca-file", cfg.ProxyCAFile, "certificates (PEM) that verify an https:// proxy, besides the system's; read again when they are replaced")
 	f.StringVar(&cfg.ClusterName, "cluster-name", cfg.ClusterName, "name of this cluster on the hub; default that of the join string")
 	f.StringVar(&cfg.Kubeconfig, "spoke-kubeconfig", cfg.Kubeconfig, "kubeconfig of this cluster; default KUBECONFIG, then in-cluster")
 	f.StringVar(&cfg.Namespace, "namespace", cfg.Namespace, "namespace of the agent's own objects")
