@@ -17,6 +17,8 @@ type AgentConfig struct {
 	Join       string
 	Kubeconfig string // of the spoke
 	Flags      []string
+	// Environment is added to that of this process.
+	Environment []string
 }
 
 // Agent is a running agent.
@@ -47,7 +49,7 @@ func (a *Agent) Launch() error {
 		"run", "--join=" + a.config.Join, "--cluster-name=" + a.config.Cluster, "--spoke-kubeconfig=" + a.config.Kubeconfig,
 		"--store=files", "--data-dir=" + a.DataDir(), "--http-listen=" + a.HTTPAddress,
 	}, a.config.Flags...)
-	p, err := start(a.config.Dir, "agent-"+a.config.Name, a.config.Binaries.Agent, args)
+	p, err := start(a.config.Dir, "agent-"+a.config.Name, a.config.Binaries.Agent, args, a.config.Environment...)
 	a.Process = p
 	return err
 }

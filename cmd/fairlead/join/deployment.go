@@ -35,6 +35,9 @@ func (d *deployment) start(ctx context.Context) error {
 	container := &object.Spec.Template.Spec.Containers[0]
 	container.Image = d.image
 	container.Args = append(container.Args, "--cluster-name="+d.name)
+	if err := d.proxyOf(ctx, object); err != nil {
+		return err
+	}
 	if err := d.applyTyped(ctx, object); err != nil {
 		return err
 	}
