@@ -38,6 +38,7 @@ type Agent struct {
 	dialer      *dialer.Dialer
 	files       *enroll.Files // nil unless somebody else keeps the identity
 	registry    *prometheus.Registry
+	metrics     *link.Metrics
 	ready       obs.Health
 
 	hubID    *latch // known once a hub has answered, ever
@@ -66,6 +67,7 @@ func New(cfg Config) (*Agent, error) {
 		}
 	}
 	a := &Agent{cfg: cfg, controllers: controllers, log: cfg.Log, registry: obs.NewRegistry(obs.AgentPrefix), hubID: newLatch(), enrolled: newLatch()}
+	a.metrics = link.NewMetrics(a.registry)
 	if cfg.ownFiles() {
 		if a.files, err = enroll.NewFiles(enroll.FilesConfig{ClusterName: cfg.ClusterName, CertFile: cfg.ClientCert, KeyFile: cfg.ClientKey, Root: cfg.HubCA}); err != nil {
 			return nil, err

@@ -66,7 +66,7 @@ func runCommand() *cobra.Command {
 			}
 			obs.RouteKubernetes(log)
 			cfg.Log = log
-			if cfg.Join == "" && cfg.ClientCert == "" {
+			if cfg.Join == "" && cfg.JoinFile == "" && cfg.ClientCert == "" {
 				cfg.Join = os.Getenv(joinVariable)
 			}
 			cfg.ProxyURL = cmp.Or(cfg.ProxyURL, os.Getenv(proxyVariable))
@@ -107,6 +107,7 @@ func defaultFormat(w io.Writer) string {
 
 func addFlags(f *pflag.FlagSet, cfg *agent.Config) {
 	f.StringVar(&cfg.Join, "join", cfg.Join, "join string of the hub, for the first start; better in "+joinVariable)
+	f.StringVar(&cfg.JoinFile, "join-file", cfg.JoinFile, "file with the join string, such as a mounted Secret; it need not be there yet, and another one is used at once")
 	f.StringSliceVar(&cfg.Endpoints, "hub", cfg.Endpoints, "host:port of the hub's agent listener, for an agent with its own certificate; may be repeated")
 	f.StringVar(&cfg.HubCA, "hub-ca", cfg.HubCA, "certificates (PEM) that verify the hub, for an agent with its own certificate")
 	f.StringVar(&cfg.ClientCert, "client-cert", cfg.ClientCert, "the agent's own certificate (PEM, with its chain); read again when it is replaced")

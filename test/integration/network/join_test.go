@@ -87,34 +87,32 @@ func TestRA_54_joins_through_proxies(t *testing.T) {
 			},
 		},
 	} {
-		t.Run(name, func(t *testing.T) {
-			test.proxy.Names = map[string]string{endpoint: hub.AgentAddress}
-			p, err := tunnel.New(test.proxy)
-			require.NoError(t, err)
-			t.Cleanup(p.Close)
-			config := test.config(p.Address())
-			config.Cluster = w.unique("ra54")
-			config.Join = w.token(hub, config.Cluster, endpoint)
-			join, err := pki.ParseJoinString(config.Join)
-			require.NoError(t, err)
-			agent := w.agent(config)
-			w.put(config.Cluster, nil, config.Cluster+"-w")
-			w.equal(config.Cluster)
-			before := len(p.Targets())
-			require.GreaterOrEqual(t, before, 2, "enrollment, then the session")
-			p.Cut()
-			w.until("the agent to come back through the proxy", func(context.Context) (bool, error) { return len(p.Targets()) > before, nil })
-			w.put(config.Cluster, nil, config.Cluster+"-w")
-			w.equal(config.Cluster)
-			for _, target := range p.Targets() {
-				require.Equal(t, endpoint, target)
-			}
-			_, secret, _ := strings.Cut(join.Token, ".")
-			require.NotContains(t, string(p.Up()), secret, "the proxy never sees the token")
-			raw, err := os.ReadFile(agent.Log)
-			require.NoError(t, err)
-			require.NotContains(t, string(raw), "s3cr3t")
-		})
+		t.Log(name)
+		test.proxy.Names = map[string]string{endpoint: hub.AgentAddress}
+		p, err := tunnel.New(test.proxy)
+		require.NoError(t, err)
+		t.Cleanup(p.Close)
+		config := test.config(p.Address())
+		config.Cluster = w.unique("ra54")
+		config.Join = w.token(hub, config.Cluster, endpoint)
+		agent := w.agent(config)
+		w.availability(config.Cluster, metav1.ConditionTrue)
+		before := len(p.Targets())
+		require.GreaterOrEqual(t, before, 2, "enrollment, then the session")
+		p.Cut()
+		w.until("the agent to come back through the proxy", func(context.Context) (bool, error) { return len(p.Targets()) > before, nil })
+		w.put(config.Cluster, nil, config.Cluster+"-w")
+		w.equal(config.Cluster)
+		for _, target := range p.Targets() {
+			require.Equal(t, endpoint, target)
+		}
+		join, err := pki.ParseJoinString(config.Join)
+		require.NoError(t, err)
+		_, secret, _ := strings.Cut(join.Token, ".")
+		require.NotContains(t, string(p.Up()), secret, "the proxy never sees the token")
+		raw, err := os.ReadFile(agent.Log)
+		require.NoError(t, err)
+		require.NotContains(t, string(raw), "s3cr3t")
 	}
 }
 
@@ -235,6 +233,7 @@ func TestT60_copied_Secret(t *testing.T) {
 	inside(w.kube)
 	flags := []string{"--store=secrets", "--namespace=agent-" + c}
 	first := w.agent(house.AgentConfig{Cluster: c, Join: w.token(hub, c, hub.AgentAddress), Flags: flags})
+	w.availability(c, metav1.ConditionTrue)
 	w.put(c, nil, c+"-w")
 	w.equal(c)
 	epoch := w.epoch(c)
