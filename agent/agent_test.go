@@ -331,7 +331,7 @@ func TestRA_18_RA_20_join_file(t *testing.T) {
 	require.Equal(t, []string{"id.secret"}, h.enrolled())
 
 	require.NoError(t, os.Remove(s.cfg.JoinFile)) // it has done its work
-	put(h.joinWith("spoke-1", "id2.secret")) // RA-17: another one means to enroll anew
+	put(h.joinWith("spoke-1", "id2.secret"))      // RA-17: another one means to enroll anew
 	h.accept(agentv1.SyncMode_SYNC_MODE_FULL, false)
 	require.Equal(t, []string{"id.secret", "id2.secret"}, h.enrolled())
 	agent.stop(t)

@@ -21,12 +21,12 @@ import (
 // Link keeps a session with the hub. Make it with New, then call Run once. All
 // other methods may be called at any time, from any goroutine, and do not block.
 type Link struct {
-	cfg      Config
-	statuses *statuses
-	events   *events
-	wake     chan struct{} // the sender has work
-	report   flag          // a ClusterReport is due
-	backoff  *backoff
+	cfg       Config
+	statuses  *statuses
+	events    *events
+	wake      chan struct{} // the sender has work
+	report    flag          // a ClusterReport is due
+	backoff   *backoff
 	endpoints *dialer.Endpoints
 
 	mu    sync.Mutex

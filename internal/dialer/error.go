@@ -56,16 +56,18 @@ const (
 	adviseTerminated  = "let it pass TLS through to the hub unchanged (docs/networks.md)"
 )
 
-func proxyError(why, proxy, advice string, cause error, format string, args ...any) *Error {
-	return &Error{Reason: why, Message: "proxy " + proxy + ": " + fmt.Sprintf(format, args...), Advice: advice, Err: cause}
+// proxyError wraps what %w in the format stands for.
+func proxyError(why, proxy, advice, format string, args ...any) *Error {
+	err := fmt.Errorf("proxy %s: "+format, append([]any{proxy}, args...)...)
+	return &Error{Reason: why, Message: err.Error(), Advice: advice, Err: err}
 }
 
 // unreached says why no TCP connection to a proxy came about.
 func unreached(proxy string, err error) *Error {
 	if dns, ok := errors.AsType[*net.DNSError](err); ok {
-		return proxyError(reason.ProxyUnreachable, proxy, adviseAddress, err, "its name does not resolve: %v", dns)
+		return proxyError(reason.ProxyUnreachable, proxy, adviseAddress, "its name does not resolve: %w", dns)
 	}
-	return proxyError(reason.ProxyUnreachable, proxy, adviseAddress, err, "connecting to it: %v", err)
+	return proxyError(reason.ProxyUnreachable, proxy, adviseAddress, "connecting to it: %w", err)
 }
 
 // refused says what a proxy's answer to CONNECT means.
@@ -73,13 +75,13 @@ func refused(proxy, endpoint string, answer *http.Response) *Error {
 	switch code := answer.StatusCode; {
 	case code == http.StatusProxyAuthRequired:
 		offered := strings.Join(answer.Header.Values("Proxy-Authenticate"), ", ")
-		return proxyError(reason.ProxyAuthRequired, proxy, adviseCredentials, nil, "it wants credentials, or does not take these (407; it offers %q, the agent can Basic)", clip(offered))
+		return proxyError(reason.ProxyAuthRequired, proxy, adviseCredentials, "it wants credentials, or does not take these (407; it offers %q, the agent can Basic)", clip(offered))
 	case code == http.StatusForbidden:
-		return proxyError(reason.ProxyRefused, proxy, adviseAllow, nil, "it does not allow connections to %s (403)", endpoint)
+		return proxyError(reason.ProxyRefused, proxy, adviseAllow, "it does not allow connections to %s (403)", endpoint)
 	case code >= http.StatusInternalServerError:
-		return proxyError(reason.ProxyRefused, proxy, adviseReach, nil, "it could not reach %s (%s)", endpoint, clip(answer.Status))
+		return proxyError(reason.ProxyRefused, proxy, adviseReach, "it could not reach %s (%s)", endpoint, clip(answer.Status))
 	}
-	return proxyError(reason.ProxyRefused, proxy, adviseAllow, nil, "it answered CONNECT %s with %q", endpoint, clip(answer.Status))
+	return proxyError(reason.ProxyRefused, proxy, adviseAllow, "it answered CONNECT %s with %q", endpoint, clip(answer.Status))
 }
 
 // handshakeError says why TLS with the hub did not come about.

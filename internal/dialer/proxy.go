@@ -161,11 +161,11 @@ func (d *Dialer) tunnel(ctx context.Context, conn net.Conn, proxy *url.URL, addr
 	if proxy.Scheme == "https" {
 		roots, err := d.roots()
 		if err != nil {
-			return nil, proxyError(reason.ProxyTLS, proxy.Host, adviseProxyCA, err, "%v", err)
+			return nil, proxyError(reason.ProxyTLS, proxy.Host, adviseProxyCA, "%w", err)
 		}
 		secure := tls.Client(conn, &tls.Config{ServerName: proxy.Hostname(), RootCAs: roots, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}})
 		if err := secure.HandshakeContext(ctx); err != nil {
-			return nil, proxyError(reason.ProxyTLS, proxy.Host, adviseProxyCA, err, "TLS with it: %v", err)
+			return nil, proxyError(reason.ProxyTLS, proxy.Host, adviseProxyCA, "TLS with it: %w", err)
 		}
 		conn = secure
 	}
@@ -173,7 +173,7 @@ func (d *Dialer) tunnel(ctx context.Context, conn net.Conn, proxy *url.URL, addr
 		return nil, err
 	}
 	if !stop() {
-		return nil, proxyError(reason.ProxyUnreachable, proxy.Host, adviseAddress, ctx.Err(), "no answer in time")
+		return nil, proxyError(reason.ProxyUnreachable, proxy.Host, adviseAddress, "no answer in time: %w", ctx.Err())
 	}
 	return conn, nil
 }
@@ -190,19 +190,19 @@ func connect(conn net.Conn, proxy *url.URL, address string) error {
 		request.Header.Set("Proxy-Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(user.Username()+":"+password)))
 	}
 	if err := request.Write(conn); err != nil {
-		return proxyError(reason.ProxyUnreachable, proxy.Host, adviseAddress, err, "asking it for a tunnel: %v", err)
+		return proxyError(reason.ProxyUnreachable, proxy.Host, adviseAddress, "asking it for a tunnel: %w", err)
 	}
 	reader := bufio.NewReader(io.LimitReader(conn, mostAnswer))
 	answer, err := http.ReadResponse(reader, request)
 	if err != nil {
-		return proxyError(reason.ProxyUnreachable, proxy.Host, adviseAddress+"; is it a proxy, and does its URL begin rightly with http:// or https://?", err, "it does not answer CONNECT in HTTP: %v", err)
+		return proxyError(reason.ProxyUnreachable, proxy.Host, adviseAddress+"; is it a proxy, and does its URL begin rightly with http:// or https://?", "it does not answer CONNECT in HTTP: %w", err)
 	}
 	_ = answer.Body.Close()
 	if answer.StatusCode/100 != 2 {
 		return refused(proxy.Host, address, answer)
 	}
 	if reader.Buffered() > 0 { // the hub says nothing before the agent does
-		return proxyError(reason.ProxyRefused, proxy.Host, adviseAllow, nil, "it sent %d bytes of its own into the tunnel", reader.Buffered())
+		return proxyError(reason.ProxyRefused, proxy.Host, adviseAllow, "it sent %d bytes of its own into the tunnel", reader.Buffered())
 	}
 	return nil
 }
