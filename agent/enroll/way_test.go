@@ -48,7 +48,7 @@ func TestEnrollmentGoesOnToTheNextEndpoint(t *testing.T) {
 	})
 }
 
-func TestRA_54_enrollment_says_which_hop_fails_and_goes_on(t *testing.T) {
+func TestEnrollmentSaysWhichHopFailsAndGoesOn(t *testing.T) {
 	inBubble(t, func(t *testing.T, h *hub, vault Vault) { //nolint:thelper // a test body
 		h.state = agentv1.EnrollmentState_ENROLLMENT_STATE_ISSUED
 		cfg := h.config(vault, h.join())

@@ -117,7 +117,7 @@ func (w *world) file(name string, root *pki.CA) string {
 
 func direct(*http.Request) (*url.URL, error) { return nil, nil } //nolint:nilnil // as http.ProxyFromEnvironment does
 
-func TestRA_54_proxies(t *testing.T) {
+func TestProxies(t *testing.T) {
 	w := newWorld(t)
 	proxyCA, err := pki.NewCA("proxy root", time.Now(), time.Hour)
 	require.NoError(t, err)
@@ -126,19 +126,19 @@ func TestRA_54_proxies(t *testing.T) {
 	caFile := w.file("proxy.crt", proxyCA)
 	secure := &tls.Config{Certificates: []tls.Certificate{*cert}, MinVersion: tls.VersionTLS12}
 
-	t.Run("http", func(t *testing.T) {
+	t.Run("RA-54_http", func(t *testing.T) {
 		p := w.proxy(tunnel.Config{})
 		require.NoError(t, w.call(hubName, dialer.Config{ProxyURL: "http://" + p.Address()}))
 		require.Equal(t, []string{hubName}, p.Targets())
 		require.NotContains(t, string(p.Up()), "grpc.health", "the proxy sees bytes of TLS alone")
 		require.True(t, bytes.HasPrefix(p.Up(), []byte{22, 3}), "beginning with a TLS handshake")
 	})
-	t.Run("https with a CA of its own and a password", func(t *testing.T) {
+	t.Run("RA-54_https_with_a_CA_of_its_own_and_a_password", func(t *testing.T) {
 		p := w.proxy(tunnel.Config{TLS: secure, User: "u", Password: "p:w"})
 		require.NoError(t, w.call(hubName, dialer.Config{ProxyURL: "https://u:p%3Aw@" + p.Address(), ProxyCAFile: caFile}))
 		require.Equal(t, []string{hubName}, p.Targets())
 	})
-	t.Run("environment", func(t *testing.T) {
+	t.Run("RA-54_environment", func(t *testing.T) {
 		p := w.proxy(tunnel.Config{})
 		cfg := dialer.Config{Environment: func(r *http.Request) (*url.URL, error) {
 			require.Equal(t, "https://"+hubName, r.URL.String())
@@ -150,7 +150,7 @@ func TestRA_54_proxies(t *testing.T) {
 		require.NoError(t, w.call(w.hub, dialer.Config{Environment: direct}))
 		require.Len(t, p.Targets(), 1)
 	})
-	t.Run("a proxy's CA says nothing about the hub", func(t *testing.T) {
+	t.Run("RA-54_CA_of_a_proxy_says_nothing_about_the_hub", func(t *testing.T) {
 		stranger, err := proxyCA.IssueServing([]string{"hub.fairlead.test"}, time.Now(), time.Hour)
 		require.NoError(t, err)
 		fake := w.serve(pki.NewServer(pki.ServerState{Certificate: stranger}).TLSConfig())
@@ -170,7 +170,7 @@ func requireHop(t *testing.T, err error, why, says, advice string) {
 	require.True(t, dialer.OnTheWay(hop.Reason))
 }
 
-func TestRA_54_errors_name_the_hop(t *testing.T) {
+func TestErrorsNameTheHop(t *testing.T) {
 	w := newWorld(t)
 	other, err := pki.NewCA("proxy root", time.Now(), time.Hour)
 	require.NoError(t, err)
@@ -289,7 +289,7 @@ func TestTLSThatEndsBeforeTheHubIsNamed(t *testing.T) {
 			reason.TLSTerminated, "does not ask for the agent's certificate",
 		},
 		"old TLS": {
-			"no hub speaks it", w.serve(&tls.Config{Certificates: []tls.Certificate{own}, MaxVersion: tls.VersionTLS12}), //nolint:gosec // that is the point
+			"no hub speaks it", w.serve(&tls.Config{Certificates: []tls.Certificate{own}, MaxVersion: tls.VersionTLS12}),
 			reason.TLSTerminated, "protocol version",
 		},
 		"HTTP/1 only": {

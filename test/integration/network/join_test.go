@@ -55,10 +55,14 @@ func (w *world) epoch(cluster string) int32 {
 	return *lease.Spec.LeaseTransitions
 }
 
-// TestRA_54_joins_through_proxies has a hub under a name that only the proxies
-// resolve, so everything that reaches it went through them.
-func TestRA_54_joins_through_proxies(t *testing.T) {
+// TestProxies has a hub under a name that only the proxies resolve, so
+// everything that reaches it went through them.
+func TestProxies(t *testing.T) {
 	t.Parallel()
+	t.Run("RA-54_joins_through_proxies", joinsThroughProxies)
+}
+
+func joinsThroughProxies(t *testing.T) {
 	const endpoint = "hub.fairlead.test:443"
 	w := newWorld(t)
 	hub := w.replica(hubOptions{flags: []string{"--endpoints=hub.fairlead.test"}}, w.proxy(""))
