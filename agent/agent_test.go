@@ -309,9 +309,9 @@ func TestT83_hostile_hub_removes_nothing(t *testing.T) {
 	agent.stop(t)
 }
 
-// TestRA_18_RA_20_join_file has nothing in the file, then something that cannot
+// TestJoinFile has nothing in the file, then something that cannot
 // be read, then a join string, then another one.
-func TestRA_18_RA_20_join_file(t *testing.T) {
+func TestJoinFile(t *testing.T) {
 	t.Parallel()
 	h := newFakeHub(t)
 	s := newScene(t, h)
@@ -323,17 +323,26 @@ func TestRA_18_RA_20_join_file(t *testing.T) {
 	}
 	put := func(text string) { require.NoError(t, os.WriteFile(s.cfg.JoinFile, []byte(text), 0o600)) }
 	agent := start(t, s.cfg)
-	logged("no join string was given")
-	put(h.join("spoke-1")[:40])
-	logged("INVALID_JOIN_STRING: ")
-	put(h.join("spoke-1") + "\n")
-	h.accept(agentv1.SyncMode_SYNC_MODE_FULL, false)
-	require.Equal(t, []string{"id.secret"}, h.enrolled())
-
-	require.NoError(t, os.Remove(s.cfg.JoinFile)) // it has done its work
-	put(h.joinWith("spoke-1", "id2.secret"))      // RA-17: another one means to enroll anew
-	h.accept(agentv1.SyncMode_SYNC_MODE_FULL, false)
-	require.Equal(t, []string{"id.secret", "id2.secret"}, h.enrolled())
+	t.Run("RA-20_wrong_at_first", func(t *testing.T) {
+		logged("no join string was given")
+		put(h.join("spoke-1")[:40])
+		logged("INVALID_JOIN_STRING: ")
+		put(h.join("spoke-1") + "\n")
+		h.accept(agentv1.SyncMode_SYNC_MODE_FULL, false)
+		require.Equal(t, []string{"id.secret"}, h.enrolled())
+	})
+	t.Run("RA-18_another_one", func(t *testing.T) {
+		require.NoError(t, os.Remove(s.cfg.JoinFile)) // it has done its work
+		put(h.joinWith("spoke-1", "id2.secret"))
+		h.accept(agentv1.SyncMode_SYNC_MODE_FULL, false)
+		require.Equal(t, []string{"id.secret", "id2.secret"}, h.enrolled())
+	})
+	t.Run("RA-17_enrolls_again_with_another_one_alone", func(t *testing.T) {
+		agent.stop(t)
+		agent = start(t, s.cfg)
+		h.accept(agentv1.SyncMode_SYNC_MODE_FULL, false)
+		require.Len(t, h.enrolled(), 2, "the certificate that it has is used")
+	})
 	agent.stop(t)
 }
 

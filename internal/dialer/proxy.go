@@ -209,16 +209,16 @@ func connect(conn net.Conn, proxy *url.URL, address string) error {
 
 // roots verify an https:// proxy; they are never used for the hub.
 func (d *Dialer) roots() (*x509.CertPool, error) {
+	roots, err := x509.SystemCertPool()
+	if err != nil {
+		roots = x509.NewCertPool() // a system without any
+	}
 	if d.cfg.ProxyCAFile == "" {
-		return nil, nil // the system's
+		return roots, nil
 	}
 	content, err := os.ReadFile(d.cfg.ProxyCAFile)
 	if err != nil {
 		return nil, fmt.Errorf("reading the CA of the proxy: %w", err)
-	}
-	roots, err := x509.SystemCertPool()
-	if err != nil {
-		roots = x509.NewCertPool() // a system without any
 	}
 	if !roots.AppendCertsFromPEM(content) {
 		return nil, fmt.Errorf("the file of the proxy's CA %q has no certificate (PEM)", d.cfg.ProxyCAFile)

@@ -22,7 +22,7 @@ const podSelector = "app.kubernetes.io/name=fairlead-agent"
 
 // annotationToken is on the agent's Pods, so that another join string starts the
 // agent anew (RA-18): the id of the token, not its secret.
-const annotationToken = "fairlead.dev/join-token"
+const annotationToken = "fairlead.dev/join-token" //nolint:gosec // a name
 
 // deployment is an agent in its own cluster.
 type deployment struct{ *spoke }

@@ -18,7 +18,7 @@ const (
 	proxyVariable = "FAIRLEAD_PROXY_URL"
 	// proxySecret has the way to the hub of an agent in the cluster. It stays when
 	// the cluster has joined.
-	proxySecret = "fairlead-proxy" //nolint:gosec // the name of one
+	proxySecret = "fairlead-proxy"
 	keyProxyURL = "proxy-url"
 	keyProxyCA  = "proxy-ca.crt"
 	proxyFolder = "/etc/fairlead/proxy"
@@ -40,7 +40,7 @@ func (s *spoke) keepProxyCA() error {
 	}
 	content, err := os.ReadFile(s.proxyCA)
 	if err == nil {
-		err = os.WriteFile(s.proxyCAFile(), content, 0o600)
+		err = os.WriteFile(s.proxyCAFile(), content, 0o600) //nolint:gosec // the folder is the person's own choice
 	}
 	if err != nil {
 		return fmt.Errorf("copying the CA of the proxy: %w", err)
