@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"sync/atomic"
@@ -23,6 +24,7 @@ import (
 	"fairlead.dev/fairlead/agent/store"
 	"fairlead.dev/fairlead/agent/work"
 	"fairlead.dev/fairlead/agent/work/feedback"
+	"fairlead.dev/fairlead/internal/dialer"
 	"fairlead.dev/fairlead/internal/obs"
 	"fairlead.dev/fairlead/internal/wire"
 )
@@ -33,8 +35,10 @@ type Agent struct {
 	controllers map[string]bool
 	log         *slog.Logger
 	spoke       *spoke
+	dialer      *dialer.Dialer
 	files       *enroll.Files // nil unless somebody else keeps the identity
 	registry    *prometheus.Registry
+	metrics     *link.Metrics
 	ready       obs.Health
 
 	hubID    *latch // known once a hub has answered, ever
@@ -63,10 +67,14 @@ func New(cfg Config) (*Agent, error) {
 		}
 	}
 	a := &Agent{cfg: cfg, controllers: controllers, log: cfg.Log, registry: obs.NewRegistry(obs.AgentPrefix), hubID: newLatch(), enrolled: newLatch()}
+	a.metrics = link.NewMetrics(a.registry)
 	if cfg.ownFiles() {
 		if a.files, err = enroll.NewFiles(enroll.FilesConfig{ClusterName: cfg.ClusterName, CertFile: cfg.ClientCert, KeyFile: cfg.ClientKey, Root: cfg.HubCA}); err != nil {
 			return nil, err
 		}
+	}
+	if a.dialer, err = dialer.New(dialer.Config{ProxyURL: cfg.ProxyURL, ProxyCAFile: cfg.ProxyCAFile}); err != nil {
+		return nil, fmt.Errorf("--proxy-url, --proxy-ca-file: %w", err)
 	}
 	if a.spoke, err = newSpoke(&a.cfg); err != nil {
 		return nil, err

@@ -4,6 +4,7 @@
 package agent
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -14,6 +15,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -245,6 +247,123 @@ func TestOrphansAndPrunesWaitForAPerson(t *testing.T) {
 	s.untilGone(t, "b-1")
 	p.untilHeldObjects(0)
 	agent.stop(t)
+}
+
+// A hub that lies, over real TLS, to a real agent on a real spoke: what it may
+// not delete stays there, whatever it says of the size of its batches.
+func TestT83_hostile_hub_removes_nothing(t *testing.T) {
+	t.Parallel()
+	h := newFakeHub(t)
+	s := newScene(t, h)
+	s.cfg.DataDir = t.TempDir()
+	agent := start(t, s.cfg)
+	p := h.accept(agentv1.SyncMode_SYNC_MODE_FULL, false)
+	var works, maps []string
+	var all, lies []*agentv1.ObjectChange
+	for i := range 12 {
+		name, object := fmt.Sprintf("%s-%d", s.namespace, i), fmt.Sprintf("cm-%d", i)
+		works, maps = append(works, name), append(maps, object)
+		all = append(all, upsert(name, "u-"+name, 1, s.work(name, "u-"+name, 1, "x", object)))
+		lie := remove(name, "u-"+name, agentv1.DeleteReason_DELETE_REASON_ORPHAN)
+		lie.GetDelete().BatchSize = uint32(i % 2) // 0 or 1, of 12
+		lies = append(lies, lie)
+	}
+	p.delta(all...)
+	for _, object := range maps {
+		s.untilData(t, object, "x")
+	}
+
+	unknown := upsert("x", "u", 1, "{}")
+	unknown.Key.Kind = 77
+	p.delta(unknown)
+	require.Equal(t, reason.Unsupported, p.ack("x").GetError().GetReason(), "an ObjectKind that nobody knows")
+	p.delta(remove(works[0], "other", agentv1.DeleteReason_DELETE_REASON_REQUESTED))
+	require.Equal(t, reason.UIDMismatch, p.ack(works[0]).GetError().GetReason(), "a delete of another UID")
+	p.delta(lies...)
+	held := p.reported("held deletes", func(r *agentv1.ClusterReport) bool {
+		n := 0
+		for _, batch := range r.GetHeld() {
+			n += len(batch.GetEntries())
+		}
+		return n == len(works)
+	})
+	for _, batch := range held.GetHeld() {
+		require.Equal(t, agentv1.HeldReason_HELD_REASON_COUNT, batch.GetReason(), "the agent counts by itself")
+	}
+
+	p.mu.Lock()
+	p.seq += 5 // a gap
+	p.mu.Unlock()
+	p.delta(remove(works[1], "u-"+works[1], agentv1.DeleteReason_DELETE_REASON_REQUESTED))
+	select { // it ends, and dials again
+	case p = <-h.sessions:
+	case <-time.After(30 * time.Second):
+		require.FailNow(t, "the session went on after a gap")
+	}
+	p.delta(remove(works[2], "u-"+works[2], agentv1.DeleteReason_DELETE_REASON_REQUESTED)) // before Welcome
+	p = h.accept(agentv1.SyncMode_SYNC_MODE_FULL, false)
+	p.untilHeldObjects(len(works))
+	for _, object := range maps {
+		s.exists(t, object)
+	}
+	agent.stop(t)
+}
+
+// TestJoinFile has nothing in the file, then something that cannot
+// be read, then a join string, then another one.
+func TestJoinFile(t *testing.T) {
+	t.Parallel()
+	h := newFakeHub(t)
+	s := newScene(t, h)
+	s.cfg.DataDir, s.cfg.Join, s.cfg.JoinFile = t.TempDir(), "", filepath.Join(t.TempDir(), "join")
+	var log lockedBuffer
+	s.cfg.Log = slog.New(slog.NewTextHandler(&log, nil))
+	logged := func(text string) {
+		s.until(t, text, func(context.Context) bool { return strings.Contains(log.String(), text) })
+	}
+	put := func(text string) { require.NoError(t, os.WriteFile(s.cfg.JoinFile, []byte(text), 0o600)) }
+	agent := start(t, s.cfg)
+	t.Run("RA-20_wrong_at_first", func(t *testing.T) {
+		logged("no join string was given")
+		put(h.join("spoke-1")[:40])
+		logged("INVALID_JOIN_STRING: ")
+		put(h.join("spoke-1") + "\n")
+		h.accept(agentv1.SyncMode_SYNC_MODE_FULL, false)
+		require.Equal(t, []string{"id.secret"}, h.enrolled())
+	})
+	t.Run("RA-18_another_one", func(t *testing.T) {
+		require.NoError(t, os.Remove(s.cfg.JoinFile)) // it has done its work
+		put(h.joinWith("spoke-1", "id2.secret"))
+		h.accept(agentv1.SyncMode_SYNC_MODE_FULL, false)
+		require.Equal(t, []string{"id.secret", "id2.secret"}, h.enrolled())
+	})
+	t.Run("RA-17_enrolls_again_with_another_one_alone", func(t *testing.T) {
+		agent.stop(t)
+		agent = start(t, s.cfg)
+		h.accept(agentv1.SyncMode_SYNC_MODE_FULL, false)
+		require.Len(t, h.enrolled(), 2, "the certificate that it has is used")
+	})
+	agent.stop(t)
+}
+
+// lockedBuffer is written and read at the same time.
+type lockedBuffer struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+// Write implements io.Writer.
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+// String is what was written.
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
 }
 
 func TestT20_undecodable_works_are_rejected(t *testing.T) {

@@ -39,10 +39,15 @@ const (
 type Config struct {
 	// Join is a join string: how to find the hub, recognise it, and be let in.
 	Join string
+	// JoinFile has a join string, now or later; what is put there is used at once.
+	JoinFile string
 	// Endpoints, HubCA, ClientCert and ClientKey are the other way: a hub's
 	// host:port and files that somebody else keeps.
 	Endpoints                    []string
 	HubCA, ClientCert, ClientKey string
+	// ProxyURL and ProxyCAFile say how the hub is reached, enrolling and afterwards
+	// alike: see dialer.Config. The spoke's apiserver is not reached that way.
+	ProxyURL, ProxyCAFile string
 	// ClusterName is the name under which the hub knows this spoke.
 	ClusterName string
 
@@ -135,6 +140,9 @@ func (c *Config) Validate() error {
 }
 
 func (c *Config) validateHub() error {
+	if c.JoinFile != "" && (c.Join != "" || c.ownFiles()) {
+		return errors.New("--join-file excludes --join and --client-cert: give one of them")
+	}
 	if !c.ownFiles() {
 		if len(c.Endpoints) > 0 {
 			return errors.New("--hub is for agents with their own certificate: give --hub-ca, --client-cert and --client-key too, or --join instead")

@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"net"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -39,8 +40,9 @@ type fakeHub struct {
 	sessions chan *peer
 	done     chan struct{}
 
-	mu  sync.Mutex
-	csr *x509.CertificateRequest
+	mu     sync.Mutex
+	tokens []string
+	csr    *x509.CertificateRequest
 }
 
 // peer is the hub's end of one session.
@@ -92,9 +94,18 @@ func (h *fakeHub) stop() {
 	<-h.done
 }
 
-func (h *fakeHub) join(name string) string {
+func (h *fakeHub) join(name string) string { return h.joinWith(name, "id.secret") }
+
+// enrolled are the tokens that came, in order.
+func (h *fakeHub) enrolled() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.tokens)
+}
+
+func (h *fakeHub) joinWith(name, token string) string {
 	pin := pki.Fingerprint(h.serving.Cert)
-	text, err := pki.JoinString{Endpoints: []string{h.address}, CASHA256: hex.EncodeToString(pin[:]), Token: "id.secret", Name: name}.Encode()
+	text, err := pki.JoinString{Endpoints: []string{h.address}, CASHA256: hex.EncodeToString(pin[:]), Token: token, Name: name}.Encode()
 	require.NoError(h.t, err)
 	return text
 }
@@ -108,6 +119,7 @@ func (h *fakeHub) Enroll(_ context.Context, r *agentv1.EnrollRequest) (*agentv1.
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.csr = csr
+	h.tokens = append(h.tokens, r.GetJoinToken())
 	return &agentv1.EnrollResponse{
 		EnrollmentId: "e", PairingCode: identity.PairingCode(csr.RawSubjectPublicKeyInfo, agent.Cluster, hubID), HubId: hubID, Challenge: []byte("c"),
 	}, nil

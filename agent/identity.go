@@ -29,10 +29,10 @@ type identified struct {
 	agentID   string
 }
 
-// connect gets the agent its identity, then keeps a session with the hub until
-// ctx ends.
-func (a *Agent) connect(ctx context.Context, vault enroll.Vault, fingerprint string) error {
-	who, err := a.identify(ctx, vault, fingerprint)
+// meet gets the agent its identity with a join string, which may be empty if it
+// has one, then keeps a session with the hub until ctx ends.
+func (a *Agent) meet(ctx context.Context, vault enroll.Vault, fingerprint, join string) error {
+	who, err := a.identify(ctx, vault, fingerprint, join)
 	if err != nil {
 		return err
 	}
@@ -46,7 +46,8 @@ func (a *Agent) connect(ctx context.Context, vault enroll.Vault, fingerprint str
 		Log:            a.log.With("room", "link"),
 		ResendStatuses: a.resend,
 		ClusterReport:  a.report,
-		Metrics:        link.NewMetrics(a.registry),
+		Metrics:        a.metrics,
+		Dial:           a.dialer.Dial,
 	})
 	if err != nil {
 		return err
@@ -59,11 +60,11 @@ func (a *Agent) connect(ctx context.Context, vault enroll.Vault, fingerprint str
 // identify returns the agent's identity: from files, from the vault, or from
 // the hub after a person let it in. An agent that already has works keeps them
 // going while it waits for somebody to mend what is wrong.
-func (a *Agent) identify(ctx context.Context, vault enroll.Vault, fingerprint string) (identified, error) {
+func (a *Agent) identify(ctx context.Context, vault enroll.Vault, fingerprint, join string) (identified, error) {
 	if a.files != nil {
 		return identified{Credentials: a.files, notAfter: a.files.NotAfter, endpoints: a.cfg.Endpoints, agentID: a.agentID(a.files.AgentName())}, nil
 	}
-	enroller, err := enroll.New(a.enrollConfig(vault, fingerprint))
+	enroller, err := enroll.New(a.enrollConfig(vault, fingerprint, join))
 	if err != nil {
 		return identified{}, err
 	}
@@ -82,11 +83,11 @@ func (a *Agent) identify(ctx context.Context, vault enroll.Vault, fingerprint st
 	}
 }
 
-func (a *Agent) enrollConfig(vault enroll.Vault, fingerprint string) enroll.Config {
+func (a *Agent) enrollConfig(vault enroll.Vault, fingerprint, join string) enroll.Config {
 	return enroll.Config{
-		Vault: vault, Log: a.log.With("room", "enroll"), Join: a.cfg.Join, ClusterName: a.cfg.ClusterName,
+		Vault: vault, Log: a.log.With("room", "enroll"), Join: join, ClusterName: a.cfg.ClusterName,
 		Fingerprint: fingerprint, AgentID: a.cfg.AgentID, Version: version.Get().Version,
-		Waiting: a.showPairingCode,
+		Waiting: a.showPairingCode, Dial: a.dialer.Dial,
 	}
 }
 

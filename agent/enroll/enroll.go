@@ -17,6 +17,7 @@ import (
 	"strings"
 	"time"
 
+	"fairlead.dev/fairlead/internal/dialer"
 	"fairlead.dev/fairlead/internal/identity"
 	"fairlead.dev/fairlead/internal/pki"
 	"fairlead.dev/fairlead/internal/wire/reason"
@@ -164,20 +165,34 @@ func (e *Enroller) enroll(ctx context.Context, record Record) (Record, error) {
 	if err != nil {
 		return Record{}, err
 	}
-	for attempt := 0; ; attempt++ {
-		endpoint := e.join.Endpoints[attempt%len(e.join.Endpoints)]
-		issued, err := p.attempt(ctx, endpoint)
+	endpoints, impostors := dialer.NewEndpoints(e.join.Endpoints), 0
+	for round := 0; ; {
+		issued, err := p.attempt(ctx, endpoints.Current())
 		if err == nil {
 			return issued, nil
 		}
 		if ctx.Err() != nil {
 			return Record{}, ctx.Err()
 		}
-		var refused *Error
-		if !errors.As(err, &refused) || !refused.Transient() {
+		refused, ok := errors.AsType[*Error](err)
+		if !ok || !refused.Transient() {
 			return Record{}, err
 		}
-		wait := backoff(attempt/len(e.join.Endpoints), refused.RetryAfter)
+		if refused.Reason == reason.HubCAMismatch {
+			impostors++
+		}
+		if p.answered { // this one is the hub; it was lost while a person took time
+			endpoints.Worked()
+			p.answered = false
+		} else if endpoints.Failed(time.Now()) && refused.RetryAfter == 0 {
+			e.cfg.Log.Warn("enrolling is not possible there", "error", err, "next", endpoints.Current())
+			continue
+		}
+		if impostors >= len(e.join.Endpoints) {
+			return Record{}, err // nobody with the hub's CA is at any endpoint
+		}
+		wait := backoff(round, refused.RetryAfter)
+		round, impostors = round+1, 0
 		e.cfg.Log.Warn("enrolling is not possible yet", "error", err, "retryIn", wait.Round(time.Millisecond))
 		pause(ctx, wait)
 	}

@@ -4,17 +4,17 @@
 package enroll
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"fairlead.dev/fairlead/internal/pki"
+	"fairlead.dev/fairlead/internal/dialer"
 	"fairlead.dev/fairlead/internal/wire/reason"
 )
 
@@ -86,9 +86,9 @@ func problem(why string, cause error, format string, args ...any) *Error {
 
 // refusal reads what a failed call says. What is not a refusal of the hub is
 // transient: the network, or a hub that is busy or starting.
-func refusal(endpoint string, err error) *Error {
+func refusal(way *dialer.Way, err error) *Error {
 	s := status.Convert(err)
-	out := &Error{Reason: reason.Internal, Message: fmt.Sprintf("hub at %s: %s", endpoint, s.Message()), Err: err}
+	out := &Error{Reason: reason.Internal, Message: fmt.Sprintf("hub at %s: %s", way.Endpoint(), s.Message()), Err: err}
 	for _, detail := range s.Details() {
 		switch d := detail.(type) {
 		case *errdetails.ErrorInfo:
@@ -103,9 +103,17 @@ func refusal(endpoint string, err error) *Error {
 	if out.Reason == reason.InvalidProof {
 		out.transient = true // a challenge that is too old; the next Enroll brings a new one
 	}
-	if text := s.Message(); strings.Contains(text, pki.ErrPinMismatch.Error()) || strings.Contains(text, pki.ErrHubIdentity.Error()) {
-		out.Reason, out.transient = reason.HubCAMismatch, false
-	}
 	out.Advice = advice[out.Reason]
+	if cause := way.Err(); cause != nil && s.Code() == codes.Unavailable {
+		out.hop(way.Endpoint(), cause)
+	}
 	return out
+}
+
+// hop says what failed before the hub had a say.
+func (e *Error) hop(endpoint string, cause error) {
+	e.Message, e.Err = fmt.Sprintf("hub at %s: %v", endpoint, cause), cause
+	if failed, ok := errors.AsType[*dialer.Error](cause); ok {
+		e.Reason, e.Advice = failed.Reason, cmp.Or(failed.Advice, advice[failed.Reason])
+	}
 }

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	agentv1 "fairlead.dev/fairlead/gen/fairlead/agent/v1"
+	"fairlead.dev/fairlead/internal/dialer"
 	"fairlead.dev/fairlead/internal/identity"
 	"fairlead.dev/fairlead/internal/pki"
 	"fairlead.dev/fairlead/internal/wire"
@@ -36,6 +37,8 @@ type pending struct {
 	key  crypto.Signer
 	next Record // what the vault will have: names, key, and what is learned on the way
 	old  Record // a certificate that stays in force until the new one is there
+
+	answered bool // the hub took the request in the last attempt
 }
 
 // save stores how far the request is, beside a certificate that is still in
@@ -54,17 +57,19 @@ func (p *pending) save(ctx context.Context) error {
 // handshake, in which the hub's root is held against the pin, comes before the
 // first byte of the request.
 func (p *pending) attempt(ctx context.Context, endpoint string) (Record, error) {
-	conn, err := p.dial(endpoint)
+	way := dialer.NewWay(endpoint, pki.NewClient(pki.Trust{Pin: p.pin}).TLSConfig(host(endpoint)), p.cfg.Dial)
+	conn, err := p.connect(way)
 	if err != nil {
 		return Record{}, problem(reason.InvalidJoinString, err, "endpoint %q: %v", endpoint, err)
 	}
 	defer func() { _ = conn.Close() }()
 	client := agentv1.NewAgentServiceClient(conn)
-	asked, err := p.ask(ctx, client, endpoint)
+	asked, err := p.ask(ctx, client, way)
 	if err != nil {
 		return Record{}, err
 	}
-	issued, err := p.await(ctx, client, endpoint, asked)
+	p.answered = true
+	issued, err := p.await(ctx, client, way, asked)
 	if err != nil {
 		return Record{}, err
 	}
@@ -80,24 +85,18 @@ func (p *pending) attempt(ctx context.Context, endpoint string) (Record, error) 
 	return record, nil
 }
 
-func (p *pending) dial(endpoint string) (*grpc.ClientConn, error) {
-	client := pki.NewClient(pki.Trust{Pin: p.pin})
-	options := []grpc.DialOption{
-		grpc.WithTransportCredentials(credentials.NewTLS(client.TLSConfig(host(endpoint)))),
+func (p *pending) connect(way *dialer.Way) (*grpc.ClientConn, error) {
+	return way.Client(
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 20 * time.Second}),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(wire.MaxFrame)),
 		grpc.WithDisableServiceConfig(),
-		grpc.WithUserAgent("fairlead-agent/" + p.cfg.Version),
-	}
-	if p.cfg.Dial != nil {
-		options = append(options, grpc.WithContextDialer(p.cfg.Dial))
-	}
-	return grpc.NewClient("passthrough:///"+endpoint, options...)
+		grpc.WithUserAgent("fairlead-agent/"+p.cfg.Version),
+	)
 }
 
 // ask sends the request. The same key may send it as often as it likes: the
 // token is used once.
-func (p *pending) ask(ctx context.Context, client agentv1.AgentServiceClient, endpoint string) (*agentv1.EnrollResponse, error) {
+func (p *pending) ask(ctx context.Context, client agentv1.AgentServiceClient, way *dialer.Way) (*agentv1.EnrollResponse, error) {
 	csr, err := pki.NewCSR(p.key, identity.Subject(p.next.ClusterName, p.next.AgentName))
 	if err != nil {
 		return nil, err
@@ -110,7 +109,7 @@ func (p *pending) ask(ctx context.Context, client agentv1.AgentServiceClient, en
 		ClusterFingerprint: p.cfg.Fingerprint, AgentId: p.cfg.AgentID, AgentVersion: p.cfg.Version,
 	}, grpc.Peer(&from))
 	if err != nil {
-		return nil, refusal(endpoint, err)
+		return nil, refusal(way, err)
 	}
 	info, ok := from.AuthInfo.(credentials.TLSInfo)
 	if !ok {
@@ -145,12 +144,12 @@ func (p *pending) announce() {
 
 // await polls until there is a certificate or the enrollment has ended. Each
 // poll proves, over a new challenge, that this agent has the key.
-func (p *pending) await(ctx context.Context, client agentv1.AgentServiceClient, endpoint string, asked *agentv1.EnrollResponse) (*agentv1.IssuedCertificate, error) {
+func (p *pending) await(ctx context.Context, client agentv1.AgentServiceClient, way *dialer.Way, asked *agentv1.EnrollResponse) (*agentv1.IssuedCertificate, error) {
 	challenge, id := asked.GetChallenge(), asked.GetEnrollmentId()
 	for {
 		response, err := p.poll(ctx, client, id, challenge)
 		if err != nil {
-			return nil, refusal(endpoint, err)
+			return nil, refusal(way, err)
 		}
 		if response.GetCertificate() != nil {
 			return response.GetCertificate(), nil

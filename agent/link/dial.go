@@ -10,11 +10,11 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	agentv1 "fairlead.dev/fairlead/gen/fairlead/agent/v1"
+	"fairlead.dev/fairlead/internal/dialer"
 	"fairlead.dev/fairlead/internal/wire"
 	"fairlead.dev/fairlead/internal/wire/reason"
 )
@@ -35,9 +35,8 @@ func features() []string { return []string{"zstd", "parts"} }
 
 // connect dials one endpoint and exchanges Hello and Welcome. The session that
 // it returns receives nothing until it is served.
-func (l *Link) connect(ctx context.Context, endpoint int) (*session, *Ended) {
-	address := l.cfg.Endpoints[endpoint]
-	conn, err := l.dial(address)
+func (l *Link) connect(ctx context.Context, address string) (*session, *Ended) {
+	conn, way, err := l.dial(address)
 	if err != nil {
 		why := &Ended{Reason: reason.CertificateError, Err: fmt.Errorf("dialling %s: %w", address, err)}
 		var coded interface{ Code() string }
@@ -49,23 +48,23 @@ func (l *Link) connect(ctx context.Context, endpoint int) (*session, *Ended) {
 	s, err := l.shake(ctx, conn, address)
 	if err != nil {
 		_ = conn.Close()
-		why := endedBy(err)
+		why := endedOn(way, err)
 		return nil, &Ended{Reason: why.Reason, RetryAfter: why.RetryAfter, Err: fmt.Errorf("hub at %s: %w", address, why.Err)}
 	}
 	return s, nil
 }
 
-func (l *Link) dial(address string) (*grpc.ClientConn, error) {
+func (l *Link) dial(address string) (*grpc.ClientConn, *dialer.Way, error) {
 	config, err := l.cfg.Credentials.TLS(address)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if len(l.cfg.Curves) > 0 {
 		config = config.Clone()
 		config.CurvePreferences = l.cfg.Curves
 	}
-	options := []grpc.DialOption{
-		grpc.WithTransportCredentials(credentials.NewTLS(config)),
+	way := dialer.NewWay(address, config, l.cfg.Dial)
+	conn, err := way.Client(
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepaliveTime, Timeout: keepaliveTimeout, PermitWithoutStream: true}),
 		grpc.WithStaticStreamWindowSize(streamWindow),
 		grpc.WithStaticConnWindowSize(streamWindow),
@@ -74,12 +73,9 @@ func (l *Link) dial(address string) (*grpc.ClientConn, error) {
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxReceive)),
 		grpc.WithDisableServiceConfig(),
 		grpc.WithIdleTimeout(0),
-		grpc.WithUserAgent("fairlead-agent/" + l.cfg.Identity.Version),
-	}
-	if l.cfg.Dial != nil {
-		options = append(options, grpc.WithContextDialer(l.cfg.Dial))
-	}
-	return grpc.NewClient("passthrough:///"+address, options...)
+		grpc.WithUserAgent("fairlead-agent/"+l.cfg.Identity.Version),
+	)
+	return conn, way, err
 }
 
 // shake opens the stream, says Hello and waits for Welcome.

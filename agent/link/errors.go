@@ -14,7 +14,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"fairlead.dev/fairlead/internal/pki"
+	"fairlead.dev/fairlead/internal/dialer"
 	"fairlead.dev/fairlead/internal/wire/reason"
 )
 
@@ -40,7 +40,11 @@ type Ended struct { //nolint:errname // what happened, with a reason; not every 
 
 // Error implements error.
 func (e *Ended) Error() string {
-	if advice := adviceFor[e.Reason]; advice != "" {
+	advice := adviceFor[e.Reason]
+	if hop, ok := errors.AsType[*dialer.Error](e.Err); ok && hop.Advice != "" {
+		advice = hop.Advice
+	}
+	if advice != "" {
 		return fmt.Sprintf("%s: %v; %s", e.Reason, e.Err, advice)
 	}
 	return fmt.Sprintf("%s: %v", e.Reason, e.Err)
@@ -60,7 +64,8 @@ var adviceFor = map[string]string{
 	reason.SerialMismatch:   "another copy of this agent renewed the certificate; make sure that only one runs, then enroll it again",
 	reason.DuplicateCluster: "another cluster is connected with this identity; give this one its own name and join string",
 	reason.ProtocolTooOld:   "update the agent to a release that this hub supports",
-	reason.HubCAMismatch:    "the hub's certificate is not signed by the CA that this agent trusts; check the address, or enroll again if the hub was set up anew",
+	reason.Unauthenticated:  "if the hub says that it needs an agent certificate, something between ends TLS and keeps this agent's: let it pass TLS through (docs/networks.md)",
+	reason.HubCAMismatch:    "the hub's certificate is not signed by the CA that this agent trusts; check the address, and that nothing between ends TLS (docs/networks.md), or enroll again if the hub was set up anew",
 	reasonOtherHub:          "check --hub and the join string; to move a spoke to another hub, remove the agent's state first",
 }
 
@@ -104,6 +109,19 @@ func endedBy(err error) *Ended {
 	return out
 }
 
+// endedOn reads what a failed RPC says, and why its connection is not there.
+func endedOn(way *dialer.Way, err error) *Ended {
+	why := endedBy(err)
+	cause := way.Err()
+	if cause == nil || status.Code(err) != codes.Unavailable {
+		return why
+	}
+	if hop, ok := errors.AsType[*dialer.Error](cause); ok {
+		return &Ended{Reason: hop.Reason, Err: hop}
+	}
+	return &Ended{Reason: why.Reason, Err: cause}
+}
+
 func reasonOf(code codes.Code) string {
 	switch code {
 	case codes.PermissionDenied:
@@ -121,11 +139,10 @@ func reasonOf(code codes.Code) string {
 	}
 }
 
-// handshakeReason maps TLS failures, which gRPC hands on as text only.
+// handshakeReason maps alerts of the hub about the agent's certificate. They come
+// after the agent's own handshake is over, and gRPC hands them on as text only.
 func handshakeReason(message string) string {
 	switch {
-	case strings.Contains(message, pki.ErrPinMismatch.Error()), strings.Contains(message, pki.ErrHubIdentity.Error()):
-		return reason.HubCAMismatch
 	case strings.Contains(message, "tls: expired certificate"), strings.Contains(message, "tls: certificate expired"):
 		return reason.CertificateExpired
 	case strings.Contains(message, "tls: bad certificate"), strings.Contains(message, "tls: unknown certificate"), strings.Contains(message, "tls: certificate required"):

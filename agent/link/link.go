@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	agentv1 "fairlead.dev/fairlead/gen/fairlead/agent/v1"
+	"fairlead.dev/fairlead/internal/dialer"
 	"fairlead.dev/fairlead/internal/wire"
 	"fairlead.dev/fairlead/internal/wire/reason"
 )
@@ -20,13 +21,13 @@ import (
 // Link keeps a session with the hub. Make it with New, then call Run once. All
 // other methods may be called at any time, from any goroutine, and do not block.
 type Link struct {
-	cfg      Config
-	statuses *statuses
-	events   *events
-	wake     chan struct{} // the sender has work
-	report   flag          // a ClusterReport is due
-	backoff  *backoff
-	endpoint int // index of the one to try next
+	cfg       Config
+	statuses  *statuses
+	events    *events
+	wake      chan struct{} // the sender has work
+	report    flag          // a ClusterReport is due
+	backoff   *backoff
+	endpoints *dialer.Endpoints
 
 	mu    sync.Mutex
 	state State
@@ -58,7 +59,7 @@ func New(cfg Config) (*Link, error) {
 	}
 	return &Link{
 		cfg: cfg, statuses: newStatuses(), events: &events{}, wake: make(chan struct{}, 1),
-		backoff: newBackoff(cfg.Random), hubID: cfg.HubID,
+		backoff: newBackoff(cfg.Random), endpoints: dialer.NewEndpoints(cfg.Endpoints), hubID: cfg.HubID,
 	}, nil
 }
 
@@ -69,19 +70,16 @@ func (l *Link) Run(ctx context.Context) error {
 	for !over(ctx) {
 		var why *Ended
 		if s == nil {
-			if s, why = l.connect(ctx, l.endpoint); why != nil {
+			if s, why = l.connect(ctx, l.endpoints.Current()); why != nil {
 				l.lost(why)
 			}
 		}
 		if s != nil {
-			began := time.Now()
+			began, endpoint := time.Now(), s.endpoint
 			s, why = l.serve(ctx, s)
-			l.backoff.after(time.Since(began))
+			l.after(endpoint, time.Since(began))
 		}
-		if s != nil || over(ctx) {
-			continue
-		}
-		if l.nextEndpoint(why) {
+		if s != nil || over(ctx) || l.nextEndpoint(why) {
 			continue
 		}
 		wait := l.backoff.next(why)
@@ -94,12 +92,28 @@ func (l *Link) Run(ctx context.Context) error {
 	return nil
 }
 
-// nextEndpoint moves on after a failure. It tells whether the next endpoint may
-// be tried at once: it is another one, and the hub itself did not refuse.
+// after notes how long a session lasted.
+func (l *Link) after(endpoint string, lasted time.Duration) {
+	l.backoff.after(lasted)
+	if l.backoff.lost && l.endpoints.Current() == endpoint {
+		l.endpoints.Worked()
+	}
+}
+
+// nextEndpoint moves on after a failure, and stays after the loss of a session
+// that was good. It tells whether the next endpoint may be tried at once: it is
+// another one, and the hub itself did not refuse.
 func (l *Link) nextEndpoint(why *Ended) bool {
-	first := l.backoff.lost
-	l.endpoint = (l.endpoint + 1) % len(l.cfg.Endpoints)
-	return l.endpoint != 0 && why.Reason == reasonDisconnected && why.RetryAfter == 0 && !first
+	if l.backoff.lost {
+		return false
+	}
+	return l.elsewhere(why)
+}
+
+// elsewhere moves on from an endpoint that failed.
+func (l *Link) elsewhere(why *Ended) bool {
+	another := l.endpoints.Failed(time.Now())
+	return another && why.RetryAfter == 0 && (why.Reason == reasonDisconnected || dialer.OnTheWay(why.Reason))
 }
 
 // Report takes what became of an object. The newest status of a key counts; it

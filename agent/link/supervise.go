@@ -62,7 +62,13 @@ type supervisor struct {
 	dialling bool
 	group    sync.WaitGroup // of the two goroutines that the next two channels are for
 	renewed  chan error     // buffered: nobody has to listen
-	dialled  chan *session  // buffered
+	dialled  chan dialled   // buffered
+}
+
+// dialled is a next session, or why there is none.
+type dialled struct {
+	next *session
+	why  *Ended
 }
 
 // supervise returns when the session is over, with the next one if it is open.
@@ -72,7 +78,7 @@ func (l *Link) supervise(ctx, sessionCtx context.Context, s *session) (next *ses
 	wait.max = renewMaxWait
 	v := &supervisor{
 		link: l, session: s, wait: wait, renewAt: l.cfg.Credentials.RenewAt(),
-		renewed: make(chan error, 1), dialled: make(chan *session, 1),
+		renewed: make(chan error, 1), dialled: make(chan dialled, 1),
 	}
 	defer v.settle(&next)
 	for {
@@ -91,10 +97,10 @@ func (l *Link) supervise(ctx, sessionCtx context.Context, s *session) (next *ses
 			v.renewAt = time.Now()
 		case err := <-v.renewed:
 			v.afterRenewal(err)
-		case next = <-v.dialled:
-			if v.afterDial(next) {
+		case result := <-v.dialled:
+			if v.afterDial(result) {
 				timer.Stop()
-				return next
+				return result.next
 			}
 		case <-timer.C:
 			v.act(ctx)
@@ -139,15 +145,16 @@ func (v *supervisor) startRenewal(ctx context.Context) {
 func (v *supervisor) startDial(ctx context.Context) {
 	v.dialling, v.dialAt = true, time.Time{}
 	if v.wanted.other {
-		v.link.endpoint = (v.link.endpoint + 1) % len(v.link.cfg.Endpoints)
+		v.link.endpoints.Other(time.Now())
+		v.wanted.other = false
 	}
-	endpoint := v.link.endpoint
+	endpoint := v.link.endpoints.Current()
 	v.group.Go(func() {
 		next, why := v.link.connect(ctx, endpoint)
 		if why != nil {
 			v.link.cfg.Log.Warn("the next session could not be opened yet; the present one goes on", "reason", why.Reason, "error", why)
 		}
-		v.dialled <- next
+		v.dialled <- dialled{next, why}
 	})
 }
 
@@ -173,10 +180,13 @@ func (v *supervisor) afterRenewal(err error) {
 }
 
 // afterDial tells whether next takes over.
-func (v *supervisor) afterDial(next *session) bool {
+func (v *supervisor) afterDial(result dialled) bool {
 	v.dialling = false
-	if next == nil {
-		v.dialAt = time.Now().Add(v.wait.upTo(v.link.backoff.max))
+	if result.next == nil {
+		v.dialAt = time.Now()
+		if !v.link.elsewhere(result.why) {
+			v.dialAt = v.dialAt.Add(v.wait.upTo(v.link.backoff.max))
+		}
 		return false
 	}
 	v.session.end(ended(reasonReplaced, "the next session is open"))
@@ -191,7 +201,11 @@ func (v *supervisor) settle(next **session) {
 	}
 	v.group.Wait()
 	if v.dialling {
-		*next, v.session.replacing = <-v.dialled, true
+		result := <-v.dialled
+		if result.why != nil {
+			v.link.elsewhere(result.why)
+		}
+		*next, v.session.replacing = result.next, true
 	}
 }
 

@@ -4,6 +4,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"os"
@@ -20,6 +21,9 @@ import (
 // joinVariable is where a join string comes from that is not to be seen in the
 // list of processes.
 const joinVariable = "FAIRLEAD_JOIN"
+
+// proxyVariable is where a proxy's URL comes from that has a password.
+const proxyVariable = "FAIRLEAD_PROXY_URL"
 
 func command() *cobra.Command {
 	root := &cobra.Command{
@@ -62,9 +66,10 @@ func runCommand() *cobra.Command {
 			}
 			obs.RouteKubernetes(log)
 			cfg.Log = log
-			if cfg.Join == "" && cfg.ClientCert == "" {
+			if cfg.Join == "" && cfg.JoinFile == "" && cfg.ClientCert == "" {
 				cfg.Join = os.Getenv(joinVariable)
 			}
+			cfg.ProxyURL = cmp.Or(cfg.ProxyURL, os.Getenv(proxyVariable))
 			a, err := agent.New(cfg)
 			if err != nil {
 				return err
@@ -102,10 +107,13 @@ func defaultFormat(w io.Writer) string {
 
 func addFlags(f *pflag.FlagSet, cfg *agent.Config) {
 	f.StringVar(&cfg.Join, "join", cfg.Join, "join string of the hub, for the first start; better in "+joinVariable)
+	f.StringVar(&cfg.JoinFile, "join-file", cfg.JoinFile, "file with the join string, such as a mounted Secret; it need not be there yet, and another one is used at once")
 	f.StringSliceVar(&cfg.Endpoints, "hub", cfg.Endpoints, "host:port of the hub's agent listener, for an agent with its own certificate; may be repeated")
 	f.StringVar(&cfg.HubCA, "hub-ca", cfg.HubCA, "certificates (PEM) that verify the hub, for an agent with its own certificate")
 	f.StringVar(&cfg.ClientCert, "client-cert", cfg.ClientCert, "the agent's own certificate (PEM, with its chain); read again when it is replaced")
 	f.StringVar(&cfg.ClientKey, "client-key", cfg.ClientKey, "its key (PEM)")
+	f.StringVar(&cfg.ProxyURL, "proxy-url", cfg.ProxyURL, "proxy on the way to the hub: http:// or https://[USER:PASSWORD@]HOST:PORT, or direct; with a password better in "+proxyVariable+"; default what HTTPS_PROXY and NO_PROXY say")
+	f.StringVar(&cfg.ProxyCAFile, "proxy-ca-file", cfg.ProxyCAFile, "certificates (PEM) that verify an https:// proxy, besides the system's; read again when they are replaced")
 	f.StringVar(&cfg.ClusterName, "cluster-name", cfg.ClusterName, "name of this cluster on the hub; default that of the join string")
 	f.StringVar(&cfg.Kubeconfig, "spoke-kubeconfig", cfg.Kubeconfig, "kubeconfig of this cluster; default KUBECONFIG, then in-cluster")
 	f.StringVar(&cfg.Namespace, "namespace", cfg.Namespace, "namespace of the agent's own objects")

@@ -71,7 +71,7 @@ func VerifyServer(state tls.ConnectionState, trust Trust, serverName string, now
 		CurrentTime:   now,
 		KeyUsages:     []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}); err != nil {
-		return fmt.Errorf("%w for %q: %w", ErrHubIdentity, serverName, err)
+		return fmt.Errorf("%w for %q: it is %q, issued by %q: %w", ErrHubIdentity, serverName, chain[0].Subject, chain[0].Issuer, err)
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ package house
 import (
 	"context"
 	"path/filepath"
+	"slices"
 )
 
 // AgentConfig says how to run an agent.
@@ -17,6 +18,8 @@ type AgentConfig struct {
 	Join       string
 	Kubeconfig string // of the spoke
 	Flags      []string
+	// Environment is added to that of this process.
+	Environment []string
 }
 
 // Agent is a running agent.
@@ -41,14 +44,14 @@ func StartAgent(config AgentConfig) (*Agent, error) {
 	return a, a.Launch()
 }
 
-// Launch starts the process, again after Kill or Stop. The environment is added
-// to that of this process.
+// Launch starts the process, again after Kill or Stop. The environment is added to
+// that of the config, for this start.
 func (a *Agent) Launch(environment ...string) error {
 	args := append([]string{
 		"run", "--join=" + a.config.Join, "--cluster-name=" + a.config.Cluster, "--spoke-kubeconfig=" + a.config.Kubeconfig,
 		"--store=files", "--data-dir=" + a.DataDir(), "--http-listen=" + a.HTTPAddress,
 	}, a.config.Flags...)
-	p, err := start(a.config.Dir, "agent-"+a.config.Name, a.config.Binaries.Agent, args, environment...)
+	p, err := start(a.config.Dir, "agent-"+a.config.Name, a.config.Binaries.Agent, args, append(slices.Clone(a.config.Environment), environment...)...)
 	a.Process = p
 	return err
 }

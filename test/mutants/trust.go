@@ -63,11 +63,6 @@ func identities() []mutant {
 			old: "	if err := csr.CheckSignature(); err != nil {", new: "	if csr == nil {",
 		},
 		{
-			name: "no-pin", rule: "decision 5: the token leaves the agent only for the pinned root",
-			file: "internal/pki/verify.go", tests: []string{"./internal/pki"},
-			old: "		if Fingerprint(cert) == trust.Pin {", new: "		if true {",
-		},
-		{
 			name: "unlisted-method", rule: "B46: a method that is not in the table is refused",
 			file: "server/rpc/interceptor/admit.go", tests: []string{"./server/rpc/interceptor"},
 			old: "	if !ok || rule.Listeners&c.cfg.Listener == 0 {", new: "	if false && ok {",
@@ -76,6 +71,26 @@ func identities() []mutant {
 			name: "any-credential", rule: "c12: an agent's certificate is refused on admin methods by its type, and the reverse",
 			file: "server/rpc/interceptor/admit.go", tests: []string{"./server/rpc/interceptor"},
 			old: "	if !rule.Allows(caller.Type) {", new: "	if false {",
+		},
+	}
+}
+
+func ways() []mutant {
+	return []mutant{
+		{
+			name: "no-pin", rule: "decision 5: the token leaves the agent only for the pinned root",
+			file: "internal/pki/verify.go", tests: []string{"./internal/pki"},
+			old: "		if Fingerprint(cert) == trust.Pin {", new: "		if true {",
+		},
+		{
+			name: "terminated-TLS", rule: "decision 5: TLS ends at the hub, or nothing is said",
+			file: "internal/dialer/way.go", tests: []string{"./internal/dialer"},
+			old: "	if err == nil && !asked {", new: "	if err == nil && !asked && false {",
+		},
+		{
+			name: "proxy-speaks-first", rule: "RA-54: what a proxy puts into the tunnel is not taken for the hub's",
+			file: "internal/dialer/proxy.go", tests: []string{"./internal/dialer"},
+			old: "	if reader.Buffered() > 0 {", new: "	if false {",
 		},
 	}
 }

@@ -43,6 +43,12 @@ func hints() map[string]string {
 		reason.EnrollmentEnded:     newToken,
 		reason.InvalidProof:        "nothing is to be done: the agent asks for a new challenge by itself",
 
+		reason.ProxyUnreachable:  "check --proxy-url, or HTTPS_PROXY where the agent runs",
+		reason.ProxyTLS:          "give the proxy's CA with --proxy-ca",
+		reason.ProxyAuthRequired: "put user and password into --proxy-url",
+		reason.ProxyRefused:      "have the proxy's admin allow CONNECT to the hub's endpoint",
+		reason.TLSTerminated:     "have the load balancer or proxy before the hub pass TLS through: docs/networks.md",
+
 		reason.Superseded:         nothing,
 		reason.Fenced:             nothing,
 		reason.Kicked:             nothing,

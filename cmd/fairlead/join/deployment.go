@@ -20,6 +20,10 @@ import (
 // podSelector finds the agent's Pods.
 const podSelector = "app.kubernetes.io/name=fairlead-agent"
 
+// annotationToken is on the agent's Pods, so that another join string starts the
+// agent anew (RA-18): the id of the token, not its secret.
+const annotationToken = "fairlead.dev/join-token" //nolint:gosec // a name
+
 // deployment is an agent in its own cluster.
 type deployment struct{ *spoke }
 
@@ -35,6 +39,11 @@ func (d *deployment) start(ctx context.Context) error {
 	container := &object.Spec.Template.Spec.Containers[0]
 	container.Image = d.image
 	container.Args = append(container.Args, "--cluster-name="+d.name)
+	id, _, _ := strings.Cut(d.join.Token, ".")
+	object.Spec.Template.Annotations = map[string]string{annotationToken: id}
+	if err := d.proxyOf(ctx, object); err != nil {
+		return err
+	}
 	if err := d.applyTyped(ctx, object); err != nil {
 		return err
 	}

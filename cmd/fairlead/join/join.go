@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"fairlead.dev/fairlead/cmd/fairlead/cli"
+	"fairlead.dev/fairlead/internal/dialer"
 	"fairlead.dev/fairlead/internal/identity"
 	"fairlead.dev/fairlead/internal/pki"
 	"fairlead.dev/fairlead/internal/wire/reason"
@@ -43,6 +44,7 @@ type request struct {
 	clusterAdmin            bool
 	mode, image, binary     string
 	dataDir                 string
+	proxyURL, proxyCA       string
 	wait                    bool
 }
 
@@ -59,7 +61,8 @@ func Command(o *cli.Options) *cobra.Command {
 			"manage applications, --role none nothing at all, --role NAME what that ClusterRole of yours allows, and --cluster-admin\n" +
 			"everything. Repeating the command with other roles changes them.",
 		Example: "  fairlead join flj1_… --spoke-kubeconfig eu-1.kubeconfig\n" +
-			"  fairlead join flj1_… --name edge-7 --spoke-context edge-7 --agent deployment --image registry.example/fairlead-agent:v1",
+			"  fairlead join flj1_… --name edge-7 --spoke-context edge-7 --agent deployment --image registry.example/fairlead-agent:v1\n" +
+			"  fairlead join flj1_… --spoke-kubeconfig eu-1.kubeconfig --proxy-url https://proxy.example:3128 --proxy-ca proxy.crt",
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := r.check(cmd.Context(), args); err != nil {
@@ -87,6 +90,8 @@ func (r *request) bind(flags *pflag.FlagSet) {
 	flags.StringVar(&r.image, "image", "", "image of the agent, for --agent deployment")
 	flags.StringVar(&r.binary, "agent-binary", "", "the agent's program, for --agent process (default: beside this one, or on PATH)")
 	flags.StringVar(&r.dataDir, "data-dir", "", "where an agent outside the cluster keeps its key and what it received (default: a folder of its own beside your config)")
+	flags.StringVar(&r.proxyURL, "proxy-url", "", "proxy through which the agent reaches the hub: http:// or https://[USER:PASSWORD@]HOST:PORT, or direct (default: what HTTPS_PROXY and NO_PROXY say where it runs)")
+	flags.StringVar(&r.proxyCA, "proxy-ca", "", "file with certificates (PEM) that verify an https:// proxy, besides the system's")
 	flags.BoolVar(&r.wait, "wait", true, "wait until the cluster is accepted and connected")
 }
 
@@ -111,6 +116,9 @@ func (r *request) check(ctx context.Context, args []string) (err error) {
 	}
 	if r.kubeconfig == "" && r.kubeContext == "" {
 		return cli.Usagef("say which cluster joins: --spoke-kubeconfig FILE, or --spoke-context NAME of your kubeconfig")
+	}
+	if _, err := dialer.New(dialer.Config{ProxyURL: r.proxyURL, ProxyCAFile: r.proxyCA}); err != nil {
+		return cli.Usagef("--proxy-url, --proxy-ca: %v", err)
 	}
 	if r.mode == modeDeployment && r.image == "" {
 		return cli.Usagef("--agent deployment needs --image")

@@ -243,7 +243,8 @@ func TestJoinInTheCluster(t *testing.T) {
 	p := newPerson(t)
 	var group errgroup.Group
 	group.Go(func() error {
-		return p.join(t.Context(), joinString(t, ""), "--name", "edge-1", "--image", "registry.example/agent:v1")
+		return p.join(t.Context(), joinString(t, ""), "--name", "edge-1", "--image", "registry.example/agent:v1",
+			"--proxy-url", "https://u:s3cr3t@proxy.test:3128", "--proxy-ca", proxyCA(t))
 	})
 	p.until(t, "Agent started as Deployment open-cluster-management-agent/fairlead-agent\n")
 	d, err := p.kube.AppsV1().Deployments(namespace).Get(t.Context(), account, metav1.GetOptions{})
@@ -253,6 +254,17 @@ func TestJoinInTheCluster(t *testing.T) {
 	require.Contains(t, container.Args, "--cluster-name=edge-1")
 	require.NotContains(t, strings.Join(container.Args, " "), "flj1_")
 	require.Equal(t, joinSecret, container.Env[0].ValueFrom.SecretKeyRef.Name)
+	join, err := pki.ParseJoinString(joinString(t, ""))
+	require.NoError(t, err)
+	id, _, _ := strings.Cut(join.Token, ".")
+	require.Equal(t, id, d.Spec.Template.Annotations[annotationToken], "RA-18: another join string starts the agent anew")
+	require.NotContains(t, d.String(), "s3cr3t", "RA-54: the proxy's password is in a Secret")
+	require.Contains(t, container.Args, "--proxy-ca-file=/etc/fairlead/proxy/proxy-ca.crt")
+	require.Equal(t, proxySecret, container.Env[1].ValueFrom.SecretKeyRef.Name)
+	proxy, err := p.kube.CoreV1().Secrets(namespace).Get(t.Context(), proxySecret, metav1.GetOptions{})
+	require.NoError(t, err)
+	require.Equal(t, "https://u:s3cr3t@proxy.test:3128", string(proxy.Data[keyProxyURL]))
+	require.Contains(t, string(proxy.Data[keyProxyCA]), "BEGIN CERTIFICATE")
 
 	own := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: credentials}, StringData: map[string]string{keyCluster: "edge-1", keyHub: "hub-y", keyPairing: "MNOP-QRST-UVWX", keyPending: "k"}}
 	own, err = p.kube.CoreV1().Secrets(namespace).Create(t.Context(), own, metav1.CreateOptions{})
@@ -267,6 +279,16 @@ func TestJoinInTheCluster(t *testing.T) {
 
 	err = p.join(t.Context(), joinString(t, "other"), "--agent", "print")
 	require.ErrorContains(t, err, `this cluster has joined hub hub-y as "edge-1" already`)
+}
+
+// proxyCA writes a certificate to a file.
+func proxyCA(t *testing.T) string {
+	t.Helper()
+	ca, err := pki.NewCA("proxy root", time.Now(), time.Hour)
+	require.NoError(t, err)
+	path := filepath.Join(t.TempDir(), "proxy.crt")
+	require.NoError(t, os.WriteFile(path, pki.EncodeCertificates(ca.Cert), 0o600))
+	return path
 }
 
 func TestJoinLeavesAnOCMAgentAlone(t *testing.T) {
@@ -347,6 +369,8 @@ func TestJoinChecksBeforeItAsks(t *testing.T) {
 		"bad name":     {"not an RFC 1123 label", []string{joinString(t, ""), "--name", "Not_A.Label"}, "[INVALID_NAME]"},
 		"bad mode":     {"a slip", []string{joinString(t, "a"), "--agent", "pod"}, `--agent "pod" is not one of`},
 		"no image":     {"a Deployment needs one", []string{joinString(t, "a"), "--agent", "deployment"}, "needs --image"},
+		"bad proxy":    {"a proxy that cannot be one", []string{joinString(t, "a"), "--proxy-url", "socks5://p:1"}, "want http:// or https://"},
+		"no proxy CA":  {"a slip", []string{joinString(t, "a"), "--proxy-ca", "nothing"}, "reading the CA of the proxy"},
 		"no such file": {"the first thing that needs a file", []string{joinString(t, "a"), "--agent", "print"}, "--spoke-kubeconfig"},
 	}
 	for name, tc := range cases {

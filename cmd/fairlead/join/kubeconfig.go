@@ -50,6 +50,9 @@ func (s *spoke) prepare(ctx context.Context) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("making the agent's folder: %w", err)
 	}
+	if err := s.keepProxyCA(); err != nil {
+		return err
+	}
 	token, err := s.agentToken(ctx)
 	if err != nil {
 		return err
@@ -123,15 +126,22 @@ func (s *spoke) writeKubeconfig(token string) error {
 
 // flags are those of the agent's program, without the join string.
 func (s *spoke) flags() []string {
-	return []string{
+	flags := []string{
 		"run", "--cluster-name=" + s.name, "--spoke-kubeconfig=" + s.kubeconfigFile(), "--store=files", "--data-dir=" + s.dataDir,
 	}
+	if s.proxyCA != "" {
+		flags = append(flags, "--proxy-ca-file="+s.proxyCAFile())
+	}
+	return flags
 }
 
 // commandLine is how to run the agent by hand.
 func (s *spoke) commandLine() string {
 	words := append([]string{"agent"}, s.flags()...)
 	words = append(words, "--join="+strings.Join(strings.Fields(s.text), ""))
+	if s.proxyURL != "" {
+		words = append(words, "--proxy-url="+s.proxyURL)
+	}
 	for i, word := range words {
 		if strings.ContainsAny(word, " \t'\"$\\") {
 			words[i] = "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"

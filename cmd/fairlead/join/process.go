@@ -73,6 +73,7 @@ func (p *process) start(ctx context.Context) error {
 	defer func() { _ = out.Close() }() // the process has it
 	cmd := exec.CommandContext(context.WithoutCancel(ctx), p.binary, append(p.flags(), "--http-listen="+address, "--log-format=json")...)
 	cmd.Env = append(os.Environ(), "FAIRLEAD_JOIN="+p.text) // arguments are for everybody to see
+	cmd.Env = append(cmd.Env, p.proxyEnvironment()...)
 	cmd.Stdout, cmd.Stderr, cmd.Dir = out, out, p.dataDir
 	cmd.SysProcAttr = detached()
 	if err := cmd.Start(); err != nil {

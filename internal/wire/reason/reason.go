@@ -44,6 +44,15 @@ const (
 	InvalidProof        = "INVALID_PROOF"
 )
 
+// What is on the way to the hub.
+const (
+	ProxyUnreachable  = "PROXY_UNREACHABLE"
+	ProxyTLS          = "PROXY_TLS"
+	ProxyAuthRequired = "PROXY_AUTH_REQUIRED"
+	ProxyRefused      = "PROXY_REFUSED"
+	TLSTerminated     = "TLS_TERMINATED"
+)
+
 // How a session ends.
 const (
 	Superseded         = "SUPERSEDED"

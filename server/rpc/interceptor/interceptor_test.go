@@ -9,8 +9,10 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/base64"
 	"errors"
 	"log/slog"
+	"net/url"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -227,6 +229,31 @@ func TestCaller(t *testing.T) {
 		parsed, err := got.Certificate()
 		require.NoError(t, err)
 		require.True(t, parsed.Equal(cert.Leaf))
+	})
+}
+
+// Headers in which load balancers that end TLS tell whom they have seen count
+// for nothing: neither do they make a caller, nor change who one is.
+func TestT48_forwarded_identities_are_not_trusted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		keys := rpctest.NewPKI(t)
+		var got *authz.Caller
+		server := rpctest.Serve(t, keys, chain(authz.AgentListener, prometheus.NewRegistry()), everything(func(ctx context.Context) { got = authz.CallerOf(ctx) }))
+		other := keys.Agent(t, "c2", "uid-of-c2", time.Hour)
+		encoded := string(pki.EncodeCertificates(other.Leaf))
+		forged := metadata.Pairs(
+			"x-forwarded-client-cert", `Hash=00;Subject="`+other.Leaf.Subject.String()+`";URI=`+other.Leaf.URIs[0].String()+`;Cert="`+url.QueryEscape(encoded)+`"`,
+			"x-client-cert", url.QueryEscape(encoded), "ssl-client-cert", url.QueryEscape(encoded), "x-ssl-client-cert", url.QueryEscape(encoded),
+			"x-amzn-mtls-clientcert", url.QueryEscape(encoded), "client-cert", ":"+base64.StdEncoding.EncodeToString(other.Leaf.Raw)+":",
+			"x-ssl-client-verify", "SUCCESS", "x-ssl-client-s-dn", other.Leaf.Subject.String(), "x-remote-user", identity.User("c2", "agent"), "forwarded", "for=10.0.0.1",
+		)
+		ctx := metadata.NewOutgoingContext(t.Context(), forged)
+		_, err := agentv1.NewAgentServiceClient(server.Dial(t, nil)).Detach(ctx, &agentv1.DetachRequest{})
+		require.Equal(t, codes.Unauthenticated, status.Code(err))
+		require.Nil(t, got)
+		_, err = agentv1.NewAgentServiceClient(server.Dial(t, keys.Agent(t, "c1", "uid-of-c1", time.Hour))).Detach(ctx, &agentv1.DetachRequest{})
+		require.NoError(t, err)
+		require.Equal(t, "c1", got.Scope.Cluster(), "it is who its certificate says")
 	})
 }
 
