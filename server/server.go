@@ -99,7 +99,7 @@ func (s *Server) Run(ctx context.Context) error {
 	defer listeners.close()
 	s.log.Info("hub starts", "version", version.Get().Version, "replica", s.cfg.Replica,
 		"agents", listeners.agent.Addr().String(), "admin", listeners.admin.Addr().String(), "http", address(listeners.http), "webhooks", address(listeners.webhook))
-	if gates := s.cfg.Gates.Unheeded(ocmfeature.NilExecutorValidating, ocmfeature.CleanUpCompletedManifestWork); len(gates) > 0 {
+	if gates := s.cfg.Gates.Unheeded(ocmfeature.NilExecutorValidating, ocmfeature.CleanUpCompletedManifestWork, ocmfeature.ResourceCleanup, ocmfeature.ManagedClusterAutoApproval); len(gates) > 0 {
 		s.log.Warn("these feature gates are known and have no effect: what they turn on or off is not built yet", "gates", strings.Join(gates, ","))
 	}
 

@@ -27,6 +27,7 @@ import (
 
 	"fairlead.dev/fairlead/internal/api/v1alpha1"
 	"fairlead.dev/fairlead/internal/identity"
+	"fairlead.dev/fairlead/server/controller/cleanup"
 	"fairlead.dev/fairlead/server/controller/gc"
 	"fairlead.dev/fairlead/server/controller/lease"
 	"fairlead.dev/fairlead/server/controller/registration"
@@ -39,6 +40,11 @@ type Deps struct {
 	HubNamespace string
 	// Signer signs agents' certificates; nil leaves that to an external signer.
 	Signer registration.Signer
+	// CleanUp is gate ResourceCleanup: whether what is in the namespace of a
+	// cluster that leaves is deleted; CleanUpResources are deleted in that order,
+	// default cleanup.DefaultResources.
+	CleanUp          bool
+	CleanUpResources []schema.GroupVersionResource
 	// Labels are added to namespaces and RBAC objects made for clusters.
 	Labels map[string]string
 	// Works tells the controller "workttl" of works.
@@ -75,6 +81,7 @@ func All() []Controller {
 	return []Controller{
 		{Name: "registration", Needs: []schema.GroupVersionKind{managedCluster}, Setup: setupRegistration},
 		{Name: "enrollment", Needs: []schema.GroupVersionKind{managedCluster, enrollment}, Setup: setupEnrollment},
+		{Name: "cleanup", Needs: []schema.GroupVersionKind{managedCluster}, Setup: setupCleanup},
 		{Name: "lease", Needs: []schema.GroupVersionKind{managedCluster}, Setup: setupLease},
 		{Name: "workttl", Gate: ocmfeature.CleanUpCompletedManifestWork, Needs: []schema.GroupVersionKind{manifestWork}, Setup: setupWorkTTL},
 		{Name: "gc", Needs: []schema.GroupVersionKind{managedCluster, enrollment}, Setup: setupGC},
@@ -92,6 +99,10 @@ func setupRegistration(_ context.Context, mgr manager.Manager, deps Deps) error 
 
 func setupEnrollment(ctx context.Context, mgr manager.Manager, deps Deps) error {
 	return registration.SetupEnrollments(ctx, mgr, deps.registration())
+}
+
+func setupCleanup(_ context.Context, mgr manager.Manager, deps Deps) error {
+	return cleanup.Setup(mgr, cleanup.Config{Enabled: deps.CleanUp, Resources: deps.CleanUpResources, Clock: deps.Clock, Log: deps.Log})
 }
 
 func setupLease(_ context.Context, mgr manager.Manager, deps Deps) error {

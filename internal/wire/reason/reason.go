@@ -19,6 +19,7 @@ const (
 	UIDMismatch      = "UID_MISMATCH"
 	SerialMismatch   = "SERIAL_MISMATCH"
 	CertificateError = "CERTIFICATE_INVALID"
+	ClusterConnected = "CLUSTER_CONNECTED"
 	DuplicateCluster = "DUPLICATE_CLUSTER"
 	AgentFlapping    = "AGENT_FLAPPING"
 	PermissionDenied = "PERMISSION_DENIED"
