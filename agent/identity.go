@@ -27,6 +27,7 @@ type identified struct {
 	endpoints []string
 	hubID     string
 	agentID   string
+	own       *enroll.Credentials // nil where somebody else keeps the identity
 }
 
 // connect gets the agent its identity, then keeps a session with the hub until
@@ -46,6 +47,7 @@ func (a *Agent) connect(ctx context.Context, vault enroll.Vault, fingerprint str
 		Log:            a.log.With("room", "link"),
 		ResendStatuses: a.resend,
 		ClusterReport:  a.report,
+		Ended:          a.ended,
 		Metrics:        link.NewMetrics(a.registry),
 	})
 	if err != nil {
@@ -53,7 +55,8 @@ func (a *Agent) connect(ctx context.Context, vault enroll.Vault, fingerprint str
 	}
 	a.outbound.link.Store(l)
 	a.resend() // what was reported while there was no link
-	return l.Run(ctx)
+	c := &consent{Agent: a, creds: who.own, ask: a.standing}
+	return runTasks(ctx, []task{{"session", l.Run}, {"consent", c.watch}})
 }
 
 // identify returns the agent's identity: from files, from the vault, or from
@@ -72,6 +75,7 @@ func (a *Agent) identify(ctx context.Context, vault enroll.Vault, fingerprint st
 		if err == nil {
 			return identified{
 				Credentials: creds, notAfter: creds.NotAfter, endpoints: creds.Endpoints(), hubID: creds.HubID(), agentID: a.agentID(creds.AgentName()),
+				own: creds,
 			}, nil
 		}
 		if ctx.Err() != nil || a.hubID.get() == "" {

@@ -25,6 +25,7 @@ func newRoot(o *cli.Options) *cobra.Command {
 	root := cli.Group("fairlead", "Register Kubernetes clusters with a hub, and send work to them",
 		token.Command(o),
 		join.Command(o),
+		join.Unjoin(o),
 		enrollment.Accept(o),
 		enrollment.Deny(o),
 		cli.Group("get", "Show clusters, works, enrollments or sessions", cluster.Get(o), work.Get(o), enrollment.Get(o), session.Get(o)),
