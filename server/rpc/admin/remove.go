@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"google.golang.org/grpc/codes"
+	authorizationv1 "k8s.io/api/authorization/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -35,17 +36,16 @@ const leftPage = 50
 // gone: it takes the hub's finalizer off the cluster's works, also with the
 // caller's own token, and tells what is left on the spoke.
 func (s clusterService) DeleteCluster(ctx context.Context, r *adminv1.DeleteClusterRequest) (*adminv1.DeleteClusterResponse, error) {
-	who, err := s.asked(ctx, r.GetName())
-	if err != nil {
+	if _, err := s.asked(ctx, r.GetName()); err != nil {
 		return nil, err
 	}
-	by, err := who.name(ctx)
+	who, by, err := s.authorize(ctx, authorizationv1.ResourceAttributes{Verb: "delete", Group: managedClusters.Group, Resource: managedClusters.Resource, Name: r.GetName()})
 	if err != nil {
 		return nil, err
 	}
 	out := &adminv1.DeleteClusterResponse{}
 	if r.GetForce() {
-		if err := s.mayForce(ctx, r); err != nil {
+		if err := s.mayForce(ctx, who, r); err != nil {
 			return nil, err
 		}
 		if out.LeftBehind, err = who.leftBehind(ctx, r.GetName()); err != nil || r.GetDryRun() {
@@ -61,7 +61,7 @@ func (s clusterService) DeleteCluster(ctx context.Context, r *adminv1.DeleteClus
 	if err != nil && (!r.GetForce() || !apierrors.IsNotFound(err)) { // what is left of one that is gone can be forced, too
 		return nil, kubernetesError(err, "deleting cluster %q", r.GetName())
 	}
-	s.audit(ctx, "cluster.delete", by, "cluster", r.GetName(), "force", r.GetForce(), "worksLeftBehind", len(out.GetLeftBehind()), "why", r.GetReason())
+	s.audit(ctx, "DeleteCluster", by, "cluster", r.GetName(), "reason", r.GetReason(), "force", r.GetForce(), "worksLeftBehind", len(out.GetLeftBehind()))
 	if !r.GetForce() {
 		return out, nil
 	}
@@ -77,8 +77,15 @@ func (s clusterService) DeleteCluster(ctx context.Context, r *adminv1.DeleteClus
 	return out, nil
 }
 
-// mayForce refuses while the agent can still clean up, and without the name.
-func (s clusterService) mayForce(ctx context.Context, r *adminv1.DeleteClusterRequest) error {
+// mayForce refuses whoever could not do all of it, while the agent can still
+// clean up, and without the name.
+func (s clusterService) mayForce(ctx context.Context, who *caller, r *adminv1.DeleteClusterRequest) error {
+	for _, verb := range []string{"delete", "patch"} {
+		access := authorizationv1.ResourceAttributes{Verb: verb, Group: manifestWorks.Group, Resource: manifestWorks.Resource, Namespace: r.GetName()}
+		if err := who.allowed(ctx, access); err != nil {
+			return err
+		}
+	}
 	sessions, err := s.sessionsOf(ctx, r.GetName())
 	if err != nil {
 		return err
