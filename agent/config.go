@@ -72,11 +72,11 @@ type Config struct {
 	// ConsentPeriod and ConsentGrace are how often the agent asks the spoke whether
 	// it still has its own rights, and for how long the answer has to be no.
 	ConsentPeriod, ConsentGrace time.Duration
-	ClusterPeriod    time.Duration
-	Gates            *feature.Gates
-	Controllers      string
-	QPS              float32
-	Burst            int
+	ClusterPeriod               time.Duration
+	Gates                       *feature.Gates
+	Controllers                 string
+	QPS                         float32
+	Burst                       int
 
 	// HTTPListen serves /metrics, /livez and /readyz; empty is none.
 	HTTPListen string

@@ -22,8 +22,8 @@ func (h *house) adminServices() []func(grpc.ServiceRegistrar) {
 	h.people = admin.New(admin.Config{
 		REST: h.rest, ManifestLimit: h.cfg.ManifestLimit, Clusterless: h.cfg.AgentAuth == AuthCertificate,
 		Tokens: adminTokens{h}, Enrollments: adminEnrollments{h}, Sessions: adminSessions{h}, Deliveries: adminDeliveries{h},
-		Peers: h.peers,
-		Works: func(cluster string) int { return h.index.View(cluster).Summary().Count },
+		Peers:  h.peers,
+		Works:  func(cluster string) int { return h.index.View(cluster).Summary().Count },
 		Notice: h.notice,
 		Now:    time.Now, Logger: h.log,
 	})

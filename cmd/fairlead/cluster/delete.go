@@ -128,7 +128,7 @@ func waitGone(ctx context.Context, o *cli.Options, hub *cli.Hub, name string) er
 }
 
 func waitsFor(c info) string {
-	if c.GetMessage() == "" {
+	if c.GetDeleted() == nil || c.GetMessage() == "" {
 		return "waiting for the hub to begin"
 	}
 	return c.GetMessage()

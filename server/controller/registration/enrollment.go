@@ -37,7 +37,7 @@ type enrollments struct {
 	events events.EventRecorder
 	// conditions writes what is said of enrollments on ManagedClusters.
 	conditions condition.Writer
-	log    *slog.Logger
+	log        *slog.Logger
 }
 
 // Reconcile leads all enrollments of one cluster a step on, oldest first.

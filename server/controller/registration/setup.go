@@ -82,7 +82,7 @@ func SetupEnrollments(ctx context.Context, mgr manager.Manager, cfg Config) erro
 		Complete(&enrollments{
 			client: mgr.GetClient(), live: mgr.GetAPIReader(), cfg: cfg,
 			conditions: condition.Writer{Client: mgr.GetClient(), FieldManager: enrollmentManager, Clock: cfg.Clock},
-			events: mgr.GetEventRecorder(eventSource), log: cfg.Log,
+			events:     mgr.GetEventRecorder(eventSource), log: cfg.Log,
 		})
 	if err != nil {
 		return fmt.Errorf("setting up the controller of enrollments: %w", err)
