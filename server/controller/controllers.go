@@ -81,8 +81,8 @@ func All() []Controller {
 	return []Controller{
 		{Name: "registration", Needs: []schema.GroupVersionKind{managedCluster}, Setup: setupRegistration},
 		{Name: "enrollment", Needs: []schema.GroupVersionKind{managedCluster, enrollment}, Setup: setupEnrollment},
-		{Name: "cleanup", Needs: []schema.GroupVersionKind{managedCluster}, Setup: setupCleanup},
 		{Name: "lease", Needs: []schema.GroupVersionKind{managedCluster}, Setup: setupLease},
+		{Name: "cleanup", Needs: []schema.GroupVersionKind{managedCluster}, Setup: setupCleanup},
 		{Name: "workttl", Gate: ocmfeature.CleanUpCompletedManifestWork, Needs: []schema.GroupVersionKind{manifestWork}, Setup: setupWorkTTL},
 		{Name: "gc", Needs: []schema.GroupVersionKind{managedCluster, enrollment}, Setup: setupGC},
 	}
