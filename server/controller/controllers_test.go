@@ -49,9 +49,9 @@ func TestSelect(t *testing.T) {
 		want   []string
 		err    string
 	}{
-		"all":             {"the default", "*", []string{"registration", "enrollment", "lease", "workttl", "gc"}, ""},
-		"all but one":     {"a minus leaves out", "*,-lease", []string{"registration", "enrollment", "workttl", "gc"}, ""},
-		"minus wins":      {"wherever it stands", "-lease,*,lease", []string{"registration", "enrollment", "workttl", "gc"}, ""},
+		"all":             {"the default", "*", []string{"registration", "enrollment", "lease", "cleanup", "workttl", "gc"}, ""},
+		"all but one":     {"a minus leaves out", "*,-lease", []string{"registration", "enrollment", "cleanup", "workttl", "gc"}, ""},
+		"minus wins":      {"wherever it stands", "-lease,*,lease", []string{"registration", "enrollment", "cleanup", "workttl", "gc"}, ""},
 		"some":            {"in the order of the list, spaces allowed", "lease, registration", []string{"registration", "lease"}, ""},
 		"none":            {"a replica that only serves agents", "", nil, ""},
 		"unknown":         {"a typing error must not run less than was meant", "registration,leese", nil, `no controller "leese"; known are registration, enrollment, lease`},

@@ -434,7 +434,7 @@ func waitsForAddOns(t *testing.T, h *hub) {
 	h.awaitAccepted(t, cluster.Name)
 	addOn := &unstructured.Unstructured{Object: map[string]any{
 		"apiVersion": "addon.open-cluster-management.io/v1alpha1", "kind": "ManagedClusterAddOn",
-		"metadata": map[string]any{"name": "addon", "namespace": cluster.Name},
+		"metadata": map[string]any{"name": "addon", "namespace": cluster.Name}, "spec": map[string]any{},
 	}}
 	require.NoError(t, h.admin.Create(t.Context(), addOn))
 	require.NoError(t, h.admin.Delete(t.Context(), cluster))

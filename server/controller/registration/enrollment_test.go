@@ -340,7 +340,10 @@ func TestEnrollmentExpires(t *testing.T) {
 // TestT56_an_explicit_denial_stands against whatever would accept by itself, and
 // an Event says so, once.
 func TestT56_an_explicit_denial_stands(t *testing.T) {
-	h := theHub(t)
+	t.Run("against_a_join_token", func(t *testing.T) { denialStands(t, theHub(t)) })
+}
+
+func denialStands(t *testing.T, h *hub) {
 	cluster := h.cluster(t, true)
 	h.awaitAccepted(t, cluster.Name)
 	h.accept(t, cluster.Name, false)
@@ -357,7 +360,10 @@ func TestT56_an_explicit_denial_stands(t *testing.T) {
 // TestDetached says on the ManagedCluster that its spoke has left, until it has
 // enrolled again.
 func TestDetached(t *testing.T) {
-	h := theHub(t)
+	t.Run("and_back", func(t *testing.T) { detachedAndBack(t, theHub(t)) })
+}
+
+func detachedAndBack(t *testing.T, h *hub) {
 	a := h.join(t)
 	a.use(t)
 	status := func(c *assert.CollectT, want metav1.ConditionStatus) {
