@@ -46,6 +46,7 @@ type Agent struct {
 	store    *store.Store
 	inbound  *inbound
 	outbound *outbound
+	leave    chan struct{} // the hub has removed this cluster
 
 	work     atomic.Pointer[work.Controller]
 	cluster  atomic.Pointer[cluster.Watcher]
@@ -66,7 +67,7 @@ func New(cfg Config) (*Agent, error) {
 			return nil, err
 		}
 	}
-	a := &Agent{cfg: cfg, controllers: controllers, log: cfg.Log, registry: obs.NewRegistry(obs.AgentPrefix), hubID: newLatch(), enrolled: newLatch()}
+	a := &Agent{cfg: cfg, controllers: controllers, log: cfg.Log, registry: obs.NewRegistry(obs.AgentPrefix), hubID: newLatch(), enrolled: newLatch(), leave: make(chan struct{}, 1)}
 	a.metrics = link.NewMetrics(a.registry)
 	if cfg.ownFiles() {
 		if a.files, err = enroll.NewFiles(enroll.FilesConfig{ClusterName: cfg.ClusterName, CertFile: cfg.ClientCert, KeyFile: cfg.ClientKey, Root: cfg.HubCA}); err != nil {
@@ -112,6 +113,7 @@ func (a *Agent) run(ctx context.Context) error {
 	tasks := []task{
 		{"store", a.store.Run},
 		{"removed works", a.outbound.run},
+		{"removal of the cluster", a.removeWorkloads},
 		{"hub", func(ctx context.Context) error { return a.connect(ctx, vault, fingerprint) }},
 	}
 	if a.controllers[ControllerWork] {

@@ -71,11 +71,17 @@ type Config struct {
 	// MaxFeedbackWatch is OCM's and has no effect: everything that was applied is watched.
 	MaxFeedbackWatch int
 	EvictionGrace    time.Duration
-	ClusterPeriod    time.Duration
-	Gates            *feature.Gates
-	Controllers      string
-	QPS              float32
-	Burst            int
+	// OnDetach is what becomes of workloads once the hub has removed this cluster
+	// on purpose: OnDetachKeep or OnDetachDelete.
+	OnDetach string
+	// ConsentPeriod and ConsentGrace are how often the agent asks the spoke whether
+	// it still has its own rights, and for how long the answer has to be no.
+	ConsentPeriod, ConsentGrace time.Duration
+	ClusterPeriod               time.Duration
+	Gates                       *feature.Gates
+	Controllers                 string
+	QPS                         float32
+	Burst                       int
 
 	// HTTPListen serves /metrics, /livez and /readyz; empty is none.
 	HTTPListen string
@@ -88,6 +94,7 @@ func Default() Config {
 		Namespace: identity.AgentNamespace, Store: StoreAuto, InstallCRDs: true,
 		StatusSyncInterval: work.DefaultStatusSyncInterval, WorkWorkers: work.DefaultWorkers, MaxJSONRawLength: feedback.DefaultRawLength, MaxFeedbackWatch: 50,
 		EvictionGrace: store.DefaultGrace, ClusterPeriod: time.Minute,
+		OnDetach: OnDetachKeep, ConsentPeriod: ConsentPeriod, ConsentGrace: ConsentGrace,
 		Gates: feature.Agent(), Controllers: "*", QPS: work.DefaultQPS, Burst: work.DefaultBurst,
 		HTTPListen: "127.0.0.1:8081", Log: slog.Default(),
 	}
@@ -122,6 +129,9 @@ func (c *Config) Validate() error {
 	}
 	if _, err := c.controllers(); err != nil {
 		errs = append(errs, err)
+	}
+	if c.OnDetach != OnDetachKeep && c.OnDetach != OnDetachDelete {
+		errs = append(errs, fmt.Errorf("--on-detach=%q: want %s or %s", c.OnDetach, OnDetachKeep, OnDetachDelete))
 	}
 	if c.WorkWorkers <= 0 {
 		errs = append(errs, fmt.Errorf("--workload-agent-workers=%d: want more than 0", c.WorkWorkers))

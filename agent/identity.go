@@ -27,6 +27,7 @@ type identified struct {
 	endpoints []string
 	hubID     string
 	agentID   string
+	own       *enroll.Credentials // nil where somebody else keeps the identity
 }
 
 // meet gets the agent its identity with a join string, which may be empty if it
@@ -48,13 +49,15 @@ func (a *Agent) meet(ctx context.Context, vault enroll.Vault, fingerprint, join 
 		ClusterReport:  a.report,
 		Metrics:        a.metrics,
 		Dial:           a.dialer.Dial,
+		Ended:          a.ended,
 	})
 	if err != nil {
 		return err
 	}
 	a.outbound.link.Store(l)
 	a.resend() // what was reported while there was no link
-	return l.Run(ctx)
+	c := &consent{Agent: a, creds: who.own, ask: a.standing}
+	return runTasks(ctx, []task{{"session", l.Run}, {"consent", c.watch}})
 }
 
 // identify returns the agent's identity: from files, from the vault, or from
@@ -73,6 +76,7 @@ func (a *Agent) identify(ctx context.Context, vault enroll.Vault, fingerprint, j
 		if err == nil {
 			return identified{
 				Credentials: creds, notAfter: creds.NotAfter, endpoints: creds.Endpoints(), hubID: creds.HubID(), agentID: a.agentID(creds.AgentName()),
+				own: creds,
 			}, nil
 		}
 		if ctx.Err() != nil || a.hubID.get() == "" {

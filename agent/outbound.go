@@ -37,6 +37,9 @@ type outbound struct {
 	superseded func() bool
 	yielded    atomic.Bool // something was left alone because of that
 
+	// leaving: the hub has removed this cluster, and waits for no report of it.
+	leaving atomic.Bool
+
 	mu      sync.Mutex
 	removed map[wire.Key]string // orphans that are gone from the spoke: their UIDs
 	wake    chan struct{}
@@ -127,7 +130,7 @@ func (out *outbound) Names() []string {
 // reported again once there is one.
 func (out *outbound) Report(r work.Report) {
 	key := workKey(r.Name)
-	if r.Finalized && out.orphaned(key) {
+	if r.Finalized && (out.leaving.Load() || out.orphaned(key)) {
 		out.drop(key, r.UID)
 		return
 	}
@@ -186,7 +189,11 @@ func (out *outbound) run(ctx context.Context) error {
 
 // forget drops one orphan; false means to try again.
 func (out *outbound) forget(ctx context.Context, key wire.Key, uid string) bool {
-	if err := out.store.Removed(ctx, key, uid); err != nil {
+	drop := out.store.Removed
+	if out.leaving.Load() {
+		drop = out.store.Forget
+	}
+	if err := drop(ctx, key, uid); err != nil {
 		out.log.Warn("a removed work cannot be dropped from the store; trying again", "object", key, "error", err)
 		return false
 	}

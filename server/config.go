@@ -12,15 +12,18 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/client-go/rest"
+	ocmfeature "open-cluster-management.io/api/feature"
 
 	"fairlead.dev/fairlead/internal/feature"
 	"fairlead.dev/fairlead/internal/identity"
 	"fairlead.dev/fairlead/internal/wire"
 	"fairlead.dev/fairlead/server/controller"
+	"fairlead.dev/fairlead/server/controller/cleanup"
 )
 
 // How agents are authenticated.
@@ -73,6 +76,13 @@ type Config struct {
 	Controllers string
 	Gates       *feature.Gates
 	LeaderElect bool
+	// CleanUpResources are deleted, in this order, from the namespace of a cluster
+	// that leaves, as group/version/resource; with gate ResourceCleanup.
+	CleanUpResources []string
+	// AutoApprovalUsers are let in without a pairing code: the clusters that
+	// enroll with a join token made by one of them; with gate
+	// ManagedClusterAutoApproval. Names are compared whole.
+	AutoApprovalUsers []string
 	// Labels are put on what the controllers make for a cluster.
 	Labels map[string]string
 	HubID  string
@@ -105,6 +115,7 @@ func Default() Config {
 		MinCertificateLifetime:  time.Hour,
 		Controllers:             "*",
 		Gates:                   feature.Hub(),
+		CleanUpResources:        cleanup.DefaultResources(),
 		LeaderElect:             true,
 		ManifestLimit:           wire.DefaultManifestLimit,
 		OrphanGrace:             time.Hour,
@@ -210,6 +221,12 @@ func (c *Config) checkNames() (problems []error) {
 	}
 	if c.Replica != "" && len(validation.IsDNS1123Subdomain(c.Replica)) > 0 {
 		problems = append(problems, bad("replica", c.Replica, "lower-case letters, digits, '-' and '.'"))
+	}
+	if _, err := cleanup.ParseResources(c.CleanUpResources); err != nil {
+		problems = append(problems, fmt.Errorf("--gc-resource-list: %w", err))
+	}
+	if len(c.AutoApprovalUsers) > 0 && !c.Gates.Enabled(ocmfeature.ManagedClusterAutoApproval) {
+		problems = append(problems, fmt.Errorf("--cluster-auto-approval-users=%s needs --feature-gates=%s=true", strings.Join(c.AutoApprovalUsers, ","), ocmfeature.ManagedClusterAutoApproval))
 	}
 	if _, err := controller.Select(c.Controllers); err != nil {
 		problems = append(problems, err)

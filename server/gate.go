@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -17,6 +18,7 @@ import (
 	"k8s.io/client-go/restmapper"
 	"k8s.io/utils/clock"
 	clusterv1 "open-cluster-management.io/api/cluster/v1"
+	ocmfeature "open-cluster-management.io/api/feature"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"fairlead.dev/fairlead/internal/api/v1alpha1"
@@ -68,7 +70,7 @@ func (h *house) openAdmission(ctx context.Context) error {
 		return fmt.Errorf("making a client that writes for agents: %w", err)
 	}
 	service, err := enroll.New(ctx, enroll.Config{
-		Hub: h.direct, Agents: agents, Cache: h.cache, Namespace: h.cfg.Namespace,
+		Hub: h.direct, Agents: agents, Cache: h.cache, Namespace: h.cfg.Namespace, AutoApprove: h.autoApproves,
 		HubID: h.hub.ID, HMACKey: h.hub.HMACKey, Clock: clock.RealClock{}, Log: h.log,
 	})
 	if err != nil {
@@ -79,6 +81,11 @@ func (h *house) openAdmission(ctx context.Context) error {
 	}
 	h.admission.Store(&admission{clusters: clusters, enroll: service})
 	return nil
+}
+
+// autoApproves tells whether a user's join tokens let clusters in by themselves.
+func (h *house) autoApproves(user string) bool {
+	return h.cfg.Gates.Enabled(ocmfeature.ManagedClusterAutoApproval) && slices.Contains(h.cfg.AutoApprovalUsers, user)
 }
 
 func (h *house) waitForKinds(ctx context.Context) error {

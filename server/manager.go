@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 	"k8s.io/utils/clock"
+	ocmfeature "open-cluster-management.io/api/feature"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	ctrlconfig "sigs.k8s.io/controller-runtime/pkg/config"
@@ -23,6 +24,7 @@ import (
 
 	"fairlead.dev/fairlead/server/ca"
 	"fairlead.dev/fairlead/server/controller"
+	"fairlead.dev/fairlead/server/controller/cleanup"
 	"fairlead.dev/fairlead/server/store"
 	"fairlead.dev/fairlead/server/webhook"
 )
@@ -139,7 +141,9 @@ func (h *house) newManager() (manager.Manager, error) {
 }
 
 func (h *house) controllerDeps() controller.Deps {
+	resources, _ := cleanup.ParseResources(h.cfg.CleanUpResources) // Validate has read them
 	return controller.Deps{
+		CleanUp: h.cfg.Gates.Enabled(ocmfeature.ResourceCleanup), CleanUpResources: resources,
 		HubNamespace: h.cfg.Namespace, Signer: h.signer(), Labels: h.cfg.Labels, Works: expiringWorks{h.index},
 		ClusterLeaseRefresh: h.cfg.ClusterLeaseRefresh, Clock: clock.RealClock{}, Log: h.log,
 	}

@@ -93,6 +93,7 @@ func (s *Server) Addresses(ctx context.Context) (Addresses, error) {
 func heeded() []featuregate.Feature {
 	return []featuregate.Feature{
 		ocmfeature.NilExecutorValidating, ocmfeature.CleanUpCompletedManifestWork, ocmfeature.DefaultClusterSet, ocmfeature.ClusterProfile,
+		ocmfeature.ResourceCleanup, ocmfeature.ManagedClusterAutoApproval,
 	}
 }
 

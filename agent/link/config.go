@@ -127,6 +127,9 @@ type Config struct {
 	// ResendStatuses is called, and must not block, when the hub asks for every
 	// status again; each is to be given to Report once more. May be nil.
 	ResendStatuses func()
+	// Ended is called, and must not block, with the reason of each end of a session
+	// and of each attempt at one. May be nil.
+	Ended func(why string)
 	// ClusterReport is called for each report; nil means that none is sent.
 	ClusterReport func() ClusterReport
 	// StoreParallel is how many objects of one frame are stored at once; 0 is 8.
@@ -188,6 +191,9 @@ func (c *Config) complete() error {
 	}
 	if c.Random == nil {
 		c.Random = rand.Float64
+	}
+	if c.Ended == nil {
+		c.Ended = func(string) {}
 	}
 	if c.ResendStatuses == nil {
 		c.ResendStatuses = func() {}

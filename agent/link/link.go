@@ -186,6 +186,7 @@ func (l *Link) lost(why *Ended) {
 	}
 	l.mu.Unlock()
 	l.cfg.Metrics.ended(why.Reason)
+	l.cfg.Ended(why.Reason)
 }
 
 func (l *Link) knownHub() string {

@@ -126,6 +126,7 @@ func addFlags(f *pflag.FlagSet, cfg *agent.Config) {
 	f.IntVar(&cfg.MaxJSONRawLength, "max-json-raw-length", cfg.MaxJSONRawLength, "bytes of JSON that one value of feedback may have, with feature gate RawFeedbackJsonString")
 	f.IntVar(&cfg.MaxFeedbackWatch, "max-feedback-watch", cfg.MaxFeedbackWatch, "accepted and without effect: everything that was applied is watched")
 	f.DurationVar(&cfg.EvictionGrace, "appliedmanifestwork-eviction-grace-period", cfg.EvictionGrace, "how long the agent waits, at least, before it deletes or gives up what is gone from the hub without having been deleted there; 876000h (100 years) or more is never")
+	f.StringVar(&cfg.OnDetach, "on-detach", cfg.OnDetach, "what becomes of workloads once the hub has removed this cluster: "+agent.OnDetachKeep+" or "+agent.OnDetachDelete)
 	f.DurationVar(&cfg.ClusterPeriod, "cluster-healthcheck-period", cfg.ClusterPeriod, "how often this cluster's health, version and claims are looked at")
 	f.Var(cfg.Gates, "feature-gates", "feature gates to turn on or off; known: "+strings.Join(cfg.Gates.Known(), ", "))
 	f.StringVar(&cfg.Controllers, "controllers", cfg.Controllers, "which controllers run: * for all, name to add, -name to leave out; known: "+agent.ControllerCluster+", "+agent.ControllerWork)

@@ -198,6 +198,17 @@ func (h *fakeHub) RevokeCluster(_ context.Context, r *adminv1.RevokeClusterReque
 	return &adminv1.RevokeClusterResponse{SessionsClosed: 1}, nil
 }
 
+func (h *fakeHub) DeleteCluster(_ context.Context, r *adminv1.DeleteClusterRequest) (*adminv1.DeleteClusterResponse, error) {
+	out := &adminv1.DeleteClusterResponse{}
+	if r.GetForce() {
+		out.LeftBehind = []*adminv1.WorkLeft{
+			{Ref: &adminv1.WorkRef{ClusterName: r.GetName(), Name: "web"}, Resources: []string{"apps/v1, Deployment shop/web"}},
+			{Ref: &adminv1.WorkRef{ClusterName: r.GetName(), Name: "never-applied"}},
+		}
+	}
+	return out, nil
+}
+
 func (h *fakeHub) ListSessions(_ context.Context, r *adminv1.ListSessionsRequest) (*adminv1.ListSessionsResponse, error) {
 	all := []*adminv1.SessionInfo{
 		{

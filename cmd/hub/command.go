@@ -116,6 +116,8 @@ func addFlags(f *pflag.FlagSet, cfg *server.Config) {
 	f.BoolVar(&cfg.InstallCRDs, "install-crds", cfg.InstallCRDs, "install the CustomResourceDefinitions at start")
 	f.StringVar(&cfg.Controllers, "controllers", cfg.Controllers, "which controllers run: * for all, name to add, -name to leave out; known: "+strings.Join(controllerNames(), ", "))
 	f.Var(cfg.Gates, "feature-gates", "feature gates to turn on or off; known: "+strings.Join(cfg.Gates.Known(), ", "))
+	f.StringSliceVar(&cfg.CleanUpResources, "gc-resource-list", cfg.CleanUpResources, "what is deleted, in this order, from the namespace of a cluster that leaves: group/version/resource; with feature gate ResourceCleanup")
+	f.StringSliceVar(&cfg.AutoApprovalUsers, "cluster-auto-approval-users", cfg.AutoApprovalUsers, "users whose join tokens let clusters in without a pairing code; with feature gate ManagedClusterAutoApproval")
 	f.BoolVar(&cfg.LeaderElect, "leader-elect", cfg.LeaderElect, "let one replica at a time run the controllers")
 	f.StringToStringVar(&cfg.Labels, "labels", cfg.Labels, "labels for what is made for each cluster")
 	f.StringVar(&cfg.HubID, "hub-id", cfg.HubID, "the hub's id, where it cannot be read from the apiserver (a restore); empty otherwise")

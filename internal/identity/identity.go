@@ -44,6 +44,13 @@ const (
 	// ManagedClusterFinalizer keeps an accepted ManagedCluster until the hub
 	// has removed what it made for it (RC-06).
 	ManagedClusterFinalizer = "cluster.open-cluster-management.io/api-resource-cleanup"
+	// ResourceCleanupFinalizer keeps a ManagedCluster until its namespace is clean
+	// (RC-66).
+	ResourceCleanupFinalizer = "cluster.open-cluster-management.io/resource-cleanup"
+
+	// ConditionDetached on a ManagedCluster is True while its spoke has left by
+	// itself: its agent will not come back with what it had.
+	ConditionDetached = "Detached"
 
 	subjectPrefix = "system:open-cluster-management:"
 )

@@ -7,6 +7,7 @@ import (
 	clusterv1 "open-cluster-management.io/api/cluster/v1"
 
 	"fairlead.dev/fairlead/internal/api/v1alpha1"
+	"fairlead.dev/fairlead/internal/identity"
 )
 
 // clusterSetLabel is given to every cluster by OCM's admission, not by a person.
@@ -20,6 +21,11 @@ func UntouchedManagedCluster(cluster *clusterv1.ManagedCluster, enrollment strin
 	if cluster.Annotations[v1alpha1.AnnotationMadeBy] != enrollment || len(cluster.Annotations) != 1 {
 		return false
 	}
+	for _, finalizer := range cluster.Finalizers {
+		if finalizer != identity.ResourceCleanupFinalizer { // every cluster has that one from the hub
+			return false
+		}
+	}
 	for label := range cluster.Labels {
 		if label != clusterSetLabel {
 			return false
@@ -27,5 +33,5 @@ func UntouchedManagedCluster(cluster *clusterv1.ManagedCluster, enrollment strin
 	}
 	spec := cluster.Spec
 	return cluster.Generation <= 1 && !spec.HubAcceptsClient && len(spec.Taints) == 0 &&
-		len(spec.ManagedClusterClientConfigs) == 0 && len(cluster.Finalizers) == 0 && len(cluster.OwnerReferences) == 0
+		len(spec.ManagedClusterClientConfigs) == 0 && len(cluster.OwnerReferences) == 0
 }

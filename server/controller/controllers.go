@@ -28,6 +28,7 @@ import (
 
 	"fairlead.dev/fairlead/internal/api/v1alpha1"
 	"fairlead.dev/fairlead/internal/identity"
+	"fairlead.dev/fairlead/server/controller/cleanup"
 	"fairlead.dev/fairlead/server/controller/clusterprofile"
 	"fairlead.dev/fairlead/server/controller/clusterset"
 	"fairlead.dev/fairlead/server/controller/gc"
@@ -42,6 +43,11 @@ type Deps struct {
 	HubNamespace string
 	// Signer signs agents' certificates; nil leaves that to an external signer.
 	Signer registration.Signer
+	// CleanUp is gate ResourceCleanup: whether what is in the namespace of a
+	// cluster that leaves is deleted; CleanUpResources are deleted in that order,
+	// default cleanup.DefaultResources.
+	CleanUp          bool
+	CleanUpResources []schema.GroupVersionResource
 	// Labels are added to namespaces and RBAC objects made for clusters.
 	Labels map[string]string
 	// Works tells the controller "workttl" of works.
@@ -81,6 +87,7 @@ func All() []Controller {
 		{Name: "registration", Needs: []schema.GroupVersionKind{managedCluster}, Setup: setupRegistration},
 		{Name: "enrollment", Needs: []schema.GroupVersionKind{managedCluster, enrollment}, Setup: setupEnrollment},
 		{Name: "lease", Needs: []schema.GroupVersionKind{managedCluster}, Setup: setupLease},
+		{Name: "cleanup", Needs: []schema.GroupVersionKind{managedCluster}, Setup: setupCleanup},
 		{Name: "clusterset", Needs: []schema.GroupVersionKind{managedCluster, set}, Setup: setupClusterSets},
 		{Name: "clustersetbinding", Needs: []schema.GroupVersionKind{set, binding}, Setup: setupBindings},
 		{Name: "defaultclusterset", Gate: ocmfeature.DefaultClusterSet, Needs: []schema.GroupVersionKind{set}, Setup: setupDefaultSets},
@@ -105,6 +112,10 @@ func setupRegistration(_ context.Context, mgr manager.Manager, deps Deps) error 
 
 func setupEnrollment(ctx context.Context, mgr manager.Manager, deps Deps) error {
 	return registration.SetupEnrollments(ctx, mgr, deps.registration())
+}
+
+func setupCleanup(_ context.Context, mgr manager.Manager, deps Deps) error {
+	return cleanup.Setup(mgr, cleanup.Config{Enabled: deps.CleanUp, Resources: deps.CleanUpResources, Clock: deps.Clock, Log: deps.Log})
 }
 
 func setupLease(_ context.Context, mgr manager.Manager, deps Deps) error {

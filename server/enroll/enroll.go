@@ -243,7 +243,7 @@ func (s *Service) newEnrollment(ask *asked, token Token, cluster *clusterv1.Mana
 		},
 	}
 	enrollment.Spec.SetPublicKey(ask.csr.RawSubjectPublicKeyInfo)
-	if token.Policy.AutoAccept {
+	if token.Policy.AutoAccept || s.cfg.AutoApprove(token.CreatedBy) {
 		enrollment.Spec.AutoAccept = &v1alpha1.AutoAccept{By: token.CreatedBy}
 	}
 	return enrollment

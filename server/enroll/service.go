@@ -37,6 +37,10 @@ type Config struct {
 	// the caller starts it, before or after.
 	Cache cache.Cache
 
+	// AutoApprove tells whose join tokens let clusters in without a pairing code,
+	// by the name of the user who made the token. nil is nobody's (RC-28).
+	AutoApprove func(user string) bool
+
 	Namespace string
 	HubID     string
 	HMACKey   []byte
@@ -71,6 +75,9 @@ func New(ctx context.Context, cfg Config) (*Service, error) {
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
+	}
+	if cfg.AutoApprove == nil {
+		cfg.AutoApprove = func(string) bool { return false }
 	}
 	w, err := newWatch(ctx, cfg.Cache)
 	if err != nil {

@@ -22,6 +22,8 @@ func hints() map[string]string {
 		reason.UIDMismatch:      "a cluster that was removed and made again is another cluster: join it again",
 		reason.SerialMismatch:   "«fairlead get clusters CLUSTER -o wide» says whether its certificate was cloned",
 		reason.CertificateError: "the agent has to use the certificate that this hub issued",
+		reason.ClusterConnected: "«fairlead delete cluster CLUSTER» without --force cleans up the spoke and waits for that",
+		reason.ConsentWithdrawn: "«fairlead unjoin» removes the rest of it; to have it back: «fairlead token create CLUSTER --re-enroll»",
 		reason.DuplicateCluster: "two spokes have the same credentials: remove them from one of the two and join that under its own name",
 		reason.AgentFlapping:    "run one agent per spoke; «fairlead get sessions CLUSTER -w» shows where they come from",
 		reason.PermissionDenied: "ask an admin of the hub's Kubernetes for a role that allows it, such as ClusterRole fairlead-admin",

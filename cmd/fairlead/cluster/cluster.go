@@ -161,7 +161,7 @@ func Revoke(o *cli.Options) *cobra.Command {
 			if silent := answer.GetReplicasSilent(); len(silent) > 0 {
 				return fmt.Errorf("hub replica %s still has the session: it did not answer within 5 s: «fairlead get sessions %s» shows when it ends", strings.Join(silent, ", "), args[0])
 			}
-			o.Nextf("%s; «kubectl delete managedcluster %s» removes it for good", again(args[0]), args[0])
+			o.Nextf("%s; «fairlead delete cluster %s» removes it for good", again(args[0]), args[0])
 			return nil
 		}),
 		ValidArgsFunction: o.Complete(cli.ClusterNames),

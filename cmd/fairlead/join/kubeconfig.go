@@ -35,6 +35,24 @@ func (s *spoke) prepare(ctx context.Context) error {
 	if s.mode == modeDeployment {
 		return nil
 	}
+	if err := s.folder(); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(s.dataDir, 0o700); err != nil {
+		return fmt.Errorf("making the agent's folder: %w", err)
+	}
+	if err := s.keepProxyCA(); err != nil {
+		return err
+	}
+	token, err := s.agentToken(ctx)
+	if err != nil {
+		return err
+	}
+	return s.writeKubeconfig(token)
+}
+
+// folder settles where an agent outside the cluster keeps its files.
+func (s *spoke) folder() error {
 	if s.dataDir == "" {
 		base, err := os.UserConfigDir()
 		if err != nil {
@@ -47,17 +65,7 @@ func (s *spoke) prepare(ctx context.Context) error {
 		return fmt.Errorf("--data-dir: %w", err)
 	}
 	s.dataDir = dir
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("making the agent's folder: %w", err)
-	}
-	if err := s.keepProxyCA(); err != nil {
-		return err
-	}
-	token, err := s.agentToken(ctx)
-	if err != nil {
-		return err
-	}
-	return s.writeKubeconfig(token)
+	return nil
 }
 
 func (s *spoke) kubeconfigFile() string { return filepath.Join(s.dataDir, "spoke.kubeconfig") }

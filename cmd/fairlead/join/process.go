@@ -126,18 +126,23 @@ func (e endedError) Unwrap() error { return e.error }
 
 // credentials reads the agent's own file.
 func (p *process) credentials() (state, error) {
+	known, err := p.record()
+	return known.state, err
+}
+
+func (p *process) record() (record, error) {
 	raw, err := os.ReadFile(filepath.Join(p.dataDir, "credentials.json"))
 	if errors.Is(err, fs.ErrNotExist) {
-		return state{}, nil
+		return record{}, nil
 	}
 	data := map[string]string{}
 	if err == nil {
 		err = json.Unmarshal(raw, &data)
 	}
 	if err != nil {
-		return state{}, fmt.Errorf("reading the agent's credentials: %w", err)
+		return record{}, fmt.Errorf("reading the agent's credentials: %w", err)
 	}
-	return stateOf(data), nil
+	return recordOf(data), nil
 }
 
 // ask gets one of the agent's health pages.

@@ -40,18 +40,27 @@ type spoke struct {
 	dynamic dynamic.Interface
 }
 
-// connect reaches the spoke.
+// connect reaches the spoke that is to join.
 func (r *request) connect(ctx context.Context) (*spoke, error) {
+	s, err := r.reach(ctx)
+	if err == nil {
+		r.o.Notef("To join as %q", r.name)
+	}
+	return s, err
+}
+
+// reach reaches the spoke.
+func (r *request) reach(ctx context.Context) (*spoke, error) {
 	config, err := cli.LoadKubeconfig(r.kubeconfig, r.kubeContext)
 	if err != nil {
-		return nil, fmt.Errorf("reading the kubeconfig of the cluster that joins: %w (--spoke-kubeconfig, --spoke-context)", err)
+		return nil, fmt.Errorf("reading the kubeconfig of the cluster: %w (--spoke-kubeconfig, --spoke-context)", err)
 	}
 	s := &spoke{request: r, config: config}
 	if s.kube, err = kubernetes.NewForConfig(config); err != nil {
-		return nil, fmt.Errorf("using the kubeconfig of the cluster that joins: %w", err)
+		return nil, fmt.Errorf("using the kubeconfig of the cluster: %w", err)
 	}
 	if s.dynamic, err = dynamic.NewForConfig(config); err != nil {
-		return nil, fmt.Errorf("using the kubeconfig of the cluster that joins: %w", err)
+		return nil, fmt.Errorf("using the kubeconfig of the cluster: %w", err)
 	}
 	asked, cancel := context.WithTimeout(ctx, reachable)
 	defer cancel()
@@ -63,9 +72,9 @@ func (r *request) connect(ctx context.Context) (*spoke, error) {
 		err = unmarshal(raw, &version)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("the cluster that joins does not answer at %s: %w\nHint: try «kubectl version» with the same kubeconfig", config.Host, err)
+		return nil, fmt.Errorf("the cluster does not answer at %s: %w\nHint: try «kubectl version» with the same kubeconfig", config.Host, err)
 	}
-	r.o.Notef("Cluster: Kubernetes %s at %s, to join as %q", version.GitVersion, config.Host, r.name)
+	r.o.Notef("Cluster: Kubernetes %s at %s", version.GitVersion, config.Host)
 	return s, nil
 }
 

@@ -19,6 +19,8 @@ const (
 	UIDMismatch      = "UID_MISMATCH"
 	SerialMismatch   = "SERIAL_MISMATCH"
 	CertificateError = "CERTIFICATE_INVALID"
+	ClusterConnected = "CLUSTER_CONNECTED"
+	ConsentWithdrawn = "CONSENT_WITHDRAWN"
 	DuplicateCluster = "DUPLICATE_CLUSTER"
 	AgentFlapping    = "AGENT_FLAPPING"
 	PermissionDenied = "PERMISSION_DENIED"

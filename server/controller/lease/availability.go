@@ -35,6 +35,8 @@ const (
 	reasonAvailable = "ManagedClusterAvailable"
 	reasonUnhealthy = "ManagedClusterKubeAPIServerUnavailable"
 	reasonStopped   = "ManagedClusterLeaseUpdateStopped"
+	// reasonDetached is our own: the spoke has left, and nothing more will come.
+	reasonDetached = "ManagedClusterDetached"
 )
 
 const defaultDuration = time.Minute
@@ -47,6 +49,8 @@ type facts struct {
 	// accepted is when the hub decided about the cluster: a cluster that was never
 	// seen is silent since then.
 	accepted time.Time
+	// detached: the spoke said that it leaves.
+	detached bool
 	// session is the Lease of the cluster's session, nil if there never was one.
 	session *coordinationv1.Lease
 	// replica is the state of the session's holder; meaningless without one.
@@ -69,6 +73,9 @@ type verdict struct {
 
 // judge turns facts into a verdict.
 func judge(f facts) verdict {
+	if f.detached {
+		return verdict{lastSeen: f.lastSeen(), condition: detached()}
+	}
 	if holder(f.session) != "" && f.replica.alive {
 		return verdict{alive: true, condition: alive(f.session), lastSeen: f.now}
 	}
@@ -127,6 +134,10 @@ func alive(session *coordinationv1.Lease) *metav1.Condition {
 
 func stopped() *metav1.Condition {
 	return available(metav1.ConditionUnknown, reasonStopped, "Registration agent stopped updating its lease.")
+}
+
+func detached() *metav1.Condition {
+	return available(metav1.ConditionUnknown, reasonDetached, "The spoke has left the hub: its agent was detached there.")
 }
 
 func available(status metav1.ConditionStatus, reason, message string) *metav1.Condition {

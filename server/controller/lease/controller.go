@@ -72,6 +72,7 @@ func (c *controller) Reconcile(ctx context.Context, request reconcile.Request) (
 // from the apiserver: a cache that lags must not be the witness of silence.
 func (c *controller) look(ctx context.Context, cluster *clusterv1.ManagedCluster, accepted, now time.Time) (verdict, error) {
 	f := facts{now: now, duration: silence(cluster), accepted: accepted}
+	f.detached = meta.IsStatusConditionTrue(cluster.Status.Conditions, identity.ConditionDetached)
 	f.quiet = c.replicas.quietUntil(now, f.duration)
 	found, err := c.judge(ctx, c.client, cluster.Name, f)
 	if err != nil || found.condition == nil || found.condition.Status != metav1.ConditionUnknown ||
@@ -101,7 +102,7 @@ func (c *controller) judge(ctx context.Context, reader client.Reader, cluster st
 // write writes what has changed and returns when the Lease is due again.
 func (c *controller) write(ctx context.Context, cluster *clusterv1.ManagedCluster, found verdict, now time.Time) (time.Duration, error) {
 	before := meta.FindStatusCondition(cluster.Status.Conditions, clusterv1.ManagedClusterConditionAvailable)
-	changes := found.condition != nil && (before == nil || before.Status != found.condition.Status)
+	changes := found.condition != nil && (before == nil || before.Status != found.condition.Status || before.Reason != found.condition.Reason)
 	due := c.leases.due(cluster.Name, now, before != nil)
 	var problem error
 	if changes || due <= 0 && (found.alive || before == nil) {

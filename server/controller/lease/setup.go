@@ -130,7 +130,7 @@ func matters(e event.UpdateEvent) bool {
 	if !ok || !same || before.Generation != after.Generation || before.UID != after.UID {
 		return true
 	}
-	for _, kind := range []string{clusterv1.ManagedClusterConditionHubAccepted, clusterv1.ManagedClusterConditionAvailable} {
+	for _, kind := range []string{clusterv1.ManagedClusterConditionHubAccepted, clusterv1.ManagedClusterConditionAvailable, identity.ConditionDetached} {
 		if !equality.Semantic.DeepEqual(meta.FindStatusCondition(before.Status.Conditions, kind), meta.FindStatusCondition(after.Status.Conditions, kind)) {
 			return true
 		}

@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	addonv1alpha1 "open-cluster-management.io/api/addon/v1alpha1"
 	workv1 "open-cluster-management.io/api/work/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
@@ -153,14 +154,23 @@ const (
 // works asks the apiserver whether a cluster has any ManifestWork. There are
 // far too many of them to keep in a cache for this.
 func (a access) works(ctx context.Context, cluster string) (worksLeft, error) {
+	return a.left(ctx, cluster, schema.GroupVersion{Group: workv1.GroupName, Version: "v1"}.WithKind("ManifestWorkList"))
+}
+
+// addOns asks likewise for ManagedClusterAddOns.
+func (a access) addOns(ctx context.Context, cluster string) (worksLeft, error) {
+	return a.left(ctx, cluster, schema.GroupVersion{Group: addonv1alpha1.GroupName, Version: "v1alpha1"}.WithKind("ManagedClusterAddOnList"))
+}
+
+func (a access) left(ctx context.Context, cluster string, kind schema.GroupVersionKind) (worksLeft, error) {
 	list := &metav1.PartialObjectMetadataList{}
-	list.SetGroupVersionKind(schema.GroupVersion{Group: workv1.GroupName, Version: "v1"}.WithKind("ManifestWorkList"))
+	list.SetGroupVersionKind(kind)
 	err := a.live.List(ctx, list, client.InNamespace(cluster), client.Limit(1))
 	switch {
 	case meta.IsNoMatchError(err):
 		return none, nil // no such kind, no such object
 	case err != nil:
-		return unknown, fmt.Errorf("looking for ManifestWorks in %q: %w", cluster, err)
+		return unknown, fmt.Errorf("looking for any %s in %q: %w", strings.TrimSuffix(kind.Kind, "List"), cluster, err)
 	case len(list.Items) > 0 || list.Continue != "":
 		return some, nil
 	}

@@ -10,6 +10,7 @@ import (
 
 	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -38,8 +39,7 @@ func (p *pass) autoAccept(ctx context.Context) error {
 	}
 	if !p.cluster.Spec.HubAcceptsClient {
 		if _, before := p.cluster.Annotations[acceptedOnAnnotation]; before || decidedBefore(p.cluster) {
-			p.setCondition(v1alpha1.ConditionAccepted, metav1.ConditionFalse, "DeniedBefore",
-				"the join token allows acceptance by itself, but the cluster was denied before: a person has to accept it")
+			p.yield()
 			return nil
 		}
 		if err := p.acceptCluster(ctx); err != nil {
@@ -53,6 +53,18 @@ func (p *pass) autoAccept(ctx context.Context) error {
 		p.e.Spec.ClusterName, p.e.Spec.TokenID, p.e.Spec.AutoAccept.By)
 	return p.approve(ctx, p.first, reasonApprovedByToken,
 		fmt.Sprintf("Join token %s, made by %s, allows acceptance without a person.", p.e.Spec.TokenID, p.e.Spec.AutoAccept.By))
+}
+
+// yield leaves a cluster denied that somebody denied, and says so once (T56).
+func (p *pass) yield() {
+	const why = "DeniedBefore"
+	if said := meta.FindStatusCondition(p.e.Status.Conditions, v1alpha1.ConditionAccepted); said != nil && said.Reason == why {
+		return
+	}
+	p.setCondition(v1alpha1.ConditionAccepted, metav1.ConditionFalse, why,
+		"the join token allows acceptance by itself, but the cluster was denied before: a person has to accept it")
+	p.warnf("ManagedClusterAutoApprovalSkipped", "Approve", "Join token %s of %s would accept cluster %s by itself, but a hub admin denied it before: that stands until a person accepts it.",
+		p.e.Spec.TokenID, p.e.Spec.AutoAccept.By, p.e.Spec.ClusterName)
 }
 
 // acceptCluster sets acceptance and the note of it in one write.

@@ -114,11 +114,15 @@ func (r *clusters) deny(ctx context.Context, cluster *clusterv1.ManagedCluster) 
 
 // remove follows the deletion of a ManagedCluster: the access first, of which
 // the part that the clean-up of works needs stays until the last work is gone;
-// then the finalizer. The namespace stays.
+// then the finalizer, when the add-ons are gone too: with gate ResourceCleanup
+// off it is the user who deletes both (RC-69). The namespace stays.
 func (r *clusters) remove(ctx context.Context, cluster *clusterv1.ManagedCluster) (time.Duration, error) {
 	again, err := r.access.remove(ctx, cluster.Name)
 	if err != nil || again > 0 {
 		return again, err
+	}
+	if left, err := r.access.addOns(ctx, cluster.Name); err != nil || left != none {
+		return worksRecheck, err
 	}
 	before := cluster.DeepCopy()
 	if !controllerutil.RemoveFinalizer(cluster, identity.ManagedClusterFinalizer) {

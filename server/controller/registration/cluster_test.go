@@ -50,6 +50,7 @@ func TestRegistration(t *testing.T) {
 		"RC-17_condition_after_denial":                   deniedCondition,
 		"RC-18_accepting_again_restores":                 acceptAgain,
 		"RC-19_deletion_waits_for_works_keeps_namespace": deletion,
+		"RC-69_gate_off_waits_for_works_and_addons":      waitsForAddOns,
 		"RC-20_leftovers_of_a_vanished_cluster":          leftovers,
 		"RC-20_a_namesake_inherits_nothing":              namesake,
 		"RC-71_agents_reach_their_own_cluster_only":      ownClusterOnly,
@@ -426,6 +427,23 @@ func deletion(t *testing.T, h *hub) {
 	}
 	ns := get(t, h, "", cluster.Name, &corev1.Namespace{})
 	require.Nil(t, ns.DeletionTimestamp, "the namespace is never deleted")
+}
+
+func waitsForAddOns(t *testing.T, h *hub) {
+	cluster := h.cluster(t, true)
+	h.awaitAccepted(t, cluster.Name)
+	addOn := &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "addon.open-cluster-management.io/v1alpha1", "kind": "ManagedClusterAddOn",
+		"metadata": map[string]any{"name": "addon", "namespace": cluster.Name}, "spec": map[string]any{},
+	}}
+	require.NoError(t, h.admin.Create(t.Context(), addOn))
+	require.NoError(t, h.admin.Delete(t.Context(), cluster))
+	h.awaitGone(t, made(cluster.Name)[1], made(cluster.Name)[2])
+	h.settle(t)
+	require.NotNil(t, get(t, h, "", cluster.Name, &clusterv1.ManagedCluster{}).DeletionTimestamp)
+	require.NoError(t, h.admin.Get(t.Context(), client.ObjectKeyFromObject(addOn), addOn), "nobody but the user deletes it")
+	require.NoError(t, h.admin.Delete(t.Context(), addOn))
+	h.awaitGone(t, cluster)
 }
 
 func leftovers(t *testing.T, h *hub) {

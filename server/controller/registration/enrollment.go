@@ -22,6 +22,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"fairlead.dev/fairlead/internal/api/v1alpha1"
+	"fairlead.dev/fairlead/internal/condition"
 )
 
 // indexCluster finds the enrollments of a cluster in the cache.
@@ -34,7 +35,9 @@ type enrollments struct {
 	live   client.Reader
 	cfg    Config
 	events events.EventRecorder
-	log    *slog.Logger
+	// conditions writes what is said of enrollments on ManagedClusters.
+	conditions condition.Writer
+	log        *slog.Logger
 }
 
 // Reconcile leads all enrollments of one cluster a step on, oldest first.
@@ -63,7 +66,7 @@ func (r *enrollments) Reconcile(ctx context.Context, request reconcile.Request) 
 		cluster = p.cluster // accepting it has changed it
 		again = sooner(again, p.again)
 	}
-	return result(again, nil)
+	return result(again, client.IgnoreNotFound(r.markDetached(ctx, cluster, list.Items)))
 }
 
 // cluster returns the ManagedCluster, or nil if there is none of that name. A

@@ -336,3 +336,50 @@ func TestEnrollmentExpires(t *testing.T) {
 	h.awaitGone(t, waiting.cluster) // nobody had touched it
 	require.False(t, h.absent(t, unused.cluster), "a person had accepted it")
 }
+
+// TestT56_an_explicit_denial_stands against whatever would accept by itself, and
+// an Event says so, once.
+func TestT56_an_explicit_denial_stands(t *testing.T) {
+	t.Run("against_a_join_token", func(t *testing.T) { denialStands(t, theHub(t)) })
+}
+
+func denialStands(t *testing.T, h *hub) {
+	cluster := h.cluster(t, true)
+	h.awaitAccepted(t, cluster.Name)
+	h.accept(t, cluster.Name, false)
+	h.awaitCondition(t, cluster.Name, metav1.ConditionFalse, "HubClusterAdminDenied")
+	a := h.enroll(t, cluster, auto)
+	h.awaitEvent(t, cluster.Name, "ManagedClusterAutoApprovalSkipped")
+	a.look(t)
+	h.settleEnrollments(t)
+	require.False(t, get(t, h, "", cluster.Name, &clusterv1.ManagedCluster{}).Spec.HubAcceptsClient)
+	require.Empty(t, h.readCSR(t, a.name).Status.Conditions)
+	require.Equal(t, v1alpha1.StatePending, a.read(t).Status.State)
+}
+
+// TestDetached says on the ManagedCluster that its spoke has left, until it has
+// enrolled again.
+func TestDetached(t *testing.T) {
+	t.Run("and_back", func(t *testing.T) { detachedAndBack(t, theHub(t)) })
+}
+
+func detachedAndBack(t *testing.T, h *hub) {
+	a := h.join(t)
+	a.use(t)
+	status := func(c *assert.CollectT, want metav1.ConditionStatus) {
+		cluster := &clusterv1.ManagedCluster{}
+		require.NoError(c, h.admin.Get(t.Context(), client.ObjectKey{Name: a.cluster.Name}, cluster))
+		found := meta.FindStatusCondition(cluster.Status.Conditions, "Detached")
+		require.NotNil(c, found)
+		require.Equal(c, want, found.Status)
+	}
+	a.patch(t, func(e *v1alpha1.ClusterEnrollment) {
+		e.SetState(v1alpha1.StateDetached, "DetachedBySpoke", "moving away", metav1.NewTime(h.clock.Now()))
+	})
+	eventually(t, func(c *assert.CollectT) { status(c, metav1.ConditionTrue) })
+	h.awaitEvent(t, a.cluster.Name, "ManagedClusterDetached")
+	again := h.enroll(t, a.cluster)
+	again.approve(t)
+	again.await(t, v1alpha1.StateIssued, "")
+	eventually(t, func(c *assert.CollectT) { status(c, metav1.ConditionFalse) })
+}

@@ -30,6 +30,8 @@ import (
 const (
 	eventSource = "fairlead-hub"
 	workers     = 4
+	// enrollmentManager owns what the controller "enrollment" says on ManagedClusters.
+	enrollmentManager = "fairlead-enrollment"
 )
 
 // SetupClusters adds the controller "registration" to mgr: namespace and access
@@ -79,7 +81,8 @@ func SetupEnrollments(ctx context.Context, mgr manager.Manager, cfg Config) erro
 		WithOptions(controller.Options{MaxConcurrentReconciles: workers}).
 		Complete(&enrollments{
 			client: mgr.GetClient(), live: mgr.GetAPIReader(), cfg: cfg,
-			events: mgr.GetEventRecorder(eventSource), log: cfg.Log,
+			conditions: condition.Writer{Client: mgr.GetClient(), FieldManager: enrollmentManager, Clock: cfg.Clock},
+			events:     mgr.GetEventRecorder(eventSource), log: cfg.Log,
 		})
 	if err != nil {
 		return fmt.Errorf("setting up the controller of enrollments: %w", err)

@@ -22,8 +22,8 @@ import (
 	"fairlead.dev/fairlead/internal/wire"
 )
 
-// Config is what the admin services need. All fields but Works, Peers and
-// Clusterless are required.
+// Config is what the admin services need. All fields but Works, Peers,
+// Notice and Clusterless are required.
 type Config struct {
 	// REST is the hub's apiserver; only its address and CA are used, never its
 	// credentials.
@@ -41,6 +41,8 @@ type Config struct {
 	Works func(cluster string) int
 	// Peers are the other replicas; nil where there are none to ask.
 	Peers Peers
+	// Notice makes an Event about a cluster in the hub's name; nil makes none.
+	Notice func(ctx context.Context, cluster, reason, note string)
 	// Now is the hub's clock.
 	Now    func() time.Time
 	Logger *slog.Logger

@@ -21,6 +21,7 @@ import (
 	clusterv1 "open-cluster-management.io/api/cluster/v1"
 
 	adminv1 "fairlead.dev/fairlead/gen/fairlead/admin/v1"
+	"fairlead.dev/fairlead/internal/identity"
 	"fairlead.dev/fairlead/internal/wire/reason"
 	"fairlead.dev/fairlead/server/rpc/rpcerr"
 )
@@ -243,7 +244,14 @@ func (s *Service) clusterInfo(u *unstructured.Unstructured, known facts) (*admin
 	if available := meta.FindStatusCondition(cluster.Status.Conditions, clusterv1.ManagedClusterConditionAvailable); available != nil {
 		info.Available, info.Message = string(available.Status), available.Message
 	}
-	for _, warning := range []string{"DuplicateAgent", "CertificateCloned", "AgentFlapping", "DeletesHeld"} {
+	if !cluster.DeletionTimestamp.IsZero() {
+		info.Deleted, info.Message = timestamppb.New(cluster.DeletionTimestamp.Time), ""
+		if c := meta.FindStatusCondition(cluster.Status.Conditions, clusterv1.ManagedClusterConditionDeleting); c != nil {
+			info.Message = c.Message
+		}
+		return info, nil
+	}
+	for _, warning := range []string{identity.ConditionDetached, "DuplicateAgent", "CertificateCloned", "AgentFlapping", "DeletesHeld"} {
 		if c := meta.FindStatusCondition(cluster.Status.Conditions, warning); c != nil && c.Status == metav1.ConditionTrue {
 			info.Message = warning + ": " + c.Message
 			break

@@ -113,7 +113,7 @@ func Methods() Table {
 	table.add("fairlead.admin.v1.EnrollmentAdminService", person, "CreateJoinToken", "ListJoinTokens", "RevokeJoinToken",
 		"ListEnrollments", "AcceptEnrollment", "DenyEnrollment")
 	table.add("fairlead.admin.v1.EnrollmentAdminService", follow, "WatchEnrollments")
-	table.add("fairlead.admin.v1.ClusterAdminService", person, "ListClusters", "GetCluster", "RevokeCluster", "ListSessions", "KickSession")
+	table.add("fairlead.admin.v1.ClusterAdminService", person, "ListClusters", "GetCluster", "RevokeCluster", "DeleteCluster", "ListSessions", "KickSession")
 	table.add("fairlead.admin.v1.ClusterAdminService", follow, "WatchClusters", "WatchSessions")
 	table.add("fairlead.admin.v1.WorkAdminService", person, "ApplyWork", "GetWork", "ListWorks", "DeleteWork", "ExplainDelivery",
 		"ListHeldDeletes", "ReleaseHeldDeletes")

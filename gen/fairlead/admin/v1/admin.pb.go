@@ -1304,6 +1304,7 @@ type ClusterInfo struct {
 	KubernetesVersion  string                 `protobuf:"bytes,11,opt,name=kubernetes_version,json=kubernetesVersion,proto3" json:"kubernetes_version,omitempty"`
 	Created            *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=created,proto3" json:"created,omitempty"`
 	Message            string                 `protobuf:"bytes,13,opt,name=message,proto3" json:"message,omitempty"` // of the condition that explains the state
+	Deleted            *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=deleted,proto3" json:"deleted,omitempty"` // it is being removed since then; message says what that waits for
 	unknownFields      protoimpl.UnknownFields
 	sizeCache          protoimpl.SizeCache
 }
@@ -1427,6 +1428,13 @@ func (x *ClusterInfo) GetMessage() string {
 		return x.Message
 	}
 	return ""
+}
+
+func (x *ClusterInfo) GetDeleted() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Deleted
+	}
+	return nil
 }
 
 type WatchClustersRequest struct {
@@ -1795,6 +1803,186 @@ func (x *RevokeClusterResponse) GetReplicasSilent() []string {
 	return nil
 }
 
+type DeleteClusterRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Uid           string                 `protobuf:"bytes,2,opt,name=uid,proto3" json:"uid,omitempty"`
+	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	Force         bool                   `protobuf:"varint,4,opt,name=force,proto3" json:"force,omitempty"`                 // the spoke is gone for good: do not wait for it to be clean
+	Confirm       string                 `protobuf:"bytes,5,opt,name=confirm,proto3" json:"confirm,omitempty"`              // with force: the name once more
+	DryRun        bool                   `protobuf:"varint,6,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"` // with force: only say what is left behind
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteClusterRequest) Reset() {
+	*x = DeleteClusterRequest{}
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteClusterRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteClusterRequest) ProtoMessage() {}
+
+func (x *DeleteClusterRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteClusterRequest.ProtoReflect.Descriptor instead.
+func (*DeleteClusterRequest) Descriptor() ([]byte, []int) {
+	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *DeleteClusterRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *DeleteClusterRequest) GetUid() string {
+	if x != nil {
+		return x.Uid
+	}
+	return ""
+}
+
+func (x *DeleteClusterRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *DeleteClusterRequest) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
+}
+
+func (x *DeleteClusterRequest) GetConfirm() string {
+	if x != nil {
+		return x.Confirm
+	}
+	return ""
+}
+
+func (x *DeleteClusterRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+type DeleteClusterResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	LeftBehind    []*WorkLeft            `protobuf:"bytes,1,rep,name=left_behind,json=leftBehind,proto3" json:"left_behind,omitempty"` // with force: what nobody takes off the spoke any more
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteClusterResponse) Reset() {
+	*x = DeleteClusterResponse{}
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteClusterResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteClusterResponse) ProtoMessage() {}
+
+func (x *DeleteClusterResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteClusterResponse.ProtoReflect.Descriptor instead.
+func (*DeleteClusterResponse) Descriptor() ([]byte, []int) {
+	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *DeleteClusterResponse) GetLeftBehind() []*WorkLeft {
+	if x != nil {
+		return x.LeftBehind
+	}
+	return nil
+}
+
+type WorkLeft struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Ref           *WorkRef               `protobuf:"bytes,1,opt,name=ref,proto3" json:"ref,omitempty"`
+	Resources     []string               `protobuf:"bytes,2,rep,name=resources,proto3" json:"resources,omitempty"` // group/version, Kind namespace/name, as the agent last reported them
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WorkLeft) Reset() {
+	*x = WorkLeft{}
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WorkLeft) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WorkLeft) ProtoMessage() {}
+
+func (x *WorkLeft) ProtoReflect() protoreflect.Message {
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WorkLeft.ProtoReflect.Descriptor instead.
+func (*WorkLeft) Descriptor() ([]byte, []int) {
+	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *WorkLeft) GetRef() *WorkRef {
+	if x != nil {
+		return x.Ref
+	}
+	return nil
+}
+
+func (x *WorkLeft) GetResources() []string {
+	if x != nil {
+		return x.Resources
+	}
+	return nil
+}
+
 type ListSessionsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ClusterName   string                 `protobuf:"bytes,1,opt,name=cluster_name,json=clusterName,proto3" json:"cluster_name,omitempty"`
@@ -1806,7 +1994,7 @@ type ListSessionsRequest struct {
 
 func (x *ListSessionsRequest) Reset() {
 	*x = ListSessionsRequest{}
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[25]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1818,7 +2006,7 @@ func (x *ListSessionsRequest) String() string {
 func (*ListSessionsRequest) ProtoMessage() {}
 
 func (x *ListSessionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[25]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1831,7 +2019,7 @@ func (x *ListSessionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSessionsRequest.ProtoReflect.Descriptor instead.
 func (*ListSessionsRequest) Descriptor() ([]byte, []int) {
-	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{25}
+	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ListSessionsRequest) GetClusterName() string {
@@ -1865,7 +2053,7 @@ type ListSessionsResponse struct {
 
 func (x *ListSessionsResponse) Reset() {
 	*x = ListSessionsResponse{}
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[26]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1877,7 +2065,7 @@ func (x *ListSessionsResponse) String() string {
 func (*ListSessionsResponse) ProtoMessage() {}
 
 func (x *ListSessionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[26]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1890,7 +2078,7 @@ func (x *ListSessionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSessionsResponse.ProtoReflect.Descriptor instead.
 func (*ListSessionsResponse) Descriptor() ([]byte, []int) {
-	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{26}
+	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ListSessionsResponse) GetSessions() []*SessionInfo {
@@ -1931,7 +2119,7 @@ type SessionInfo struct {
 
 func (x *SessionInfo) Reset() {
 	*x = SessionInfo{}
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[27]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1943,7 +2131,7 @@ func (x *SessionInfo) String() string {
 func (*SessionInfo) ProtoMessage() {}
 
 func (x *SessionInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[27]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1956,7 +2144,7 @@ func (x *SessionInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionInfo.ProtoReflect.Descriptor instead.
 func (*SessionInfo) Descriptor() ([]byte, []int) {
-	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{27}
+	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *SessionInfo) GetClusterName() string {
@@ -2074,7 +2262,7 @@ type WatchSessionsRequest struct {
 
 func (x *WatchSessionsRequest) Reset() {
 	*x = WatchSessionsRequest{}
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[28]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2086,7 +2274,7 @@ func (x *WatchSessionsRequest) String() string {
 func (*WatchSessionsRequest) ProtoMessage() {}
 
 func (x *WatchSessionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[28]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2099,7 +2287,7 @@ func (x *WatchSessionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchSessionsRequest.ProtoReflect.Descriptor instead.
 func (*WatchSessionsRequest) Descriptor() ([]byte, []int) {
-	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{28}
+	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *WatchSessionsRequest) GetClusterName() string {
@@ -2124,7 +2312,7 @@ type WatchSessionsResponse struct {
 
 func (x *WatchSessionsResponse) Reset() {
 	*x = WatchSessionsResponse{}
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[29]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2136,7 +2324,7 @@ func (x *WatchSessionsResponse) String() string {
 func (*WatchSessionsResponse) ProtoMessage() {}
 
 func (x *WatchSessionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[29]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2149,7 +2337,7 @@ func (x *WatchSessionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchSessionsResponse.ProtoReflect.Descriptor instead.
 func (*WatchSessionsResponse) Descriptor() ([]byte, []int) {
-	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{29}
+	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *WatchSessionsResponse) GetEvent() isWatchSessionsResponse_Event {
@@ -2233,7 +2421,7 @@ type KickSessionRequest struct {
 
 func (x *KickSessionRequest) Reset() {
 	*x = KickSessionRequest{}
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[30]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2245,7 +2433,7 @@ func (x *KickSessionRequest) String() string {
 func (*KickSessionRequest) ProtoMessage() {}
 
 func (x *KickSessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[30]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2258,7 +2446,7 @@ func (x *KickSessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KickSessionRequest.ProtoReflect.Descriptor instead.
 func (*KickSessionRequest) Descriptor() ([]byte, []int) {
-	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{30}
+	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *KickSessionRequest) GetSessionId() string {
@@ -2285,7 +2473,7 @@ type KickSessionResponse struct {
 
 func (x *KickSessionResponse) Reset() {
 	*x = KickSessionResponse{}
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[31]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2297,7 +2485,7 @@ func (x *KickSessionResponse) String() string {
 func (*KickSessionResponse) ProtoMessage() {}
 
 func (x *KickSessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[31]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2310,7 +2498,7 @@ func (x *KickSessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KickSessionResponse.ProtoReflect.Descriptor instead.
 func (*KickSessionResponse) Descriptor() ([]byte, []int) {
-	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{31}
+	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *KickSessionResponse) GetSessionId() string {
@@ -2343,7 +2531,7 @@ type ApplyWorkRequest struct {
 
 func (x *ApplyWorkRequest) Reset() {
 	*x = ApplyWorkRequest{}
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[32]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2355,7 +2543,7 @@ func (x *ApplyWorkRequest) String() string {
 func (*ApplyWorkRequest) ProtoMessage() {}
 
 func (x *ApplyWorkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[32]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2368,7 +2556,7 @@ func (x *ApplyWorkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyWorkRequest.ProtoReflect.Descriptor instead.
 func (*ApplyWorkRequest) Descriptor() ([]byte, []int) {
-	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{32}
+	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ApplyWorkRequest) GetClusterName() string {
@@ -2428,7 +2616,7 @@ type ApplyWorkResponse struct {
 
 func (x *ApplyWorkResponse) Reset() {
 	*x = ApplyWorkResponse{}
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[33]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2440,7 +2628,7 @@ func (x *ApplyWorkResponse) String() string {
 func (*ApplyWorkResponse) ProtoMessage() {}
 
 func (x *ApplyWorkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[33]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2453,7 +2641,7 @@ func (x *ApplyWorkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyWorkResponse.ProtoReflect.Descriptor instead.
 func (*ApplyWorkResponse) Descriptor() ([]byte, []int) {
-	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{33}
+	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ApplyWorkResponse) GetUid() string {
@@ -2515,7 +2703,7 @@ type GetWorkRequest struct {
 
 func (x *GetWorkRequest) Reset() {
 	*x = GetWorkRequest{}
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[34]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2527,7 +2715,7 @@ func (x *GetWorkRequest) String() string {
 func (*GetWorkRequest) ProtoMessage() {}
 
 func (x *GetWorkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[34]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2540,7 +2728,7 @@ func (x *GetWorkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetWorkRequest.ProtoReflect.Descriptor instead.
 func (*GetWorkRequest) Descriptor() ([]byte, []int) {
-	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{34}
+	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *GetWorkRequest) GetClusterName() string {
@@ -2566,7 +2754,7 @@ type GetWorkResponse struct {
 
 func (x *GetWorkResponse) Reset() {
 	*x = GetWorkResponse{}
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[35]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2578,7 +2766,7 @@ func (x *GetWorkResponse) String() string {
 func (*GetWorkResponse) ProtoMessage() {}
 
 func (x *GetWorkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[35]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2591,7 +2779,7 @@ func (x *GetWorkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetWorkResponse.ProtoReflect.Descriptor instead.
 func (*GetWorkResponse) Descriptor() ([]byte, []int) {
-	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{35}
+	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *GetWorkResponse) GetWorkJson() string {
@@ -2613,7 +2801,7 @@ type ListWorksRequest struct {
 
 func (x *ListWorksRequest) Reset() {
 	*x = ListWorksRequest{}
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[36]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2625,7 +2813,7 @@ func (x *ListWorksRequest) String() string {
 func (*ListWorksRequest) ProtoMessage() {}
 
 func (x *ListWorksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[36]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2638,7 +2826,7 @@ func (x *ListWorksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWorksRequest.ProtoReflect.Descriptor instead.
 func (*ListWorksRequest) Descriptor() ([]byte, []int) {
-	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{36}
+	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ListWorksRequest) GetClusterName() string {
@@ -2679,7 +2867,7 @@ type ListWorksResponse struct {
 
 func (x *ListWorksResponse) Reset() {
 	*x = ListWorksResponse{}
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[37]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2691,7 +2879,7 @@ func (x *ListWorksResponse) String() string {
 func (*ListWorksResponse) ProtoMessage() {}
 
 func (x *ListWorksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[37]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2704,7 +2892,7 @@ func (x *ListWorksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWorksResponse.ProtoReflect.Descriptor instead.
 func (*ListWorksResponse) Descriptor() ([]byte, []int) {
-	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{37}
+	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ListWorksResponse) GetWorks() []*Work {
@@ -2732,7 +2920,7 @@ type DeleteWorkRequest struct {
 
 func (x *DeleteWorkRequest) Reset() {
 	*x = DeleteWorkRequest{}
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[38]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2744,7 +2932,7 @@ func (x *DeleteWorkRequest) String() string {
 func (*DeleteWorkRequest) ProtoMessage() {}
 
 func (x *DeleteWorkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[38]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2757,7 +2945,7 @@ func (x *DeleteWorkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteWorkRequest.ProtoReflect.Descriptor instead.
 func (*DeleteWorkRequest) Descriptor() ([]byte, []int) {
-	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{38}
+	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *DeleteWorkRequest) GetClusterName() string {
@@ -2789,7 +2977,7 @@ type DeleteWorkResponse struct {
 
 func (x *DeleteWorkResponse) Reset() {
 	*x = DeleteWorkResponse{}
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[39]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2801,7 +2989,7 @@ func (x *DeleteWorkResponse) String() string {
 func (*DeleteWorkResponse) ProtoMessage() {}
 
 func (x *DeleteWorkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[39]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2814,7 +3002,7 @@ func (x *DeleteWorkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteWorkResponse.ProtoReflect.Descriptor instead.
 func (*DeleteWorkResponse) Descriptor() ([]byte, []int) {
-	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{39}
+	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{42}
 }
 
 type WatchWorksRequest struct {
@@ -2828,7 +3016,7 @@ type WatchWorksRequest struct {
 
 func (x *WatchWorksRequest) Reset() {
 	*x = WatchWorksRequest{}
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[40]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2840,7 +3028,7 @@ func (x *WatchWorksRequest) String() string {
 func (*WatchWorksRequest) ProtoMessage() {}
 
 func (x *WatchWorksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[40]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2853,7 +3041,7 @@ func (x *WatchWorksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchWorksRequest.ProtoReflect.Descriptor instead.
 func (*WatchWorksRequest) Descriptor() ([]byte, []int) {
-	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{40}
+	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *WatchWorksRequest) GetClusterName() string {
@@ -2892,7 +3080,7 @@ type WatchWorksResponse struct {
 
 func (x *WatchWorksResponse) Reset() {
 	*x = WatchWorksResponse{}
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[41]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2904,7 +3092,7 @@ func (x *WatchWorksResponse) String() string {
 func (*WatchWorksResponse) ProtoMessage() {}
 
 func (x *WatchWorksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[41]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2917,7 +3105,7 @@ func (x *WatchWorksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchWorksResponse.ProtoReflect.Descriptor instead.
 func (*WatchWorksResponse) Descriptor() ([]byte, []int) {
-	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{41}
+	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *WatchWorksResponse) GetEvent() isWatchWorksResponse_Event {
@@ -3002,7 +3190,7 @@ type WorkRef struct {
 
 func (x *WorkRef) Reset() {
 	*x = WorkRef{}
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[42]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3014,7 +3202,7 @@ func (x *WorkRef) String() string {
 func (*WorkRef) ProtoMessage() {}
 
 func (x *WorkRef) ProtoReflect() protoreflect.Message {
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[42]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3027,7 +3215,7 @@ func (x *WorkRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkRef.ProtoReflect.Descriptor instead.
 func (*WorkRef) Descriptor() ([]byte, []int) {
-	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{42}
+	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *WorkRef) GetClusterName() string {
@@ -3061,7 +3249,7 @@ type Work struct {
 
 func (x *Work) Reset() {
 	*x = Work{}
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[43]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3073,7 +3261,7 @@ func (x *Work) String() string {
 func (*Work) ProtoMessage() {}
 
 func (x *Work) ProtoReflect() protoreflect.Message {
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[43]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3086,7 +3274,7 @@ func (x *Work) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Work.ProtoReflect.Descriptor instead.
 func (*Work) Descriptor() ([]byte, []int) {
-	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{43}
+	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Work) GetRef() *WorkRef {
@@ -3113,7 +3301,7 @@ type Bookmark struct {
 
 func (x *Bookmark) Reset() {
 	*x = Bookmark{}
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[44]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3125,7 +3313,7 @@ func (x *Bookmark) String() string {
 func (*Bookmark) ProtoMessage() {}
 
 func (x *Bookmark) ProtoReflect() protoreflect.Message {
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[44]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3138,7 +3326,7 @@ func (x *Bookmark) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bookmark.ProtoReflect.Descriptor instead.
 func (*Bookmark) Descriptor() ([]byte, []int) {
-	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{44}
+	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *Bookmark) GetResumeToken() string {
@@ -3164,7 +3352,7 @@ type Reset struct {
 
 func (x *Reset) Reset() {
 	*x = Reset{}
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[45]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3176,7 +3364,7 @@ func (x *Reset) String() string {
 func (*Reset) ProtoMessage() {}
 
 func (x *Reset) ProtoReflect() protoreflect.Message {
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[45]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3189,7 +3377,7 @@ func (x *Reset) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reset.ProtoReflect.Descriptor instead.
 func (*Reset) Descriptor() ([]byte, []int) {
-	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{45}
+	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Reset) GetReason() string {
@@ -3209,7 +3397,7 @@ type ExplainDeliveryRequest struct {
 
 func (x *ExplainDeliveryRequest) Reset() {
 	*x = ExplainDeliveryRequest{}
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[46]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3221,7 +3409,7 @@ func (x *ExplainDeliveryRequest) String() string {
 func (*ExplainDeliveryRequest) ProtoMessage() {}
 
 func (x *ExplainDeliveryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[46]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3234,7 +3422,7 @@ func (x *ExplainDeliveryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainDeliveryRequest.ProtoReflect.Descriptor instead.
 func (*ExplainDeliveryRequest) Descriptor() ([]byte, []int) {
-	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{46}
+	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *ExplainDeliveryRequest) GetClusterName() string {
@@ -3271,7 +3459,7 @@ type ExplainDeliveryResponse struct {
 
 func (x *ExplainDeliveryResponse) Reset() {
 	*x = ExplainDeliveryResponse{}
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[47]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3283,7 +3471,7 @@ func (x *ExplainDeliveryResponse) String() string {
 func (*ExplainDeliveryResponse) ProtoMessage() {}
 
 func (x *ExplainDeliveryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[47]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3296,7 +3484,7 @@ func (x *ExplainDeliveryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainDeliveryResponse.ProtoReflect.Descriptor instead.
 func (*ExplainDeliveryResponse) Descriptor() ([]byte, []int) {
-	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{47}
+	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *ExplainDeliveryResponse) GetVerdict() string {
@@ -3381,7 +3569,7 @@ type DeliveryStop struct {
 
 func (x *DeliveryStop) Reset() {
 	*x = DeliveryStop{}
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[48]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3393,7 +3581,7 @@ func (x *DeliveryStop) String() string {
 func (*DeliveryStop) ProtoMessage() {}
 
 func (x *DeliveryStop) ProtoReflect() protoreflect.Message {
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[48]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3406,7 +3594,7 @@ func (x *DeliveryStop) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeliveryStop.ProtoReflect.Descriptor instead.
 func (*DeliveryStop) Descriptor() ([]byte, []int) {
-	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{48}
+	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *DeliveryStop) GetName() string {
@@ -3449,7 +3637,7 @@ type ManifestVerdict struct {
 
 func (x *ManifestVerdict) Reset() {
 	*x = ManifestVerdict{}
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[49]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3461,7 +3649,7 @@ func (x *ManifestVerdict) String() string {
 func (*ManifestVerdict) ProtoMessage() {}
 
 func (x *ManifestVerdict) ProtoReflect() protoreflect.Message {
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[49]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3474,7 +3662,7 @@ func (x *ManifestVerdict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ManifestVerdict.ProtoReflect.Descriptor instead.
 func (*ManifestVerdict) Descriptor() ([]byte, []int) {
-	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{49}
+	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *ManifestVerdict) GetOrdinal() int32 {
@@ -3514,7 +3702,7 @@ type ListHeldDeletesRequest struct {
 
 func (x *ListHeldDeletesRequest) Reset() {
 	*x = ListHeldDeletesRequest{}
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[50]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3526,7 +3714,7 @@ func (x *ListHeldDeletesRequest) String() string {
 func (*ListHeldDeletesRequest) ProtoMessage() {}
 
 func (x *ListHeldDeletesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[50]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3539,7 +3727,7 @@ func (x *ListHeldDeletesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListHeldDeletesRequest.ProtoReflect.Descriptor instead.
 func (*ListHeldDeletesRequest) Descriptor() ([]byte, []int) {
-	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{50}
+	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *ListHeldDeletesRequest) GetClusterName() string {
@@ -3558,7 +3746,7 @@ type ListHeldDeletesResponse struct {
 
 func (x *ListHeldDeletesResponse) Reset() {
 	*x = ListHeldDeletesResponse{}
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[51]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3570,7 +3758,7 @@ func (x *ListHeldDeletesResponse) String() string {
 func (*ListHeldDeletesResponse) ProtoMessage() {}
 
 func (x *ListHeldDeletesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[51]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3583,7 +3771,7 @@ func (x *ListHeldDeletesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListHeldDeletesResponse.ProtoReflect.Descriptor instead.
 func (*ListHeldDeletesResponse) Descriptor() ([]byte, []int) {
-	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{51}
+	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *ListHeldDeletesResponse) GetBatches() []*HeldBatch {
@@ -3606,7 +3794,7 @@ type HeldBatch struct {
 
 func (x *HeldBatch) Reset() {
 	*x = HeldBatch{}
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[52]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3618,7 +3806,7 @@ func (x *HeldBatch) String() string {
 func (*HeldBatch) ProtoMessage() {}
 
 func (x *HeldBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[52]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3631,7 +3819,7 @@ func (x *HeldBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeldBatch.ProtoReflect.Descriptor instead.
 func (*HeldBatch) Descriptor() ([]byte, []int) {
-	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{52}
+	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *HeldBatch) GetClusterName() string {
@@ -3679,7 +3867,7 @@ type ReleaseHeldDeletesRequest struct {
 
 func (x *ReleaseHeldDeletesRequest) Reset() {
 	*x = ReleaseHeldDeletesRequest{}
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[53]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3691,7 +3879,7 @@ func (x *ReleaseHeldDeletesRequest) String() string {
 func (*ReleaseHeldDeletesRequest) ProtoMessage() {}
 
 func (x *ReleaseHeldDeletesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[53]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3704,7 +3892,7 @@ func (x *ReleaseHeldDeletesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseHeldDeletesRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseHeldDeletesRequest) Descriptor() ([]byte, []int) {
-	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{53}
+	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *ReleaseHeldDeletesRequest) GetClusterName() string {
@@ -3729,7 +3917,7 @@ type ReleaseHeldDeletesResponse struct {
 
 func (x *ReleaseHeldDeletesResponse) Reset() {
 	*x = ReleaseHeldDeletesResponse{}
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[54]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3741,7 +3929,7 @@ func (x *ReleaseHeldDeletesResponse) String() string {
 func (*ReleaseHeldDeletesResponse) ProtoMessage() {}
 
 func (x *ReleaseHeldDeletesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[54]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3754,7 +3942,7 @@ func (x *ReleaseHeldDeletesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseHeldDeletesResponse.ProtoReflect.Descriptor instead.
 func (*ReleaseHeldDeletesResponse) Descriptor() ([]byte, []int) {
-	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{54}
+	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{57}
 }
 
 type GetTrustRequest struct {
@@ -3765,7 +3953,7 @@ type GetTrustRequest struct {
 
 func (x *GetTrustRequest) Reset() {
 	*x = GetTrustRequest{}
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[55]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3777,7 +3965,7 @@ func (x *GetTrustRequest) String() string {
 func (*GetTrustRequest) ProtoMessage() {}
 
 func (x *GetTrustRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[55]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3790,7 +3978,7 @@ func (x *GetTrustRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTrustRequest.ProtoReflect.Descriptor instead.
 func (*GetTrustRequest) Descriptor() ([]byte, []int) {
-	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{55}
+	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{58}
 }
 
 type GetTrustResponse struct {
@@ -3805,7 +3993,7 @@ type GetTrustResponse struct {
 
 func (x *GetTrustResponse) Reset() {
 	*x = GetTrustResponse{}
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[56]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3817,7 +4005,7 @@ func (x *GetTrustResponse) String() string {
 func (*GetTrustResponse) ProtoMessage() {}
 
 func (x *GetTrustResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[56]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3830,7 +4018,7 @@ func (x *GetTrustResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTrustResponse.ProtoReflect.Descriptor instead.
 func (*GetTrustResponse) Descriptor() ([]byte, []int) {
-	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{56}
+	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *GetTrustResponse) GetAuthorities() []*Authority {
@@ -3873,7 +4061,7 @@ type Authority struct {
 
 func (x *Authority) Reset() {
 	*x = Authority{}
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[57]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3885,7 +4073,7 @@ func (x *Authority) String() string {
 func (*Authority) ProtoMessage() {}
 
 func (x *Authority) ProtoReflect() protoreflect.Message {
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[57]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3898,7 +4086,7 @@ func (x *Authority) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Authority.ProtoReflect.Descriptor instead.
 func (*Authority) Descriptor() ([]byte, []int) {
-	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{57}
+	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *Authority) GetId() string {
@@ -3938,7 +4126,7 @@ type PrepareAuthorityRequest struct {
 
 func (x *PrepareAuthorityRequest) Reset() {
 	*x = PrepareAuthorityRequest{}
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[58]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3950,7 +4138,7 @@ func (x *PrepareAuthorityRequest) String() string {
 func (*PrepareAuthorityRequest) ProtoMessage() {}
 
 func (x *PrepareAuthorityRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[58]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3963,7 +4151,7 @@ func (x *PrepareAuthorityRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PrepareAuthorityRequest.ProtoReflect.Descriptor instead.
 func (*PrepareAuthorityRequest) Descriptor() ([]byte, []int) {
-	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{58}
+	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *PrepareAuthorityRequest) GetPurpose() string {
@@ -3982,7 +4170,7 @@ type PrepareAuthorityResponse struct {
 
 func (x *PrepareAuthorityResponse) Reset() {
 	*x = PrepareAuthorityResponse{}
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[59]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3994,7 +4182,7 @@ func (x *PrepareAuthorityResponse) String() string {
 func (*PrepareAuthorityResponse) ProtoMessage() {}
 
 func (x *PrepareAuthorityResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[59]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4007,7 +4195,7 @@ func (x *PrepareAuthorityResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PrepareAuthorityResponse.ProtoReflect.Descriptor instead.
 func (*PrepareAuthorityResponse) Descriptor() ([]byte, []int) {
-	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{59}
+	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *PrepareAuthorityResponse) GetAuthority() *Authority {
@@ -4027,7 +4215,7 @@ type ActivateAuthorityRequest struct {
 
 func (x *ActivateAuthorityRequest) Reset() {
 	*x = ActivateAuthorityRequest{}
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[60]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4039,7 +4227,7 @@ func (x *ActivateAuthorityRequest) String() string {
 func (*ActivateAuthorityRequest) ProtoMessage() {}
 
 func (x *ActivateAuthorityRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[60]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4052,7 +4240,7 @@ func (x *ActivateAuthorityRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ActivateAuthorityRequest.ProtoReflect.Descriptor instead.
 func (*ActivateAuthorityRequest) Descriptor() ([]byte, []int) {
-	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{60}
+	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *ActivateAuthorityRequest) GetId() string {
@@ -4078,7 +4266,7 @@ type ActivateAuthorityResponse struct {
 
 func (x *ActivateAuthorityResponse) Reset() {
 	*x = ActivateAuthorityResponse{}
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[61]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4090,7 +4278,7 @@ func (x *ActivateAuthorityResponse) String() string {
 func (*ActivateAuthorityResponse) ProtoMessage() {}
 
 func (x *ActivateAuthorityResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[61]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4103,7 +4291,7 @@ func (x *ActivateAuthorityResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ActivateAuthorityResponse.ProtoReflect.Descriptor instead.
 func (*ActivateAuthorityResponse) Descriptor() ([]byte, []int) {
-	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{61}
+	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *ActivateAuthorityResponse) GetAgentsLeftBehind() []string {
@@ -4123,7 +4311,7 @@ type RetireAuthorityRequest struct {
 
 func (x *RetireAuthorityRequest) Reset() {
 	*x = RetireAuthorityRequest{}
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[62]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4135,7 +4323,7 @@ func (x *RetireAuthorityRequest) String() string {
 func (*RetireAuthorityRequest) ProtoMessage() {}
 
 func (x *RetireAuthorityRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[62]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4148,7 +4336,7 @@ func (x *RetireAuthorityRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetireAuthorityRequest.ProtoReflect.Descriptor instead.
 func (*RetireAuthorityRequest) Descriptor() ([]byte, []int) {
-	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{62}
+	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *RetireAuthorityRequest) GetId() string {
@@ -4174,7 +4362,7 @@ type RetireAuthorityResponse struct {
 
 func (x *RetireAuthorityResponse) Reset() {
 	*x = RetireAuthorityResponse{}
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[63]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4186,7 +4374,7 @@ func (x *RetireAuthorityResponse) String() string {
 func (*RetireAuthorityResponse) ProtoMessage() {}
 
 func (x *RetireAuthorityResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[63]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4199,7 +4387,7 @@ func (x *RetireAuthorityResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetireAuthorityResponse.ProtoReflect.Descriptor instead.
 func (*RetireAuthorityResponse) Descriptor() ([]byte, []int) {
-	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{63}
+	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *RetireAuthorityResponse) GetAgentsLeftBehind() []string {
@@ -4309,7 +4497,7 @@ const file_fairlead_admin_v1_admin_proto_rawDesc = "" +
 	"\x0elabel_selector\x18\x03 \x01(\tR\rlabelSelector\"z\n" +
 	"\x14ListClustersResponse\x12:\n" +
 	"\bclusters\x18\x01 \x03(\v2\x1e.fairlead.admin.v1.ClusterInfoR\bclusters\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xfa\x03\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xb0\x04\n" +
 	"\vClusterInfo\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
 	"\x03uid\x18\x02 \x01(\tR\x03uid\x12\x1c\n" +
@@ -4324,7 +4512,8 @@ const file_fairlead_admin_v1_admin_proto_rawDesc = "" +
 	" \x01(\bR\x06joined\x12-\n" +
 	"\x12kubernetes_version\x18\v \x01(\tR\x11kubernetesVersion\x124\n" +
 	"\acreated\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\acreated\x12\x18\n" +
-	"\amessage\x18\r \x01(\tR\amessage\"=\n" +
+	"\amessage\x18\r \x01(\tR\amessage\x124\n" +
+	"\adeleted\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\adeleted\"=\n" +
 	"\x14WatchClustersRequest\x12%\n" +
 	"\x0elabel_selector\x18\x01 \x01(\tR\rlabelSelector\"\xe3\x01\n" +
 	"\x15WatchClustersResponse\x128\n" +
@@ -4344,7 +4533,20 @@ const file_fairlead_admin_v1_admin_proto_rawDesc = "" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\"i\n" +
 	"\x15RevokeClusterResponse\x12'\n" +
 	"\x0fsessions_closed\x18\x01 \x01(\rR\x0esessionsClosed\x12'\n" +
-	"\x0freplicas_silent\x18\x02 \x03(\tR\x0ereplicasSilent\"t\n" +
+	"\x0freplicas_silent\x18\x02 \x03(\tR\x0ereplicasSilent\"\x9d\x01\n" +
+	"\x14DeleteClusterRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
+	"\x03uid\x18\x02 \x01(\tR\x03uid\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x14\n" +
+	"\x05force\x18\x04 \x01(\bR\x05force\x12\x18\n" +
+	"\aconfirm\x18\x05 \x01(\tR\aconfirm\x12\x17\n" +
+	"\adry_run\x18\x06 \x01(\bR\x06dryRun\"U\n" +
+	"\x15DeleteClusterResponse\x12<\n" +
+	"\vleft_behind\x18\x01 \x03(\v2\x1b.fairlead.admin.v1.WorkLeftR\n" +
+	"leftBehind\"V\n" +
+	"\bWorkLeft\x12,\n" +
+	"\x03ref\x18\x01 \x01(\v2\x1a.fairlead.admin.v1.WorkRefR\x03ref\x12\x1c\n" +
+	"\tresources\x18\x02 \x03(\tR\tresources\"t\n" +
 	"\x13ListSessionsRequest\x12!\n" +
 	"\fcluster_name\x18\x01 \x01(\tR\vclusterName\x12\x1b\n" +
 	"\tpage_size\x18\x02 \x01(\x05R\bpageSize\x12\x1d\n" +
@@ -4529,13 +4731,14 @@ const file_fairlead_admin_v1_admin_proto_rawDesc = "" +
 	"\x0fListEnrollments\x12).fairlead.admin.v1.ListEnrollmentsRequest\x1a*.fairlead.admin.v1.ListEnrollmentsResponse\x12m\n" +
 	"\x10WatchEnrollments\x12*.fairlead.admin.v1.WatchEnrollmentsRequest\x1a+.fairlead.admin.v1.WatchEnrollmentsResponse0\x01\x12k\n" +
 	"\x10AcceptEnrollment\x12*.fairlead.admin.v1.AcceptEnrollmentRequest\x1a+.fairlead.admin.v1.AcceptEnrollmentResponse\x12e\n" +
-	"\x0eDenyEnrollment\x12(.fairlead.admin.v1.DenyEnrollmentRequest\x1a).fairlead.admin.v1.DenyEnrollmentResponse2\xc0\x05\n" +
+	"\x0eDenyEnrollment\x12(.fairlead.admin.v1.DenyEnrollmentRequest\x1a).fairlead.admin.v1.DenyEnrollmentResponse2\xa4\x06\n" +
 	"\x13ClusterAdminService\x12_\n" +
 	"\fListClusters\x12&.fairlead.admin.v1.ListClustersRequest\x1a'.fairlead.admin.v1.ListClustersResponse\x12Y\n" +
 	"\n" +
 	"GetCluster\x12$.fairlead.admin.v1.GetClusterRequest\x1a%.fairlead.admin.v1.GetClusterResponse\x12d\n" +
 	"\rWatchClusters\x12'.fairlead.admin.v1.WatchClustersRequest\x1a(.fairlead.admin.v1.WatchClustersResponse0\x01\x12b\n" +
-	"\rRevokeCluster\x12'.fairlead.admin.v1.RevokeClusterRequest\x1a(.fairlead.admin.v1.RevokeClusterResponse\x12_\n" +
+	"\rRevokeCluster\x12'.fairlead.admin.v1.RevokeClusterRequest\x1a(.fairlead.admin.v1.RevokeClusterResponse\x12b\n" +
+	"\rDeleteCluster\x12'.fairlead.admin.v1.DeleteClusterRequest\x1a(.fairlead.admin.v1.DeleteClusterResponse\x12_\n" +
 	"\fListSessions\x12&.fairlead.admin.v1.ListSessionsRequest\x1a'.fairlead.admin.v1.ListSessionsResponse\x12d\n" +
 	"\rWatchSessions\x12'.fairlead.admin.v1.WatchSessionsRequest\x1a(.fairlead.admin.v1.WatchSessionsResponse0\x01\x12\\\n" +
 	"\vKickSession\x12%.fairlead.admin.v1.KickSessionRequest\x1a&.fairlead.admin.v1.KickSessionResponse2\x93\x06\n" +
@@ -4569,7 +4772,7 @@ func file_fairlead_admin_v1_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_fairlead_admin_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_fairlead_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 64)
+var file_fairlead_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 67)
 var file_fairlead_admin_v1_admin_proto_goTypes = []any{
 	(StopState)(0),                     // 0: fairlead.admin.v1.StopState
 	(*CreateJoinTokenRequest)(nil),     // 1: fairlead.admin.v1.CreateJoinTokenRequest
@@ -4597,149 +4800,157 @@ var file_fairlead_admin_v1_admin_proto_goTypes = []any{
 	(*GetClusterResponse)(nil),         // 23: fairlead.admin.v1.GetClusterResponse
 	(*RevokeClusterRequest)(nil),       // 24: fairlead.admin.v1.RevokeClusterRequest
 	(*RevokeClusterResponse)(nil),      // 25: fairlead.admin.v1.RevokeClusterResponse
-	(*ListSessionsRequest)(nil),        // 26: fairlead.admin.v1.ListSessionsRequest
-	(*ListSessionsResponse)(nil),       // 27: fairlead.admin.v1.ListSessionsResponse
-	(*SessionInfo)(nil),                // 28: fairlead.admin.v1.SessionInfo
-	(*WatchSessionsRequest)(nil),       // 29: fairlead.admin.v1.WatchSessionsRequest
-	(*WatchSessionsResponse)(nil),      // 30: fairlead.admin.v1.WatchSessionsResponse
-	(*KickSessionRequest)(nil),         // 31: fairlead.admin.v1.KickSessionRequest
-	(*KickSessionResponse)(nil),        // 32: fairlead.admin.v1.KickSessionResponse
-	(*ApplyWorkRequest)(nil),           // 33: fairlead.admin.v1.ApplyWorkRequest
-	(*ApplyWorkResponse)(nil),          // 34: fairlead.admin.v1.ApplyWorkResponse
-	(*GetWorkRequest)(nil),             // 35: fairlead.admin.v1.GetWorkRequest
-	(*GetWorkResponse)(nil),            // 36: fairlead.admin.v1.GetWorkResponse
-	(*ListWorksRequest)(nil),           // 37: fairlead.admin.v1.ListWorksRequest
-	(*ListWorksResponse)(nil),          // 38: fairlead.admin.v1.ListWorksResponse
-	(*DeleteWorkRequest)(nil),          // 39: fairlead.admin.v1.DeleteWorkRequest
-	(*DeleteWorkResponse)(nil),         // 40: fairlead.admin.v1.DeleteWorkResponse
-	(*WatchWorksRequest)(nil),          // 41: fairlead.admin.v1.WatchWorksRequest
-	(*WatchWorksResponse)(nil),         // 42: fairlead.admin.v1.WatchWorksResponse
-	(*WorkRef)(nil),                    // 43: fairlead.admin.v1.WorkRef
-	(*Work)(nil),                       // 44: fairlead.admin.v1.Work
-	(*Bookmark)(nil),                   // 45: fairlead.admin.v1.Bookmark
-	(*Reset)(nil),                      // 46: fairlead.admin.v1.Reset
-	(*ExplainDeliveryRequest)(nil),     // 47: fairlead.admin.v1.ExplainDeliveryRequest
-	(*ExplainDeliveryResponse)(nil),    // 48: fairlead.admin.v1.ExplainDeliveryResponse
-	(*DeliveryStop)(nil),               // 49: fairlead.admin.v1.DeliveryStop
-	(*ManifestVerdict)(nil),            // 50: fairlead.admin.v1.ManifestVerdict
-	(*ListHeldDeletesRequest)(nil),     // 51: fairlead.admin.v1.ListHeldDeletesRequest
-	(*ListHeldDeletesResponse)(nil),    // 52: fairlead.admin.v1.ListHeldDeletesResponse
-	(*HeldBatch)(nil),                  // 53: fairlead.admin.v1.HeldBatch
-	(*ReleaseHeldDeletesRequest)(nil),  // 54: fairlead.admin.v1.ReleaseHeldDeletesRequest
-	(*ReleaseHeldDeletesResponse)(nil), // 55: fairlead.admin.v1.ReleaseHeldDeletesResponse
-	(*GetTrustRequest)(nil),            // 56: fairlead.admin.v1.GetTrustRequest
-	(*GetTrustResponse)(nil),           // 57: fairlead.admin.v1.GetTrustResponse
-	(*Authority)(nil),                  // 58: fairlead.admin.v1.Authority
-	(*PrepareAuthorityRequest)(nil),    // 59: fairlead.admin.v1.PrepareAuthorityRequest
-	(*PrepareAuthorityResponse)(nil),   // 60: fairlead.admin.v1.PrepareAuthorityResponse
-	(*ActivateAuthorityRequest)(nil),   // 61: fairlead.admin.v1.ActivateAuthorityRequest
-	(*ActivateAuthorityResponse)(nil),  // 62: fairlead.admin.v1.ActivateAuthorityResponse
-	(*RetireAuthorityRequest)(nil),     // 63: fairlead.admin.v1.RetireAuthorityRequest
-	(*RetireAuthorityResponse)(nil),    // 64: fairlead.admin.v1.RetireAuthorityResponse
-	(*durationpb.Duration)(nil),        // 65: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),      // 66: google.protobuf.Timestamp
+	(*DeleteClusterRequest)(nil),       // 26: fairlead.admin.v1.DeleteClusterRequest
+	(*DeleteClusterResponse)(nil),      // 27: fairlead.admin.v1.DeleteClusterResponse
+	(*WorkLeft)(nil),                   // 28: fairlead.admin.v1.WorkLeft
+	(*ListSessionsRequest)(nil),        // 29: fairlead.admin.v1.ListSessionsRequest
+	(*ListSessionsResponse)(nil),       // 30: fairlead.admin.v1.ListSessionsResponse
+	(*SessionInfo)(nil),                // 31: fairlead.admin.v1.SessionInfo
+	(*WatchSessionsRequest)(nil),       // 32: fairlead.admin.v1.WatchSessionsRequest
+	(*WatchSessionsResponse)(nil),      // 33: fairlead.admin.v1.WatchSessionsResponse
+	(*KickSessionRequest)(nil),         // 34: fairlead.admin.v1.KickSessionRequest
+	(*KickSessionResponse)(nil),        // 35: fairlead.admin.v1.KickSessionResponse
+	(*ApplyWorkRequest)(nil),           // 36: fairlead.admin.v1.ApplyWorkRequest
+	(*ApplyWorkResponse)(nil),          // 37: fairlead.admin.v1.ApplyWorkResponse
+	(*GetWorkRequest)(nil),             // 38: fairlead.admin.v1.GetWorkRequest
+	(*GetWorkResponse)(nil),            // 39: fairlead.admin.v1.GetWorkResponse
+	(*ListWorksRequest)(nil),           // 40: fairlead.admin.v1.ListWorksRequest
+	(*ListWorksResponse)(nil),          // 41: fairlead.admin.v1.ListWorksResponse
+	(*DeleteWorkRequest)(nil),          // 42: fairlead.admin.v1.DeleteWorkRequest
+	(*DeleteWorkResponse)(nil),         // 43: fairlead.admin.v1.DeleteWorkResponse
+	(*WatchWorksRequest)(nil),          // 44: fairlead.admin.v1.WatchWorksRequest
+	(*WatchWorksResponse)(nil),         // 45: fairlead.admin.v1.WatchWorksResponse
+	(*WorkRef)(nil),                    // 46: fairlead.admin.v1.WorkRef
+	(*Work)(nil),                       // 47: fairlead.admin.v1.Work
+	(*Bookmark)(nil),                   // 48: fairlead.admin.v1.Bookmark
+	(*Reset)(nil),                      // 49: fairlead.admin.v1.Reset
+	(*ExplainDeliveryRequest)(nil),     // 50: fairlead.admin.v1.ExplainDeliveryRequest
+	(*ExplainDeliveryResponse)(nil),    // 51: fairlead.admin.v1.ExplainDeliveryResponse
+	(*DeliveryStop)(nil),               // 52: fairlead.admin.v1.DeliveryStop
+	(*ManifestVerdict)(nil),            // 53: fairlead.admin.v1.ManifestVerdict
+	(*ListHeldDeletesRequest)(nil),     // 54: fairlead.admin.v1.ListHeldDeletesRequest
+	(*ListHeldDeletesResponse)(nil),    // 55: fairlead.admin.v1.ListHeldDeletesResponse
+	(*HeldBatch)(nil),                  // 56: fairlead.admin.v1.HeldBatch
+	(*ReleaseHeldDeletesRequest)(nil),  // 57: fairlead.admin.v1.ReleaseHeldDeletesRequest
+	(*ReleaseHeldDeletesResponse)(nil), // 58: fairlead.admin.v1.ReleaseHeldDeletesResponse
+	(*GetTrustRequest)(nil),            // 59: fairlead.admin.v1.GetTrustRequest
+	(*GetTrustResponse)(nil),           // 60: fairlead.admin.v1.GetTrustResponse
+	(*Authority)(nil),                  // 61: fairlead.admin.v1.Authority
+	(*PrepareAuthorityRequest)(nil),    // 62: fairlead.admin.v1.PrepareAuthorityRequest
+	(*PrepareAuthorityResponse)(nil),   // 63: fairlead.admin.v1.PrepareAuthorityResponse
+	(*ActivateAuthorityRequest)(nil),   // 64: fairlead.admin.v1.ActivateAuthorityRequest
+	(*ActivateAuthorityResponse)(nil),  // 65: fairlead.admin.v1.ActivateAuthorityResponse
+	(*RetireAuthorityRequest)(nil),     // 66: fairlead.admin.v1.RetireAuthorityRequest
+	(*RetireAuthorityResponse)(nil),    // 67: fairlead.admin.v1.RetireAuthorityResponse
+	(*durationpb.Duration)(nil),        // 68: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),      // 69: google.protobuf.Timestamp
 }
 var file_fairlead_admin_v1_admin_proto_depIdxs = []int32{
-	65, // 0: fairlead.admin.v1.CreateJoinTokenRequest.ttl:type_name -> google.protobuf.Duration
-	66, // 1: fairlead.admin.v1.CreateJoinTokenResponse.expires:type_name -> google.protobuf.Timestamp
+	68, // 0: fairlead.admin.v1.CreateJoinTokenRequest.ttl:type_name -> google.protobuf.Duration
+	69, // 1: fairlead.admin.v1.CreateJoinTokenResponse.expires:type_name -> google.protobuf.Timestamp
 	5,  // 2: fairlead.admin.v1.ListJoinTokensResponse.tokens:type_name -> fairlead.admin.v1.JoinToken
-	66, // 3: fairlead.admin.v1.JoinToken.expires:type_name -> google.protobuf.Timestamp
+	69, // 3: fairlead.admin.v1.JoinToken.expires:type_name -> google.protobuf.Timestamp
 	10, // 4: fairlead.admin.v1.ListEnrollmentsResponse.enrollments:type_name -> fairlead.admin.v1.Enrollment
-	66, // 5: fairlead.admin.v1.Enrollment.created:type_name -> google.protobuf.Timestamp
-	66, // 6: fairlead.admin.v1.Enrollment.certificate_expires:type_name -> google.protobuf.Timestamp
+	69, // 5: fairlead.admin.v1.Enrollment.created:type_name -> google.protobuf.Timestamp
+	69, // 6: fairlead.admin.v1.Enrollment.certificate_expires:type_name -> google.protobuf.Timestamp
 	10, // 7: fairlead.admin.v1.WatchEnrollmentsResponse.upsert:type_name -> fairlead.admin.v1.Enrollment
-	45, // 8: fairlead.admin.v1.WatchEnrollmentsResponse.bookmark:type_name -> fairlead.admin.v1.Bookmark
-	46, // 9: fairlead.admin.v1.WatchEnrollmentsResponse.reset:type_name -> fairlead.admin.v1.Reset
+	48, // 8: fairlead.admin.v1.WatchEnrollmentsResponse.bookmark:type_name -> fairlead.admin.v1.Bookmark
+	49, // 9: fairlead.admin.v1.WatchEnrollmentsResponse.reset:type_name -> fairlead.admin.v1.Reset
 	10, // 10: fairlead.admin.v1.AcceptEnrollmentResponse.enrollment:type_name -> fairlead.admin.v1.Enrollment
 	19, // 11: fairlead.admin.v1.ListClustersResponse.clusters:type_name -> fairlead.admin.v1.ClusterInfo
-	66, // 12: fairlead.admin.v1.ClusterInfo.certificate_expires:type_name -> google.protobuf.Timestamp
-	66, // 13: fairlead.admin.v1.ClusterInfo.last_seen:type_name -> google.protobuf.Timestamp
-	66, // 14: fairlead.admin.v1.ClusterInfo.created:type_name -> google.protobuf.Timestamp
-	19, // 15: fairlead.admin.v1.WatchClustersResponse.upsert:type_name -> fairlead.admin.v1.ClusterInfo
-	45, // 16: fairlead.admin.v1.WatchClustersResponse.bookmark:type_name -> fairlead.admin.v1.Bookmark
-	46, // 17: fairlead.admin.v1.WatchClustersResponse.reset:type_name -> fairlead.admin.v1.Reset
-	19, // 18: fairlead.admin.v1.GetClusterResponse.cluster:type_name -> fairlead.admin.v1.ClusterInfo
-	28, // 19: fairlead.admin.v1.ListSessionsResponse.sessions:type_name -> fairlead.admin.v1.SessionInfo
-	66, // 20: fairlead.admin.v1.SessionInfo.started:type_name -> google.protobuf.Timestamp
-	65, // 21: fairlead.admin.v1.SessionInfo.send_stalled:type_name -> google.protobuf.Duration
-	66, // 22: fairlead.admin.v1.SessionInfo.last_received:type_name -> google.protobuf.Timestamp
-	66, // 23: fairlead.admin.v1.SessionInfo.certificate_expires:type_name -> google.protobuf.Timestamp
-	28, // 24: fairlead.admin.v1.WatchSessionsResponse.upsert:type_name -> fairlead.admin.v1.SessionInfo
-	45, // 25: fairlead.admin.v1.WatchSessionsResponse.bookmark:type_name -> fairlead.admin.v1.Bookmark
-	46, // 26: fairlead.admin.v1.WatchSessionsResponse.reset:type_name -> fairlead.admin.v1.Reset
-	44, // 27: fairlead.admin.v1.ListWorksResponse.works:type_name -> fairlead.admin.v1.Work
-	44, // 28: fairlead.admin.v1.WatchWorksResponse.upsert:type_name -> fairlead.admin.v1.Work
-	43, // 29: fairlead.admin.v1.WatchWorksResponse.removed:type_name -> fairlead.admin.v1.WorkRef
-	45, // 30: fairlead.admin.v1.WatchWorksResponse.bookmark:type_name -> fairlead.admin.v1.Bookmark
-	46, // 31: fairlead.admin.v1.WatchWorksResponse.reset:type_name -> fairlead.admin.v1.Reset
-	43, // 32: fairlead.admin.v1.Work.ref:type_name -> fairlead.admin.v1.WorkRef
-	49, // 33: fairlead.admin.v1.ExplainDeliveryResponse.stops:type_name -> fairlead.admin.v1.DeliveryStop
-	66, // 34: fairlead.admin.v1.ExplainDeliveryResponse.last_seen:type_name -> google.protobuf.Timestamp
-	50, // 35: fairlead.admin.v1.ExplainDeliveryResponse.manifests:type_name -> fairlead.admin.v1.ManifestVerdict
-	0,  // 36: fairlead.admin.v1.DeliveryStop.state:type_name -> fairlead.admin.v1.StopState
-	66, // 37: fairlead.admin.v1.DeliveryStop.time:type_name -> google.protobuf.Timestamp
-	53, // 38: fairlead.admin.v1.ListHeldDeletesResponse.batches:type_name -> fairlead.admin.v1.HeldBatch
-	66, // 39: fairlead.admin.v1.HeldBatch.since:type_name -> google.protobuf.Timestamp
-	58, // 40: fairlead.admin.v1.GetTrustResponse.authorities:type_name -> fairlead.admin.v1.Authority
-	66, // 41: fairlead.admin.v1.Authority.not_after:type_name -> google.protobuf.Timestamp
-	58, // 42: fairlead.admin.v1.PrepareAuthorityResponse.authority:type_name -> fairlead.admin.v1.Authority
-	1,  // 43: fairlead.admin.v1.EnrollmentAdminService.CreateJoinToken:input_type -> fairlead.admin.v1.CreateJoinTokenRequest
-	3,  // 44: fairlead.admin.v1.EnrollmentAdminService.ListJoinTokens:input_type -> fairlead.admin.v1.ListJoinTokensRequest
-	6,  // 45: fairlead.admin.v1.EnrollmentAdminService.RevokeJoinToken:input_type -> fairlead.admin.v1.RevokeJoinTokenRequest
-	8,  // 46: fairlead.admin.v1.EnrollmentAdminService.ListEnrollments:input_type -> fairlead.admin.v1.ListEnrollmentsRequest
-	11, // 47: fairlead.admin.v1.EnrollmentAdminService.WatchEnrollments:input_type -> fairlead.admin.v1.WatchEnrollmentsRequest
-	13, // 48: fairlead.admin.v1.EnrollmentAdminService.AcceptEnrollment:input_type -> fairlead.admin.v1.AcceptEnrollmentRequest
-	15, // 49: fairlead.admin.v1.EnrollmentAdminService.DenyEnrollment:input_type -> fairlead.admin.v1.DenyEnrollmentRequest
-	17, // 50: fairlead.admin.v1.ClusterAdminService.ListClusters:input_type -> fairlead.admin.v1.ListClustersRequest
-	22, // 51: fairlead.admin.v1.ClusterAdminService.GetCluster:input_type -> fairlead.admin.v1.GetClusterRequest
-	20, // 52: fairlead.admin.v1.ClusterAdminService.WatchClusters:input_type -> fairlead.admin.v1.WatchClustersRequest
-	24, // 53: fairlead.admin.v1.ClusterAdminService.RevokeCluster:input_type -> fairlead.admin.v1.RevokeClusterRequest
-	26, // 54: fairlead.admin.v1.ClusterAdminService.ListSessions:input_type -> fairlead.admin.v1.ListSessionsRequest
-	29, // 55: fairlead.admin.v1.ClusterAdminService.WatchSessions:input_type -> fairlead.admin.v1.WatchSessionsRequest
-	31, // 56: fairlead.admin.v1.ClusterAdminService.KickSession:input_type -> fairlead.admin.v1.KickSessionRequest
-	33, // 57: fairlead.admin.v1.WorkAdminService.ApplyWork:input_type -> fairlead.admin.v1.ApplyWorkRequest
-	35, // 58: fairlead.admin.v1.WorkAdminService.GetWork:input_type -> fairlead.admin.v1.GetWorkRequest
-	37, // 59: fairlead.admin.v1.WorkAdminService.ListWorks:input_type -> fairlead.admin.v1.ListWorksRequest
-	39, // 60: fairlead.admin.v1.WorkAdminService.DeleteWork:input_type -> fairlead.admin.v1.DeleteWorkRequest
-	41, // 61: fairlead.admin.v1.WorkAdminService.WatchWorks:input_type -> fairlead.admin.v1.WatchWorksRequest
-	47, // 62: fairlead.admin.v1.WorkAdminService.ExplainDelivery:input_type -> fairlead.admin.v1.ExplainDeliveryRequest
-	51, // 63: fairlead.admin.v1.WorkAdminService.ListHeldDeletes:input_type -> fairlead.admin.v1.ListHeldDeletesRequest
-	54, // 64: fairlead.admin.v1.WorkAdminService.ReleaseHeldDeletes:input_type -> fairlead.admin.v1.ReleaseHeldDeletesRequest
-	56, // 65: fairlead.admin.v1.TrustAdminService.GetTrust:input_type -> fairlead.admin.v1.GetTrustRequest
-	59, // 66: fairlead.admin.v1.TrustAdminService.PrepareAuthority:input_type -> fairlead.admin.v1.PrepareAuthorityRequest
-	61, // 67: fairlead.admin.v1.TrustAdminService.ActivateAuthority:input_type -> fairlead.admin.v1.ActivateAuthorityRequest
-	63, // 68: fairlead.admin.v1.TrustAdminService.RetireAuthority:input_type -> fairlead.admin.v1.RetireAuthorityRequest
-	2,  // 69: fairlead.admin.v1.EnrollmentAdminService.CreateJoinToken:output_type -> fairlead.admin.v1.CreateJoinTokenResponse
-	4,  // 70: fairlead.admin.v1.EnrollmentAdminService.ListJoinTokens:output_type -> fairlead.admin.v1.ListJoinTokensResponse
-	7,  // 71: fairlead.admin.v1.EnrollmentAdminService.RevokeJoinToken:output_type -> fairlead.admin.v1.RevokeJoinTokenResponse
-	9,  // 72: fairlead.admin.v1.EnrollmentAdminService.ListEnrollments:output_type -> fairlead.admin.v1.ListEnrollmentsResponse
-	12, // 73: fairlead.admin.v1.EnrollmentAdminService.WatchEnrollments:output_type -> fairlead.admin.v1.WatchEnrollmentsResponse
-	14, // 74: fairlead.admin.v1.EnrollmentAdminService.AcceptEnrollment:output_type -> fairlead.admin.v1.AcceptEnrollmentResponse
-	16, // 75: fairlead.admin.v1.EnrollmentAdminService.DenyEnrollment:output_type -> fairlead.admin.v1.DenyEnrollmentResponse
-	18, // 76: fairlead.admin.v1.ClusterAdminService.ListClusters:output_type -> fairlead.admin.v1.ListClustersResponse
-	23, // 77: fairlead.admin.v1.ClusterAdminService.GetCluster:output_type -> fairlead.admin.v1.GetClusterResponse
-	21, // 78: fairlead.admin.v1.ClusterAdminService.WatchClusters:output_type -> fairlead.admin.v1.WatchClustersResponse
-	25, // 79: fairlead.admin.v1.ClusterAdminService.RevokeCluster:output_type -> fairlead.admin.v1.RevokeClusterResponse
-	27, // 80: fairlead.admin.v1.ClusterAdminService.ListSessions:output_type -> fairlead.admin.v1.ListSessionsResponse
-	30, // 81: fairlead.admin.v1.ClusterAdminService.WatchSessions:output_type -> fairlead.admin.v1.WatchSessionsResponse
-	32, // 82: fairlead.admin.v1.ClusterAdminService.KickSession:output_type -> fairlead.admin.v1.KickSessionResponse
-	34, // 83: fairlead.admin.v1.WorkAdminService.ApplyWork:output_type -> fairlead.admin.v1.ApplyWorkResponse
-	36, // 84: fairlead.admin.v1.WorkAdminService.GetWork:output_type -> fairlead.admin.v1.GetWorkResponse
-	38, // 85: fairlead.admin.v1.WorkAdminService.ListWorks:output_type -> fairlead.admin.v1.ListWorksResponse
-	40, // 86: fairlead.admin.v1.WorkAdminService.DeleteWork:output_type -> fairlead.admin.v1.DeleteWorkResponse
-	42, // 87: fairlead.admin.v1.WorkAdminService.WatchWorks:output_type -> fairlead.admin.v1.WatchWorksResponse
-	48, // 88: fairlead.admin.v1.WorkAdminService.ExplainDelivery:output_type -> fairlead.admin.v1.ExplainDeliveryResponse
-	52, // 89: fairlead.admin.v1.WorkAdminService.ListHeldDeletes:output_type -> fairlead.admin.v1.ListHeldDeletesResponse
-	55, // 90: fairlead.admin.v1.WorkAdminService.ReleaseHeldDeletes:output_type -> fairlead.admin.v1.ReleaseHeldDeletesResponse
-	57, // 91: fairlead.admin.v1.TrustAdminService.GetTrust:output_type -> fairlead.admin.v1.GetTrustResponse
-	60, // 92: fairlead.admin.v1.TrustAdminService.PrepareAuthority:output_type -> fairlead.admin.v1.PrepareAuthorityResponse
-	62, // 93: fairlead.admin.v1.TrustAdminService.ActivateAuthority:output_type -> fairlead.admin.v1.ActivateAuthorityResponse
-	64, // 94: fairlead.admin.v1.TrustAdminService.RetireAuthority:output_type -> fairlead.admin.v1.RetireAuthorityResponse
-	69, // [69:95] is the sub-list for method output_type
-	43, // [43:69] is the sub-list for method input_type
-	43, // [43:43] is the sub-list for extension type_name
-	43, // [43:43] is the sub-list for extension extendee
-	0,  // [0:43] is the sub-list for field type_name
+	69, // 12: fairlead.admin.v1.ClusterInfo.certificate_expires:type_name -> google.protobuf.Timestamp
+	69, // 13: fairlead.admin.v1.ClusterInfo.last_seen:type_name -> google.protobuf.Timestamp
+	69, // 14: fairlead.admin.v1.ClusterInfo.created:type_name -> google.protobuf.Timestamp
+	69, // 15: fairlead.admin.v1.ClusterInfo.deleted:type_name -> google.protobuf.Timestamp
+	19, // 16: fairlead.admin.v1.WatchClustersResponse.upsert:type_name -> fairlead.admin.v1.ClusterInfo
+	48, // 17: fairlead.admin.v1.WatchClustersResponse.bookmark:type_name -> fairlead.admin.v1.Bookmark
+	49, // 18: fairlead.admin.v1.WatchClustersResponse.reset:type_name -> fairlead.admin.v1.Reset
+	19, // 19: fairlead.admin.v1.GetClusterResponse.cluster:type_name -> fairlead.admin.v1.ClusterInfo
+	28, // 20: fairlead.admin.v1.DeleteClusterResponse.left_behind:type_name -> fairlead.admin.v1.WorkLeft
+	46, // 21: fairlead.admin.v1.WorkLeft.ref:type_name -> fairlead.admin.v1.WorkRef
+	31, // 22: fairlead.admin.v1.ListSessionsResponse.sessions:type_name -> fairlead.admin.v1.SessionInfo
+	69, // 23: fairlead.admin.v1.SessionInfo.started:type_name -> google.protobuf.Timestamp
+	68, // 24: fairlead.admin.v1.SessionInfo.send_stalled:type_name -> google.protobuf.Duration
+	69, // 25: fairlead.admin.v1.SessionInfo.last_received:type_name -> google.protobuf.Timestamp
+	69, // 26: fairlead.admin.v1.SessionInfo.certificate_expires:type_name -> google.protobuf.Timestamp
+	31, // 27: fairlead.admin.v1.WatchSessionsResponse.upsert:type_name -> fairlead.admin.v1.SessionInfo
+	48, // 28: fairlead.admin.v1.WatchSessionsResponse.bookmark:type_name -> fairlead.admin.v1.Bookmark
+	49, // 29: fairlead.admin.v1.WatchSessionsResponse.reset:type_name -> fairlead.admin.v1.Reset
+	47, // 30: fairlead.admin.v1.ListWorksResponse.works:type_name -> fairlead.admin.v1.Work
+	47, // 31: fairlead.admin.v1.WatchWorksResponse.upsert:type_name -> fairlead.admin.v1.Work
+	46, // 32: fairlead.admin.v1.WatchWorksResponse.removed:type_name -> fairlead.admin.v1.WorkRef
+	48, // 33: fairlead.admin.v1.WatchWorksResponse.bookmark:type_name -> fairlead.admin.v1.Bookmark
+	49, // 34: fairlead.admin.v1.WatchWorksResponse.reset:type_name -> fairlead.admin.v1.Reset
+	46, // 35: fairlead.admin.v1.Work.ref:type_name -> fairlead.admin.v1.WorkRef
+	52, // 36: fairlead.admin.v1.ExplainDeliveryResponse.stops:type_name -> fairlead.admin.v1.DeliveryStop
+	69, // 37: fairlead.admin.v1.ExplainDeliveryResponse.last_seen:type_name -> google.protobuf.Timestamp
+	53, // 38: fairlead.admin.v1.ExplainDeliveryResponse.manifests:type_name -> fairlead.admin.v1.ManifestVerdict
+	0,  // 39: fairlead.admin.v1.DeliveryStop.state:type_name -> fairlead.admin.v1.StopState
+	69, // 40: fairlead.admin.v1.DeliveryStop.time:type_name -> google.protobuf.Timestamp
+	56, // 41: fairlead.admin.v1.ListHeldDeletesResponse.batches:type_name -> fairlead.admin.v1.HeldBatch
+	69, // 42: fairlead.admin.v1.HeldBatch.since:type_name -> google.protobuf.Timestamp
+	61, // 43: fairlead.admin.v1.GetTrustResponse.authorities:type_name -> fairlead.admin.v1.Authority
+	69, // 44: fairlead.admin.v1.Authority.not_after:type_name -> google.protobuf.Timestamp
+	61, // 45: fairlead.admin.v1.PrepareAuthorityResponse.authority:type_name -> fairlead.admin.v1.Authority
+	1,  // 46: fairlead.admin.v1.EnrollmentAdminService.CreateJoinToken:input_type -> fairlead.admin.v1.CreateJoinTokenRequest
+	3,  // 47: fairlead.admin.v1.EnrollmentAdminService.ListJoinTokens:input_type -> fairlead.admin.v1.ListJoinTokensRequest
+	6,  // 48: fairlead.admin.v1.EnrollmentAdminService.RevokeJoinToken:input_type -> fairlead.admin.v1.RevokeJoinTokenRequest
+	8,  // 49: fairlead.admin.v1.EnrollmentAdminService.ListEnrollments:input_type -> fairlead.admin.v1.ListEnrollmentsRequest
+	11, // 50: fairlead.admin.v1.EnrollmentAdminService.WatchEnrollments:input_type -> fairlead.admin.v1.WatchEnrollmentsRequest
+	13, // 51: fairlead.admin.v1.EnrollmentAdminService.AcceptEnrollment:input_type -> fairlead.admin.v1.AcceptEnrollmentRequest
+	15, // 52: fairlead.admin.v1.EnrollmentAdminService.DenyEnrollment:input_type -> fairlead.admin.v1.DenyEnrollmentRequest
+	17, // 53: fairlead.admin.v1.ClusterAdminService.ListClusters:input_type -> fairlead.admin.v1.ListClustersRequest
+	22, // 54: fairlead.admin.v1.ClusterAdminService.GetCluster:input_type -> fairlead.admin.v1.GetClusterRequest
+	20, // 55: fairlead.admin.v1.ClusterAdminService.WatchClusters:input_type -> fairlead.admin.v1.WatchClustersRequest
+	24, // 56: fairlead.admin.v1.ClusterAdminService.RevokeCluster:input_type -> fairlead.admin.v1.RevokeClusterRequest
+	26, // 57: fairlead.admin.v1.ClusterAdminService.DeleteCluster:input_type -> fairlead.admin.v1.DeleteClusterRequest
+	29, // 58: fairlead.admin.v1.ClusterAdminService.ListSessions:input_type -> fairlead.admin.v1.ListSessionsRequest
+	32, // 59: fairlead.admin.v1.ClusterAdminService.WatchSessions:input_type -> fairlead.admin.v1.WatchSessionsRequest
+	34, // 60: fairlead.admin.v1.ClusterAdminService.KickSession:input_type -> fairlead.admin.v1.KickSessionRequest
+	36, // 61: fairlead.admin.v1.WorkAdminService.ApplyWork:input_type -> fairlead.admin.v1.ApplyWorkRequest
+	38, // 62: fairlead.admin.v1.WorkAdminService.GetWork:input_type -> fairlead.admin.v1.GetWorkRequest
+	40, // 63: fairlead.admin.v1.WorkAdminService.ListWorks:input_type -> fairlead.admin.v1.ListWorksRequest
+	42, // 64: fairlead.admin.v1.WorkAdminService.DeleteWork:input_type -> fairlead.admin.v1.DeleteWorkRequest
+	44, // 65: fairlead.admin.v1.WorkAdminService.WatchWorks:input_type -> fairlead.admin.v1.WatchWorksRequest
+	50, // 66: fairlead.admin.v1.WorkAdminService.ExplainDelivery:input_type -> fairlead.admin.v1.ExplainDeliveryRequest
+	54, // 67: fairlead.admin.v1.WorkAdminService.ListHeldDeletes:input_type -> fairlead.admin.v1.ListHeldDeletesRequest
+	57, // 68: fairlead.admin.v1.WorkAdminService.ReleaseHeldDeletes:input_type -> fairlead.admin.v1.ReleaseHeldDeletesRequest
+	59, // 69: fairlead.admin.v1.TrustAdminService.GetTrust:input_type -> fairlead.admin.v1.GetTrustRequest
+	62, // 70: fairlead.admin.v1.TrustAdminService.PrepareAuthority:input_type -> fairlead.admin.v1.PrepareAuthorityRequest
+	64, // 71: fairlead.admin.v1.TrustAdminService.ActivateAuthority:input_type -> fairlead.admin.v1.ActivateAuthorityRequest
+	66, // 72: fairlead.admin.v1.TrustAdminService.RetireAuthority:input_type -> fairlead.admin.v1.RetireAuthorityRequest
+	2,  // 73: fairlead.admin.v1.EnrollmentAdminService.CreateJoinToken:output_type -> fairlead.admin.v1.CreateJoinTokenResponse
+	4,  // 74: fairlead.admin.v1.EnrollmentAdminService.ListJoinTokens:output_type -> fairlead.admin.v1.ListJoinTokensResponse
+	7,  // 75: fairlead.admin.v1.EnrollmentAdminService.RevokeJoinToken:output_type -> fairlead.admin.v1.RevokeJoinTokenResponse
+	9,  // 76: fairlead.admin.v1.EnrollmentAdminService.ListEnrollments:output_type -> fairlead.admin.v1.ListEnrollmentsResponse
+	12, // 77: fairlead.admin.v1.EnrollmentAdminService.WatchEnrollments:output_type -> fairlead.admin.v1.WatchEnrollmentsResponse
+	14, // 78: fairlead.admin.v1.EnrollmentAdminService.AcceptEnrollment:output_type -> fairlead.admin.v1.AcceptEnrollmentResponse
+	16, // 79: fairlead.admin.v1.EnrollmentAdminService.DenyEnrollment:output_type -> fairlead.admin.v1.DenyEnrollmentResponse
+	18, // 80: fairlead.admin.v1.ClusterAdminService.ListClusters:output_type -> fairlead.admin.v1.ListClustersResponse
+	23, // 81: fairlead.admin.v1.ClusterAdminService.GetCluster:output_type -> fairlead.admin.v1.GetClusterResponse
+	21, // 82: fairlead.admin.v1.ClusterAdminService.WatchClusters:output_type -> fairlead.admin.v1.WatchClustersResponse
+	25, // 83: fairlead.admin.v1.ClusterAdminService.RevokeCluster:output_type -> fairlead.admin.v1.RevokeClusterResponse
+	27, // 84: fairlead.admin.v1.ClusterAdminService.DeleteCluster:output_type -> fairlead.admin.v1.DeleteClusterResponse
+	30, // 85: fairlead.admin.v1.ClusterAdminService.ListSessions:output_type -> fairlead.admin.v1.ListSessionsResponse
+	33, // 86: fairlead.admin.v1.ClusterAdminService.WatchSessions:output_type -> fairlead.admin.v1.WatchSessionsResponse
+	35, // 87: fairlead.admin.v1.ClusterAdminService.KickSession:output_type -> fairlead.admin.v1.KickSessionResponse
+	37, // 88: fairlead.admin.v1.WorkAdminService.ApplyWork:output_type -> fairlead.admin.v1.ApplyWorkResponse
+	39, // 89: fairlead.admin.v1.WorkAdminService.GetWork:output_type -> fairlead.admin.v1.GetWorkResponse
+	41, // 90: fairlead.admin.v1.WorkAdminService.ListWorks:output_type -> fairlead.admin.v1.ListWorksResponse
+	43, // 91: fairlead.admin.v1.WorkAdminService.DeleteWork:output_type -> fairlead.admin.v1.DeleteWorkResponse
+	45, // 92: fairlead.admin.v1.WorkAdminService.WatchWorks:output_type -> fairlead.admin.v1.WatchWorksResponse
+	51, // 93: fairlead.admin.v1.WorkAdminService.ExplainDelivery:output_type -> fairlead.admin.v1.ExplainDeliveryResponse
+	55, // 94: fairlead.admin.v1.WorkAdminService.ListHeldDeletes:output_type -> fairlead.admin.v1.ListHeldDeletesResponse
+	58, // 95: fairlead.admin.v1.WorkAdminService.ReleaseHeldDeletes:output_type -> fairlead.admin.v1.ReleaseHeldDeletesResponse
+	60, // 96: fairlead.admin.v1.TrustAdminService.GetTrust:output_type -> fairlead.admin.v1.GetTrustResponse
+	63, // 97: fairlead.admin.v1.TrustAdminService.PrepareAuthority:output_type -> fairlead.admin.v1.PrepareAuthorityResponse
+	65, // 98: fairlead.admin.v1.TrustAdminService.ActivateAuthority:output_type -> fairlead.admin.v1.ActivateAuthorityResponse
+	67, // 99: fairlead.admin.v1.TrustAdminService.RetireAuthority:output_type -> fairlead.admin.v1.RetireAuthorityResponse
+	73, // [73:100] is the sub-list for method output_type
+	46, // [46:73] is the sub-list for method input_type
+	46, // [46:46] is the sub-list for extension type_name
+	46, // [46:46] is the sub-list for extension extendee
+	0,  // [0:46] is the sub-list for field type_name
 }
 
 func init() { file_fairlead_admin_v1_admin_proto_init() }
@@ -4759,13 +4970,13 @@ func file_fairlead_admin_v1_admin_proto_init() {
 		(*WatchClustersResponse_Bookmark)(nil),
 		(*WatchClustersResponse_Reset_)(nil),
 	}
-	file_fairlead_admin_v1_admin_proto_msgTypes[29].OneofWrappers = []any{
+	file_fairlead_admin_v1_admin_proto_msgTypes[32].OneofWrappers = []any{
 		(*WatchSessionsResponse_Upsert)(nil),
 		(*WatchSessionsResponse_Removed)(nil),
 		(*WatchSessionsResponse_Bookmark)(nil),
 		(*WatchSessionsResponse_Reset_)(nil),
 	}
-	file_fairlead_admin_v1_admin_proto_msgTypes[41].OneofWrappers = []any{
+	file_fairlead_admin_v1_admin_proto_msgTypes[44].OneofWrappers = []any{
 		(*WatchWorksResponse_Upsert)(nil),
 		(*WatchWorksResponse_Removed)(nil),
 		(*WatchWorksResponse_Bookmark)(nil),
@@ -4777,7 +4988,7 @@ func file_fairlead_admin_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_fairlead_admin_v1_admin_proto_rawDesc), len(file_fairlead_admin_v1_admin_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   64,
+			NumMessages:   67,
 			NumExtensions: 0,
 			NumServices:   4,
 		},

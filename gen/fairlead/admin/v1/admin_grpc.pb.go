@@ -379,6 +379,7 @@ const (
 	ClusterAdminService_GetCluster_FullMethodName    = "/fairlead.admin.v1.ClusterAdminService/GetCluster"
 	ClusterAdminService_WatchClusters_FullMethodName = "/fairlead.admin.v1.ClusterAdminService/WatchClusters"
 	ClusterAdminService_RevokeCluster_FullMethodName = "/fairlead.admin.v1.ClusterAdminService/RevokeCluster"
+	ClusterAdminService_DeleteCluster_FullMethodName = "/fairlead.admin.v1.ClusterAdminService/DeleteCluster"
 	ClusterAdminService_ListSessions_FullMethodName  = "/fairlead.admin.v1.ClusterAdminService/ListSessions"
 	ClusterAdminService_WatchSessions_FullMethodName = "/fairlead.admin.v1.ClusterAdminService/WatchSessions"
 	ClusterAdminService_KickSession_FullMethodName   = "/fairlead.admin.v1.ClusterAdminService/KickSession"
@@ -393,6 +394,9 @@ type ClusterAdminServiceClient interface {
 	WatchClusters(ctx context.Context, in *WatchClustersRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchClustersResponse], error)
 	// Cuts live sessions on every replica before it returns.
 	RevokeCluster(ctx context.Context, in *RevokeClusterRequest, opts ...grpc.CallOption) (*RevokeClusterResponse, error)
+	// Begins the removal of a cluster: its works are deleted on the spoke, then it
+	// goes. WatchClusters shows what it waits for.
+	DeleteCluster(ctx context.Context, in *DeleteClusterRequest, opts ...grpc.CallOption) (*DeleteClusterResponse, error)
 	ListSessions(ctx context.Context, in *ListSessionsRequest, opts ...grpc.CallOption) (*ListSessionsResponse, error)
 	WatchSessions(ctx context.Context, in *WatchSessionsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchSessionsResponse], error)
 	// Ends a session on whichever replica holds it; the agent dials again.
@@ -456,6 +460,16 @@ func (c *clusterAdminServiceClient) RevokeCluster(ctx context.Context, in *Revok
 	return out, nil
 }
 
+func (c *clusterAdminServiceClient) DeleteCluster(ctx context.Context, in *DeleteClusterRequest, opts ...grpc.CallOption) (*DeleteClusterResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeleteClusterResponse)
+	err := c.cc.Invoke(ctx, ClusterAdminService_DeleteCluster_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *clusterAdminServiceClient) ListSessions(ctx context.Context, in *ListSessionsRequest, opts ...grpc.CallOption) (*ListSessionsResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListSessionsResponse)
@@ -504,6 +518,9 @@ type ClusterAdminServiceServer interface {
 	WatchClusters(*WatchClustersRequest, grpc.ServerStreamingServer[WatchClustersResponse]) error
 	// Cuts live sessions on every replica before it returns.
 	RevokeCluster(context.Context, *RevokeClusterRequest) (*RevokeClusterResponse, error)
+	// Begins the removal of a cluster: its works are deleted on the spoke, then it
+	// goes. WatchClusters shows what it waits for.
+	DeleteCluster(context.Context, *DeleteClusterRequest) (*DeleteClusterResponse, error)
 	ListSessions(context.Context, *ListSessionsRequest) (*ListSessionsResponse, error)
 	WatchSessions(*WatchSessionsRequest, grpc.ServerStreamingServer[WatchSessionsResponse]) error
 	// Ends a session on whichever replica holds it; the agent dials again.
@@ -529,6 +546,9 @@ func (UnimplementedClusterAdminServiceServer) WatchClusters(*WatchClustersReques
 }
 func (UnimplementedClusterAdminServiceServer) RevokeCluster(context.Context, *RevokeClusterRequest) (*RevokeClusterResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RevokeCluster not implemented")
+}
+func (UnimplementedClusterAdminServiceServer) DeleteCluster(context.Context, *DeleteClusterRequest) (*DeleteClusterResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteCluster not implemented")
 }
 func (UnimplementedClusterAdminServiceServer) ListSessions(context.Context, *ListSessionsRequest) (*ListSessionsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListSessions not implemented")
@@ -625,6 +645,24 @@ func _ClusterAdminService_RevokeCluster_Handler(srv interface{}, ctx context.Con
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ClusterAdminService_DeleteCluster_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeleteClusterRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ClusterAdminServiceServer).DeleteCluster(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ClusterAdminService_DeleteCluster_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ClusterAdminServiceServer).DeleteCluster(ctx, req.(*DeleteClusterRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _ClusterAdminService_ListSessions_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListSessionsRequest)
 	if err := dec(in); err != nil {
@@ -690,6 +728,10 @@ var ClusterAdminService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RevokeCluster",
 			Handler:    _ClusterAdminService_RevokeCluster_Handler,
+		},
+		{
+			MethodName: "DeleteCluster",
+			Handler:    _ClusterAdminService_DeleteCluster_Handler,
 		},
 		{
 			MethodName: "ListSessions",

@@ -1,0 +1,177 @@
+// Copyright The Fairlead Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package registration
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/clock"
+	clusterv1 "open-cluster-management.io/api/cluster/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"fairlead.dev/fairlead/internal/api/v1alpha1"
+	"fairlead.dev/fairlead/internal/identity"
+	"fairlead.dev/fairlead/server/enroll"
+)
+
+func TestLife(t *testing.T) {
+	for name, row := range map[string]func(*town){
+		"RQ-05_RC-66_RC-67_RA-06_delete_cleans_the_spoke_then_cuts_off": deleteCleans,
+		"RC-16_RC-17_RC-18_deny_and_accept_again_with_a_real_agent":     denyAndAccept,
+		"RC-20_RC-70_force_lets_go_of_a_spoke_that_is_gone":             force,
+		"RC-22_RC-28_RC-21_the_list_names_who_made_the_token":           autoApproval,
+		"RQ-07_RQ-01_RA-03_RA-04_RA-26_nobody_on_the_list_waits":        notListed,
+		"RC-70_on_detach_delete_cleans_up_a_spoke_that_was_forced_out":  onDetachDelete,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			row(newTown(t))
+		})
+	}
+}
+
+func deleteCleans(w *town) {
+	t := w.join().t
+	first, last := w.work("first"), w.work("last")
+	w.applied(first)
+	w.applied(last)
+	require.Contains(t, w.cluster().Finalizers, identity.ResourceCleanupFinalizer)
+
+	out := w.cli("delete", "cluster", w.name, "--wait", "--timeout=60s")
+	require.Contains(t, out, "cluster "+w.name+" is gone")
+	require.Empty(t, w.cluster().Name)
+	for _, name := range []string{"first", "last"} { // it was clean before the cluster went
+		_, err := w.there(name)
+		require.True(t, apierrors.IsNotFound(err), "%v", err)
+	}
+	namespace := &corev1.Namespace{}
+	require.NoError(t, w.kube.Get(t.Context(), client.ObjectKey{Name: w.name}, namespace))
+	require.Nil(t, namespace.DeletionTimestamp, "RC-19: the namespace stays")
+	require.NotContains(t, namespace.Labels, "fairlead.dev/leaving-cluster")
+	w.event("ResourceCleanupCompleted")
+	w.logged(w.agent.Log, "CLUSTER_REMOVED")
+	require.True(t, w.agent.Alive(), "it waits for its own admin")
+	require.Empty(t, w.cluster().Name, "RA-06: no agent makes it again")
+}
+
+func denyAndAccept(w *town) {
+	t := w.join().t
+	w.applied(w.work("before"))
+	w.cli("revoke", w.name)
+	w.until("the condition", func() error {
+		if c := w.condition(clusterv1.ManagedClusterConditionHubAccepted); c.Status != metav1.ConditionFalse || c.Reason != "HubClusterAdminDenied" {
+			return errors.New(c.Reason)
+		}
+		return nil
+	})
+	w.event("ManagedClusterDenied")
+	w.logged(w.agent.Log, "NOT_ACCEPTED")
+	after := w.work("after")
+	_, err := w.there("before")
+	require.NoError(t, err, "a denial touches no workload")
+
+	patch := client.RawPatch("application/merge-patch+json", []byte(`{"spec":{"hubAcceptsClient":true}}`))
+	require.NoError(t, w.kube.Patch(t.Context(), &clusterv1.ManagedCluster{ObjectMeta: metav1.ObjectMeta{Name: w.name}}, patch))
+	w.until("the enrollment to be in use", func() error {
+		if e := w.enrollments()[0]; e.Status.State != v1alpha1.StateActive {
+			return errors.New(string(e.Status.State))
+		}
+		return nil
+	})
+	_, err = w.agent.Stop() // it would wait some minutes before it asks again
+	require.NoError(t, err)
+	require.NoError(t, w.agent.Launch())
+	w.applied(after)
+	require.Len(t, w.enrollments(), 1, "with the certificate that it had")
+}
+
+func force(w *town) {
+	t := w.join().t
+	work := w.work("w")
+	w.applied(work)
+	_, err := w.hub.CLI(t.Context(), "delete", "cluster", w.name, "--force", "--confirm", w.name)
+	require.ErrorContains(t, err, "[CLUSTER_CONNECTED]")
+	require.Nil(t, w.cluster().DeletionTimestamp)
+
+	w.agent.Kill()
+	w.until("the hub to notice", func() error {
+		_, err := w.hub.CLI(t.Context(), "delete", "cluster", w.name, "--force")
+		if err == nil || !errorContains(err, "nothing was done") {
+			return err
+		}
+		require.ErrorContains(t, err, "Left behind by work w:")
+		require.ErrorContains(t, err, "v1, ConfigMap default/"+w.name+"-w")
+		return nil
+	})
+	require.Nil(t, w.cluster().DeletionTimestamp)
+	require.NoError(t, w.kube.Get(t.Context(), client.ObjectKeyFromObject(work), work))
+
+	w.cli("delete", "cluster", w.name, "--force", "--confirm", w.name, "--reason", "it burned", "--wait", "--timeout=60s")
+	require.Empty(t, w.cluster().Name)
+	require.True(t, apierrors.IsNotFound(w.kube.Get(t.Context(), client.ObjectKeyFromObject(work), work)))
+	_, err = w.there("w")
+	require.NoError(t, err, "what was left behind is there")
+	require.Contains(t, w.event("ManagedClusterForceDeleted").Message, listed)
+	w.logged(w.hub.Log, "it burned")
+}
+
+func onDetachDelete(w *town) {
+	t := w.join("--on-detach=Delete").t
+	w.applied(w.work("w"))
+	w.agent.Kill()
+	w.until("the hub to let go", func() error {
+		_, err := w.hub.CLI(t.Context(), "delete", "cluster", w.name, "--force", "--confirm", w.name)
+		return err
+	})
+	w.gone()
+	require.NoError(t, w.agent.Launch())
+	w.until("the spoke to be clean", func() error {
+		_, err := w.there("w")
+		if apierrors.IsNotFound(err) {
+			return nil
+		}
+		return errors.New("it is there")
+	})
+}
+
+func autoApproval(w *town) {
+	t := w.join().t // nobody repeated the pairing code
+	cluster := w.cluster()
+	require.True(t, cluster.Spec.HubAcceptsClient)
+	require.NotEmpty(t, cluster.Annotations["open-cluster-management.io/automatically-accepted-on"])
+	require.Equal(t, listed, w.enrollments()[0].Status.AcceptedBy)
+	require.Contains(t, w.event("ManagedClusterAutoApproved").Message, listed)
+}
+
+func notListed(w *town) {
+	t := w.t
+	made := &clusterv1.ManagedCluster{ObjectMeta: metav1.ObjectMeta{Name: w.name, Labels: map[string]string{"team": "a"}}}
+	made.Spec.Taints = []clusterv1.Taint{{Key: "new", Effect: clusterv1.TaintEffectNoSelect}}
+	require.NoError(t, w.kube.Create(t.Context(), made))
+	// One letter more than the name on the list.
+	tokens := enroll.NewTokens(w.kube, identity.HubNamespace, clock.RealClock{})
+	_, presented, err := tokens.Create(t.Context(), enroll.Policy{ClusterName: w.name}, listed+"s")
+	require.NoError(t, err)
+	w.start(joinWith(t, w.cli("token", "create", w.name), presented))
+	w.until("the enrollment to wait", func() error {
+		if e := w.enrollments(); len(e) != 1 || e[0].Status.State != v1alpha1.StatePending {
+			return errors.New("not yet")
+		}
+		return nil
+	})
+	cluster := w.cluster()
+	require.False(t, cluster.Spec.HubAcceptsClient)
+	require.Equal(t, made.Spec, cluster.Spec)
+	require.Empty(t, cluster.Status.Version.Kubernetes, "an agent that is not accepted reports nothing")
+	require.Empty(t, cluster.Status.Conditions)
+	w.cli("accept", w.name, "--pairing-code", w.enrollments()[0].Spec.PairingCode)
+	w.available()
+	require.Equal(t, made.Spec.Taints[0].Key, w.cluster().Spec.Taints[0].Key)
+	require.Equal(t, "a", w.cluster().Labels["team"])
+}
