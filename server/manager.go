@@ -140,7 +140,7 @@ func (h *house) newManager() (manager.Manager, error) {
 
 func (h *house) controllerDeps() controller.Deps {
 	return controller.Deps{
-		HubNamespace: h.cfg.Namespace, Signer: h.signer(), Labels: h.cfg.Labels, Works: expiringWorks{h.index},
+		HubNamespace: h.cfg.Namespace, Signer: h.signer(), ClientCAs: h.clientCAs, Labels: h.cfg.Labels, Works: expiringWorks{h.index},
 		ClusterLeaseRefresh: h.cfg.ClusterLeaseRefresh, Clock: clock.RealClock{}, Log: h.log,
 	}
 }

@@ -21,6 +21,7 @@ func hints() map[string]string {
 		reason.Revoked:          joinAgain,
 		reason.UIDMismatch:      "a cluster that was removed and made again is another cluster: join it again",
 		reason.SerialMismatch:   "«fairlead get clusters CLUSTER -o wide» says whether its certificate was cloned",
+		reason.CertificateClone: "«fairlead get enrollments CLUSTER» says what to compare; then «fairlead accept CLUSTER --serial SERIAL», or «fairlead token create CLUSTER --re-enroll»",
 		reason.CertificateError: "the agent has to use the certificate that this hub issued",
 		reason.DuplicateCluster: "two spokes have the same credentials: remove them from one of the two and join that under its own name",
 		reason.AgentFlapping:    "run one agent per spoke; «fairlead get sessions CLUSTER -w» shows where they come from",

@@ -19,6 +19,7 @@ const (
 	UIDMismatch      = "UID_MISMATCH"
 	SerialMismatch   = "SERIAL_MISMATCH"
 	CertificateError = "CERTIFICATE_INVALID"
+	CertificateClone = "CERTIFICATE_CLONED"
 	DuplicateCluster = "DUPLICATE_CLUSTER"
 	AgentFlapping    = "AGENT_FLAPPING"
 	PermissionDenied = "PERMISSION_DENIED"
