@@ -48,11 +48,11 @@ type Config struct {
 // Service answers everything about enrollment, on any replica. Safe for
 // concurrent use.
 type Service struct {
-	cfg      Config
-	tokens   *Tokens
-	watch    *watch
-	limits   *limiters
-	agent    string // the user name under which Agents writes
+	cfg    Config
+	tokens *Tokens
+	watch  *watch
+	limits *limiters
+	agent  string // the user name under which Agents writes
 
 	mu    sync.Mutex
 	polls map[string]*poll // the one open long poll of each enrollment
@@ -74,12 +74,12 @@ func New(ctx context.Context, cfg Config) (*Service, error) {
 		return nil, err
 	}
 	return &Service{
-		cfg:      cfg,
-		tokens:   NewTokens(cfg.Hub, cfg.Namespace, cfg.Clock),
-		watch:    w,
-		limits:   newLimiters(cfg.Limits),
-		agent:    "system:serviceaccount:" + cfg.Namespace + ":" + identity.GRPCServerServiceAccount,
-		polls:    map[string]*poll{},
+		cfg:    cfg,
+		tokens: NewTokens(cfg.Hub, cfg.Namespace, cfg.Clock),
+		watch:  w,
+		limits: newLimiters(cfg.Limits),
+		agent:  "system:serviceaccount:" + cfg.Namespace + ":" + identity.GRPCServerServiceAccount,
+		polls:  map[string]*poll{},
 	}, nil
 }
 

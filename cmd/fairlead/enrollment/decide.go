@@ -28,7 +28,7 @@ func Accept(o *cli.Options) *cobra.Command {
 			"that one is served again, and every other is refused from then on.",
 		Example: "  fairlead accept eu-1 --pairing-code ABCD-EFGH-IJKL\n" +
 			"  fairlead accept eu-1 --serial 5d1c0a7e…",
-		Args:    cobra.ExactArgs(1),
+		Args: cobra.ExactArgs(1),
 		RunE: o.RunLong(func(ctx context.Context, hub *cli.Hub, args []string) error {
 			request.ClusterName = args[0]
 			if request.GetPairingCode() == "" && request.GetCertificateSerial() == "" {
