@@ -39,7 +39,6 @@ func TestSigning(t *testing.T) {
 		"RC-25_acceptance_decides_and_no_review":                  renewalOfDenied,
 		"RC-28_approved_without_a_person_only_by_token":           approvedByToken,
 		"RC-30_who_asks_counts_and_no_annotation":                 forged,
-		"T51_a_request_made_beforehand_under_the_name_is_no_use":  squatted,
 		"T50_a_request_with_names_is_failed_and_denied":           invalid,
 		"RC-31_RA-08_the_lifetime_is_the_signer's":                lifetimes,
 		"the_signer_refuses_for_good":                             signerRefuses,
@@ -58,6 +57,12 @@ func TestSigning(t *testing.T) {
 			test(t, h)
 		})
 	}
+}
+
+// TestT51_requests_that_others_made: see also RC-30 above.
+func TestT51_requests_that_others_made(t *testing.T) {
+	h := theHub(t)
+	t.Run("beforehand_under_the_name", func(t *testing.T) { squatted(t, h) })
 }
 
 func renewal(t *testing.T, h *hub) {
