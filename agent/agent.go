@@ -51,6 +51,8 @@ type Agent struct {
 	work     atomic.Pointer[work.Controller]
 	cluster  atomic.Pointer[cluster.Watcher]
 	notAfter atomic.Pointer[func() time.Time]
+	// unidentified is why the agent has no identity, while it has none.
+	unidentified atomic.Pointer[error]
 }
 
 // New checks the configuration and makes clients. It talks to nobody.

@@ -21,6 +21,9 @@ import (
 func (a *Agent) observe() {
 	a.ready.Add("store", func() error { return nil })
 	a.ready.Add("enrolled", func() error {
+		if why := a.unidentified.Load(); why != nil {
+			return *why
+		}
 		if a.enrolled.get() == "" {
 			return errNotEnrolled
 		}

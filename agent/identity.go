@@ -74,6 +74,8 @@ func (a *Agent) identify(ctx context.Context, vault enroll.Vault, fingerprint, j
 	for {
 		creds, err := enroller.Credentials(ctx)
 		if err == nil {
+			a.unidentified.Store(nil)
+			a.log.Info("the agent has its identity", "cluster", creds.Cluster(), "serial", creds.Serial(), "notAfter", creds.NotAfter())
 			return identified{
 				Credentials: creds, notAfter: creds.NotAfter, endpoints: creds.Endpoints(), hubID: creds.HubID(), agentID: a.agentID(creds.AgentName()),
 				own: creds,
@@ -82,6 +84,7 @@ func (a *Agent) identify(ctx context.Context, vault enroll.Vault, fingerprint, j
 		if ctx.Err() != nil || a.hubID.get() == "" {
 			return identified{}, err
 		}
+		a.unidentified.Store(&err)
 		a.log.Error("the agent has no valid identity; what it has received is kept going", "error", err, "retryIn", enrollRetry)
 		pause(ctx, enrollRetry)
 	}

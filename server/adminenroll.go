@@ -143,7 +143,7 @@ func toAdminEnrollment(e *v1alpha1.ClusterEnrollment) *adminv1.Enrollment {
 		EnrollmentId: e.Name, ClusterName: e.Spec.ClusterName, State: string(e.Status.State), PairingCode: e.Spec.PairingCode,
 		KeySha256: e.Spec.KeySHA256, ClusterFingerprint: e.Spec.ClusterFingerprint, SourceAddress: e.Spec.SourceAddress,
 		TokenId: e.Spec.TokenID, Created: timestamppb.New(e.CreationTimestamp.Time), AgentId: e.Spec.AgentID,
-		AgentVersion: e.Spec.AgentVersion, AcceptedBy: e.Status.AcceptedBy, Message: e.Status.Message,
+		AgentVersion: e.Spec.AgentVersion, AcceptedBy: e.Status.AcceptedBy, Message: e.Status.Message, Reason: e.Status.Reason,
 	}
 	if current := e.Status.Current; current != nil {
 		out.CertificateSerial = current.Serial
@@ -165,6 +165,20 @@ func (e adminEnrollments) Accept(ctx context.Context, caller *rest.Config, id, c
 		return fmt.Errorf("making a client for the caller: %w", err)
 	}
 	_, err = service.Accept(ctx, person, enroll.Choice{ID: id, PairingCode: code})
+	return refusal(err)
+}
+
+// Vouch implements admin.Enrollments with the caller's own rights.
+func (e adminEnrollments) Vouch(ctx context.Context, caller *rest.Config, id, serial string) error {
+	service, err := enrollments(e).service()
+	if err != nil {
+		return err
+	}
+	person, err := client.New(caller, client.Options{Scheme: e.scheme})
+	if err != nil {
+		return fmt.Errorf("making a client for the caller: %w", err)
+	}
+	_, err = service.Vouch(ctx, person, id, serial)
 	return refusal(err)
 }
 

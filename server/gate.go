@@ -38,6 +38,8 @@ const (
 	startingRetry = 2 * time.Second
 	// heartbeatMost is the longest interval of heartbeats (c14).
 	heartbeatMost = 20 * time.Second
+	// heartbeatLeast does for a leaseDurationSeconds of 1.
+	heartbeatLeast = 300 * time.Millisecond
 	// kindsPoll is how often missing CRDs are looked for, kindsReminder how often
 	// it is said that they are missing.
 	kindsPoll     = 2 * time.Second
@@ -71,7 +73,8 @@ func (h *house) openAdmission(ctx context.Context) error {
 	}
 	service, err := enroll.New(ctx, enroll.Config{
 		Hub: h.direct, Agents: agents, Cache: h.cache, Namespace: h.cfg.Namespace, AutoApprove: h.autoApproves,
-		HubID: h.hub.ID, HMACKey: h.hub.HMACKey, Clock: clock.RealClock{}, Log: h.log,
+		HubID: h.hub.ID, HMACKey: h.hub.HMACKey, Limits: enroll.Limits{RenewalsPerMinute: renewals(h.cfg.CertificateLifetime)},
+		Clock: clock.RealClock{}, Log: h.log,
 	})
 	if err != nil {
 		return err
@@ -86,6 +89,13 @@ func (h *house) openAdmission(ctx context.Context) error {
 // autoApproves tells whether a user's join tokens let clusters in by themselves.
 func (h *house) autoApproves(user string) bool {
 	return h.cfg.Gates.Enabled(ocmfeature.ManagedClusterAutoApproval) && slices.Contains(h.cfg.AutoApprovalUsers, user)
+}
+
+// renewals is how often a minute one cluster may renew: five times, and more
+// where certificates live so shortly that an agent needs it.
+func renewals(lifetime time.Duration) int {
+	const least, perLife = 5, 5
+	return max(least, int(perLife*time.Minute/max(lifetime, time.Second)))
 }
 
 func (h *house) waitForKinds(ctx context.Context) error {
@@ -171,7 +181,7 @@ func (g gate) Heartbeat(cluster string) time.Duration {
 	}
 	if admission := g.admission.Load(); admission != nil {
 		if c, ok := admission.clusters.Get(context.Background(), cluster); ok { // reads memory
-			return max(min(c.LeaseDuration/3, heartbeatMost), time.Second)
+			return max(min(c.LeaseDuration/3, heartbeatMost), heartbeatLeast)
 		}
 	}
 	return heartbeatMost

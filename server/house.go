@@ -186,6 +186,9 @@ func (h *house) trust() agent.TrustBundle {
 	return bundle
 }
 
+// clientCAs are the authorities that agents' certificates are of, as they are now.
+func (h *house) clientCAs() *x509.CertPool { return h.authorities.Server().State().ClientCAs }
+
 // signer is nil when certificates come from an external PKI.
 func (h *house) signer() registration.Signer {
 	signer := h.authorities.Signer()

@@ -144,7 +144,7 @@ func (h *house) controllerDeps() controller.Deps {
 	resources, _ := cleanup.ParseResources(h.cfg.CleanUpResources) // Validate has read them
 	return controller.Deps{
 		CleanUp: h.cfg.Gates.Enabled(ocmfeature.ResourceCleanup), CleanUpResources: resources,
-		HubNamespace: h.cfg.Namespace, Signer: h.signer(), Labels: h.cfg.Labels, Works: expiringWorks{h.index},
+		HubNamespace: h.cfg.Namespace, Signer: h.signer(), ClientCAs: h.clientCAs, Labels: h.cfg.Labels, Works: expiringWorks{h.index},
 		ClusterLeaseRefresh: h.cfg.ClusterLeaseRefresh, Clock: clock.RealClock{}, Log: h.log,
 	}
 }

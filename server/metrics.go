@@ -38,7 +38,7 @@ func newFigures(h *house) *figures {
 		malformed:        desc("index_malformed_total", "ManifestWorks that were skipped because they do not parse. Expected value: 0."),
 		highWater:        desc("index_resource_version", "How far the index has seen."),
 		enrollments:      desc("enrollments", "Enrollments, by state.", "state"),
-		certificate:      desc("certificate_expiry_seconds", "How long the hub's own certificates are still valid.", "purpose"),
+		certificate:      desc("certificate_expiry_seconds", "How long the hub's own certificates are still valid, and, with purpose agent-client, the first to expire of those in use by agents.", "purpose"),
 		statusWaiting:    desc("statuses_waiting", "Statuses and other writes for agents that wait for the apiserver."),
 		apiserverSilence: desc("apiserver_silence_seconds", "How long ago the apiserver took this replica's Lease."),
 		cut:              desc("apiserver_lost", "1 while the apiserver has been silent for so long that sessions are closed."),
@@ -82,31 +82,38 @@ func (f *figures) Collect(to chan<- prometheus.Metric) {
 			gauge(f.certificate, time.Until(serving.Leaf.NotAfter).Seconds(), "webhook")
 		}
 	}
-	for state, n := range f.byState() {
+	counts, soonest := f.byState()
+	for state, n := range counts {
 		gauge(f.enrollments, float64(n), string(state))
+	}
+	if !soonest.IsZero() {
+		gauge(f.certificate, max(0, time.Until(soonest).Seconds()), "agent-client")
 	}
 }
 
-// byState counts enrollments; every state is there, so that none is missing in
-// a graph.
-func (f *figures) byState() map[v1alpha1.EnrollmentState]int {
-	counts := map[v1alpha1.EnrollmentState]int{
+// byState counts enrollments, and tells when the first certificate in use
+// expires; every state is there, so that none is missing in a graph.
+func (f *figures) byState() (counts map[v1alpha1.EnrollmentState]int, soonest time.Time) {
+	counts = map[v1alpha1.EnrollmentState]int{
 		v1alpha1.StatePending: 0, v1alpha1.StateAccepted: 0, v1alpha1.StateIssued: 0, v1alpha1.StateActive: 0,
 		v1alpha1.StateDenied: 0, v1alpha1.StateExpired: 0, v1alpha1.StateDetached: 0, v1alpha1.StateRevoked: 0,
 	}
 	if f.admission.Load() == nil {
-		return counts
+		return counts, soonest
 	}
 	var list v1alpha1.ClusterEnrollmentList
 	if err := f.cache.List(context.Background(), &list, client.UnsafeDisableDeepCopy); err != nil { // reads memory
-		return counts
+		return counts, soonest
 	}
 	for i := range list.Items {
-		state := list.Items[i].Status.State
+		state, current := list.Items[i].Status.State, list.Items[i].Status.Current
+		if state == v1alpha1.StateActive && current != nil && current.NotAfter != nil && (soonest.IsZero() || current.NotAfter.Time.Before(soonest)) {
+			soonest = current.NotAfter.Time
+		}
 		if state == "" {
 			state = v1alpha1.StatePending
 		}
 		counts[state]++
 	}
-	return counts
+	return counts, soonest
 }

@@ -4,6 +4,7 @@
 package enroll
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"crypto/tls"
@@ -30,6 +31,9 @@ const (
 	renewFrom  = 0.6
 	renewUntil = 0.7
 )
+
+// reloadTimeout bounds how long a vault that does not answer delays a dial.
+const reloadTimeout = 2 * time.Second
 
 // Credentials are an identity that the hub has confirmed. They follow renewals
 // and newer roots while they are in use. Safe for concurrent use.
@@ -106,6 +110,13 @@ func (c *Credentials) NotAfter() time.Time {
 	return c.leaf.NotAfter
 }
 
+// Serial is the certificate's serial number, as the hub records it.
+func (c *Credentials) Serial() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return pki.Serial(c.leaf)
+}
+
 // RenewAt is when it is to be renewed.
 func (c *Credentials) RenewAt() time.Time { return c.snapshot().RenewAfter }
 
@@ -116,12 +127,46 @@ func (c *Credentials) snapshot() Record {
 }
 
 // TLS returns the configuration for one endpoint, or an *Error when the
-// certificate has expired: the hub would only break off the handshake.
+// certificate has expired: the hub would only break off the handshake. It reads
+// the vault first: a sibling that has the same one may have renewed, and to show
+// the hub an older certificate would raise an alarm there.
 func (c *Credentials) TLS(endpoint string) (*tls.Config, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), reloadTimeout)
+	defer cancel()
+	c.reload(ctx)
 	if at := c.NotAfter(); !time.Now().Before(at) {
 		return nil, problem(reason.CertificateExpired, nil, "the agent's certificate expired at %s", at.UTC().Format(time.RFC3339))
 	}
 	return c.tls.TLSConfig(host(endpoint)), nil
+}
+
+// reload puts in force what the vault has, if that is a newer certificate of the
+// same agent. A vault that cannot be read changes nothing.
+func (c *Credentials) reload(ctx context.Context) {
+	record, err := c.vault.Load(ctx)
+	now := c.snapshot()
+	if err != nil || bytes.Equal(record.Certificate, now.Certificate) || record.ClusterName != now.ClusterName || record.AgentName != now.AgentName || record.HubID != now.HubID {
+		return
+	}
+	cert, err := keyPair(record.Certificate, record.Key)
+	if err != nil {
+		return
+	}
+	roots, err := pki.ParseCertificates(record.CAs)
+	if err != nil {
+		return
+	}
+	c.mu.Lock()
+	newer := cert.Leaf.NotBefore.After(c.leaf.NotBefore)
+	if newer {
+		c.record, c.leaf, c.next = record, cert.Leaf, nil
+	}
+	c.mu.Unlock()
+	if newer {
+		c.tls.SetTrust(pki.Trust{Roots: roots})
+		c.tls.SetCertificate(cert)
+		c.log.Info("the vault has a newer certificate", "serial", pki.Serial(cert.Leaf), "notAfter", cert.Leaf.NotAfter)
+	}
 }
 
 func host(endpoint string) string {
@@ -146,6 +191,7 @@ func (c *Credentials) Renew(ctx context.Context, conn grpc.ClientConnInterface) 
 	}
 	response, err := agentv1.NewAgentServiceClient(conn).RenewCertificate(ctx, &agentv1.RenewCertificateRequest{CsrDer: csr})
 	if err != nil {
+		c.giveUp(key, answered(err))
 		return fmt.Errorf("renewing the certificate: %w", err)
 	}
 	return c.change(ctx, func(now Record) (Record, error) { return takeCertificate(now, key, response.GetCertificate()) })
@@ -160,6 +206,16 @@ func (c *Credentials) nextKey() (crypto.Signer, Record, error) {
 	key, err := pki.NewKey()
 	c.next = key
 	return key, c.record, err
+}
+
+// giveUp forgets the key of a renewal that the hub has turned down for good, so
+// that the next attempt is another request.
+func (c *Credentials) giveUp(key crypto.Signer, why *Error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if why.Reason == reason.InvalidCSR && c.next == key {
+		c.next = nil
+	}
 }
 
 // change stores what edit makes of the record, then puts it in force. One

@@ -111,7 +111,7 @@ func (e *Enroller) Credentials(ctx context.Context) (*Credentials, error) {
 	if usable && !e.newToken(record) {
 		return newCredentials(e.cfg.Vault, e.cfg.Log, record)
 	}
-	if e.join == nil {
+	if e.join == nil || e.spent(record, err) {
 		return nil, err
 	}
 	issued, err := e.enroll(ctx, record)
@@ -151,6 +151,12 @@ func (e *Enroller) usable(record Record) (bool, error) {
 // from: whoever gives a new one wants to join anew.
 func (e *Enroller) newToken(record Record) bool {
 	return e.join != nil && len(record.Certificate) > 0 && record.TokenID != tokenID(e.join.Token)
+}
+
+// spent tells whether the join string is the one that the expired certificate
+// came from: its token was used, and asking with it would only hide what is wrong.
+func (e *Enroller) spent(record Record, why error) bool {
+	return errors.Is(why, &Error{Reason: reason.CertificateExpired}) && record.TokenID == tokenID(e.join.Token)
 }
 
 func tokenID(token string) string {

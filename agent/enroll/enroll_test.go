@@ -25,9 +25,6 @@ import (
 	"google.golang.org/grpc/test/bufconn"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
-	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/kubernetes/fake"
 
 	agentv1 "fairlead.dev/fairlead/gen/fairlead/agent/v1"
 	"fairlead.dev/fairlead/internal/identity"
@@ -222,18 +219,6 @@ func (h *hub) issue() *agentv1.IssuedCertificate {
 	}
 }
 
-func inBubble(t *testing.T, test func(t *testing.T, h *hub, vault Vault)) {
-	t.Helper()
-	dir := t.TempDir()
-	synctest.Test(t, func(t *testing.T) {
-		h := newHub(t)
-		defer h.server.Stop()
-		vault, err := NewFileVault(filepath.Join(dir, "state"))
-		require.NoError(t, err)
-		test(t, h, vault)
-	})
-}
-
 func (h *hub) config(vault Vault, join string) Config {
 	return Config{Vault: vault, Log: slog.New(slog.DiscardHandler), Join: join, Fingerprint: "fp", AgentID: "id", Version: "test", Dial: h.dial}
 }
@@ -275,32 +260,6 @@ func TestEnrollment(t *testing.T) {
 		require.Empty(t, record.PendingKey)
 		require.Equal(t, waiting[0].PairingCode, record.PairingCode)
 	})
-}
-
-func TestSecretVault(t *testing.T) {
-	client := fake.NewClientset(&corev1.Secret{
-		ObjectMeta: metav1.ObjectMeta{Namespace: "agent", Name: DefaultSecret}, Data: map[string][]byte{"kubeconfig": []byte("of others")},
-	}).CoreV1().Secrets("agent")
-	vaultContract(t, NewSecretVault(client, "another"))
-	vaultContract(t, NewSecretVault(client, DefaultSecret))
-	secret, err := client.Get(t.Context(), DefaultSecret, metav1.GetOptions{})
-	require.NoError(t, err)
-	require.Equal(t, "of others", string(secret.Data["kubeconfig"]))
-	require.Equal(t, "cert", string(secret.Data["tls.crt"]))
-	require.Equal(t, "c", string(secret.Data["cluster-name"]))
-	require.NotContains(t, secret.Data, "pending.key")
-}
-
-func TestVaultIsForTheOwnerOnly(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "state")
-	vault, err := NewFileVault(dir)
-	require.NoError(t, err)
-	vaultContract(t, vault)
-	for path, mode := range map[string]os.FileMode{dir: 0o700, filepath.Join(dir, "credentials.json"): 0o600} {
-		info, err := os.Stat(path)
-		require.NoError(t, err)
-		require.Equal(t, mode, info.Mode().Perm())
-	}
 }
 
 func vaultContract(t *testing.T, vault Vault) {
@@ -524,49 +483,6 @@ func TestRenewal(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, creds.NotAfter(), again.NotAfter(), "renewed credentials survive a restart")
 		require.EqualValues(t, 2, again.TrustVersion())
-	})
-}
-
-func TestT80_expired_certificate(t *testing.T) {
-	inBubble(t, func(t *testing.T, h *hub, vault Vault) { //nolint:thelper // a test body
-		h.state = agentv1.EnrollmentState_ENROLLMENT_STATE_ISSUED
-		creds, err := enroll(t, h.config(vault, h.join()))
-		require.NoError(t, err)
-		time.Sleep(30 * 24 * time.Hour)
-		_, err = creds.TLS(endpoint)
-		require.ErrorIs(t, err, &Error{Reason: reason.CertificateExpired})
-		require.ErrorContains(t, err, "re-enroll token")
-		_, err = enroll(t, h.config(vault, ""))
-		require.ErrorIs(t, err, &Error{Reason: reason.CertificateExpired})
-
-		_, err = enroll(t, h.config(vault, h.join(func(j *pki.JoinString) { j.Token = "id2.secret" })))
-		require.NoError(t, err, "a re-enroll token brings it back")
-	})
-}
-
-func TestNewTokenThatFailsLeavesTheOldCertificate(t *testing.T) {
-	inBubble(t, func(t *testing.T, h *hub, vault Vault) { //nolint:thelper // a test body
-		h.state = agentv1.EnrollmentState_ENROLLMENT_STATE_ISSUED
-		first, err := enroll(t, h.config(vault, h.join()))
-		require.NoError(t, err)
-		s, err := status.New(codes.AlreadyExists, "no").WithDetails(&errdetails.ErrorInfo{Reason: reason.ClusterExists})
-		require.NoError(t, err)
-		h.set(func() { h.refuse = []error{s.Err()} })
-		creds, err := enroll(t, h.config(vault, h.join(func(j *pki.JoinString) { j.Token = "id2.secret" })))
-		require.NoError(t, err)
-		require.Equal(t, first.NotAfter(), creds.NotAfter())
-	})
-}
-
-func TestOtherClusterNameIsRefused(t *testing.T) {
-	inBubble(t, func(t *testing.T, h *hub, vault Vault) { //nolint:thelper // a test body
-		h.state = agentv1.EnrollmentState_ENROLLMENT_STATE_ISSUED
-		_, err := enroll(t, h.config(vault, h.join()))
-		require.NoError(t, err)
-		cfg := h.config(vault, "")
-		cfg.ClusterName = "spoke-2"
-		_, err = enroll(t, cfg)
-		require.ErrorIs(t, err, &Error{Reason: reason.InvalidName})
 	})
 }
 

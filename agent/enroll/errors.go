@@ -84,11 +84,21 @@ func problem(why string, cause error, format string, args ...any) *Error {
 	return &Error{Reason: why, Message: fmt.Sprintf(format, args...), Advice: advice[why], Err: cause}
 }
 
-// refusal reads what a failed call says. What is not a refusal of the hub is
-// transient: the network, or a hub that is busy or starting.
+// refusal reads what a failed call says, and what failed on the way.
 func refusal(way *dialer.Way, err error) *Error {
+	out := answered(err)
+	out.Message = fmt.Sprintf("hub at %s: %s", way.Endpoint(), out.Message)
+	if cause := way.Err(); cause != nil && status.Code(err) == codes.Unavailable {
+		out.hop(way.Endpoint(), cause)
+	}
+	return out
+}
+
+// answered reads what a failed call says. What is not a refusal of the hub is
+// transient: the network, or a hub that is busy or starting.
+func answered(err error) *Error {
 	s := status.Convert(err)
-	out := &Error{Reason: reason.Internal, Message: fmt.Sprintf("hub at %s: %s", way.Endpoint(), s.Message()), Err: err}
+	out := &Error{Reason: reason.Internal, Message: s.Message(), Err: err}
 	for _, detail := range s.Details() {
 		switch d := detail.(type) {
 		case *errdetails.ErrorInfo:
@@ -104,9 +114,6 @@ func refusal(way *dialer.Way, err error) *Error {
 		out.transient = true // a challenge that is too old; the next Enroll brings a new one
 	}
 	out.Advice = advice[out.Reason]
-	if cause := way.Err(); cause != nil && s.Code() == codes.Unavailable {
-		out.hop(way.Endpoint(), cause)
-	}
 	return out
 }
 

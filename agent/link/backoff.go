@@ -73,7 +73,7 @@ func (b *backoff) next(why *Ended) time.Duration {
 	case reason.Superseded:
 		return b.about(supersededWait)
 	case reason.PermissionDenied, reason.Unauthenticated, reason.UnknownCluster, reason.ClusterRemoved, reason.NotAccepted,
-		reason.Revoked, reason.UIDMismatch, reason.SerialMismatch, reason.DuplicateCluster, reason.CertificateExpired, reasonOtherHub:
+		reason.Revoked, reason.UIDMismatch, reason.SerialMismatch, reason.CertificateClone, reason.DuplicateCluster, reason.CertificateExpired, reasonOtherHub:
 		return max(b.about(refusedWait), min(why.RetryAfter, capRetryInfo))
 	}
 	floor := min(max(why.RetryAfter, 0), capRetryInfo)

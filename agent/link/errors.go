@@ -62,6 +62,7 @@ var adviceFor = map[string]string{
 	reason.NotAccepted:      "set hubAcceptsClient on the hub (`fairlead accept`)",
 	reason.UIDMismatch:      "the ManagedCluster of this name is a new one; enroll this agent again with a join string of its own",
 	reason.SerialMismatch:   "another copy of this agent renewed the certificate; make sure that only one runs, then enroll it again",
+	reason.CertificateClone: "ask the hub's admin which of the two goes on (`fairlead accept --serial`, or a re-enroll token); the serial of this agent's certificate is in its log",
 	reason.DuplicateCluster: "another cluster is connected with this identity; give this one its own name and join string",
 	reason.ProtocolTooOld:   "update the agent to a release that this hub supports",
 	reason.Unauthenticated:  "if the hub says that it needs an agent certificate, something between ends TLS and keeps this agent's: let it pass TLS through (docs/networks.md)",

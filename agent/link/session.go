@@ -23,7 +23,7 @@ import (
 // How often and how long, where the hub does not say (c14), and its bounds.
 const (
 	defaultHeartbeat = 20 * time.Second
-	minHeartbeat     = time.Second
+	minHeartbeat     = 250 * time.Millisecond
 	maxHeartbeat     = time.Minute
 	missedHeartbeats = 3
 	maxLiveness      = 5 * time.Minute

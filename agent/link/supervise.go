@@ -112,7 +112,7 @@ func (l *Link) supervise(ctx, sessionCtx context.Context, s *session) (next *ses
 // idle is how long nothing has to be done.
 func (v *supervisor) idle(now time.Time) time.Duration {
 	wait := v.session.silence()
-	if !v.renewing && !v.renewAt.IsZero() {
+	if v.mayRenew() {
 		wait = min(wait, v.renewAt.Sub(now))
 	}
 	if !v.dialling && !v.dialAt.IsZero() {
@@ -125,13 +125,17 @@ func (v *supervisor) idle(now time.Time) time.Duration {
 func (v *supervisor) act(ctx context.Context) {
 	now := time.Now()
 	v.session.checkAlive()
-	if !v.renewing && !v.renewAt.IsZero() && !now.Before(v.renewAt) {
+	// Not while the next session is opened: its certificate may be newer than this
+	// one's, which must not be shown any more then.
+	if v.mayRenew() && !now.Before(v.renewAt) {
 		v.startRenewal(ctx)
 	}
 	if !v.dialling && !v.dialAt.IsZero() && !now.Before(v.dialAt) {
 		v.startDial(ctx)
 	}
 }
+
+func (v *supervisor) mayRenew() bool { return !v.renewing && !v.dialling && !v.renewAt.IsZero() }
 
 func (v *supervisor) startRenewal(ctx context.Context) {
 	v.renewing = true

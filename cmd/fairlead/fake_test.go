@@ -27,6 +27,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	adminv1 "fairlead.dev/fairlead/gen/fairlead/admin/v1"
+	"fairlead.dev/fairlead/internal/api/v1alpha1"
 	"fairlead.dev/fairlead/internal/pki"
 	"fairlead.dev/fairlead/internal/wire/reason"
 )
@@ -229,6 +230,8 @@ func (h *fakeHub) KickSession(_ context.Context, r *adminv1.KickSessionRequest) 
 func enrollmentInfos() []*adminv1.Enrollment {
 	return []*adminv1.Enrollment{
 		{EnrollmentId: "eu-1-abcd-efgh-ijkl", ClusterName: "eu-1", State: "Active", PairingCode: "ABCD-EFGH-IJKL", SourceAddress: "10.0.0.7", Created: ago(49 * time.Hour), CertificateExpires: ago(-20 * time.Hour), AcceptedBy: "alice", AgentId: "agent-1"},
+		{EnrollmentId: "twin-aaaa-bbbb-cccc", ClusterName: "twin", State: "Revoked", PairingCode: "AAAA-BBBB-CCCC", SourceAddress: "10.0.0.8", Created: ago(49 * time.Hour), CertificateSerial: "5d1c0a7e", Reason: reason.CertificateClone, AcceptedBy: "alice", AgentId: "agent-2", Message: "serial 1f00 was shown, which 5d1c0a7e has replaced"},
+		{EnrollmentId: "off-dddd-eeee-ffff", ClusterName: "off", State: "Expired", PairingCode: "DDDD-EEEE-FFFF", SourceAddress: "10.0.0.6", Created: ago(49 * time.Hour), CertificateSerial: "77", CertificateExpires: ago(time.Hour), Reason: v1alpha1.ReasonCertificateExpired, AcceptedBy: "alice", Message: "its certificate expired"},
 		{EnrollmentId: "new-mnop-qrst-uvwx", ClusterName: "new", State: "Pending", PairingCode: "MNOP-QRST-UVWX", SourceAddress: "10.0.0.9", Created: ago(20 * time.Second), Message: "waits for a person"},
 	}
 }
@@ -239,10 +242,13 @@ func (h *fakeHub) ListEnrollments(_ context.Context, r *adminv1.ListEnrollmentsR
 }
 
 func (h *fakeHub) AcceptEnrollment(_ context.Context, r *adminv1.AcceptEnrollmentRequest) (*adminv1.AcceptEnrollmentResponse, error) {
+	if r.GetCertificateSerial() != "" {
+		return &adminv1.AcceptEnrollmentResponse{Enrollment: enrollmentInfos()[0]}, nil
+	}
 	if r.GetPairingCode() != "MNOP-QRST-UVWX" {
 		return nil, refuse(codes.FailedPrecondition, reason.PairingCodeMismatch, "cluster %q has no enrollment with this pairing code", r.GetClusterName())
 	}
-	return &adminv1.AcceptEnrollmentResponse{Enrollment: enrollmentInfos()[1]}, nil
+	return &adminv1.AcceptEnrollmentResponse{Enrollment: enrollmentInfos()[3]}, nil
 }
 
 func (h *fakeHub) DenyEnrollment(context.Context, *adminv1.DenyEnrollmentRequest) (*adminv1.DenyEnrollmentResponse, error) {

@@ -5,6 +5,7 @@ package controller
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -48,6 +49,8 @@ type Deps struct {
 	// default cleanup.DefaultResources.
 	CleanUp          bool
 	CleanUpResources []schema.GroupVersionResource
+	// ClientCAs are the authorities whose certificates open a session.
+	ClientCAs func() *x509.CertPool
 	// Labels are added to namespaces and RBAC objects made for clusters.
 	Labels map[string]string
 	// Works tells the controller "workttl" of works.
@@ -154,7 +157,7 @@ func setupGC(_ context.Context, mgr manager.Manager, deps Deps) error {
 
 func (d Deps) registration() registration.Config {
 	return registration.Config{
-		HubNamespace: d.HubNamespace, Labels: d.Labels, Signer: d.Signer,
+		HubNamespace: d.HubNamespace, Labels: d.Labels, Signer: d.Signer, ClientCAs: d.ClientCAs,
 		PendingTTL: d.PendingTTL, UnusedTTL: d.UnusedTTL, Clock: d.Clock, Log: d.Log,
 	}
 }

@@ -13,7 +13,6 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	clusterv1 "open-cluster-management.io/api/cluster/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -33,24 +32,17 @@ type Verified struct {
 	NotAfter   time.Time
 }
 
-// ConditionCertificateCloned on a ManagedCluster says that a certificate was
-// shown whose serial number is neither the current nor the next one.
-const ConditionCertificateCloned = "CertificateCloned"
-
-const certificateFieldManager = "fairlead-certificates"
-
 // Authenticate holds a client certificate, whose chain TLS has verified, against
 // the record: not expired, of this hub, of the ManagedCluster that exists now
 // (UID), accepted, and with a serial number that is current or next. First use
-// of the next one makes it the current one; a serial that is neither is marked
-// on the ManagedCluster (CertificateCloned). Call it on every unary call and at
+// of the next one makes it the current one; a serial that is neither raises
+// the alarm (clone.go). Call it on every unary call and at
 // the start of a session; it costs no call to the apiserver unless it refuses or
 // promotes. Refusals are *Error.
 func (s *Service) Authenticate(ctx context.Context, cert *x509.Certificate) (Verified, error) {
 	id, enrollment, err := s.verify(ctx, cert)
 	if isReason(err, reason.SerialMismatch) {
-		s.markCloned(ctx, id.Cluster, metav1.ConditionTrue, "UnknownSerial",
-			fmt.Sprintf("a certificate with serial %s was shown, which is neither the current nor the next one of this cluster: an old copy of the agent, or a stolen key", pki.Serial(cert)))
+		err = s.raiseAlarm(ctx, id, cert, err)
 	}
 	if err != nil {
 		return Verified{}, err
@@ -157,10 +149,15 @@ func gone(enrollments []v1alpha1.ClusterEnrollment, id identity.Agent) error {
 // pick finds the enrollment whose current or next certificate is this one.
 func pick(enrollments []v1alpha1.ClusterEnrollment, id identity.Agent, cert *x509.Certificate) (*v1alpha1.ClusterEnrollment, error) {
 	serial, key := pki.Serial(cert), pki.KeySHA256(cert.RawSubjectPublicKeyInfo)
+	var cloned *v1alpha1.ClusterEnrollment
 	why := refuse(reason.SerialMismatch, "the certificate with serial %s is not in use any more: a newer one was issued to cluster %q; if this agent was restored from a copy, enroll it again with a re-enroll token", serial, id.Cluster)
 	for i := range enrollments {
 		e := &enrollments[i]
-		if e.Spec.AgentName != id.Name || id.UID != "" && e.Spec.ManagedClusterUID != id.UID {
+		if !sameAgent(e, id) {
+			continue
+		}
+		if e.Cloned() {
+			cloned = e
 			continue
 		}
 		if slices.Contains(e.Status.RevokedSerials, serial) {
@@ -177,6 +174,9 @@ func pick(enrollments []v1alpha1.ClusterEnrollment, id identity.Agent, cert *x50
 			return e, refuse(reason.EnrollmentEnded, "the enrollment of cluster %q has ended (%s); enroll again with a new join token", id.Cluster, e.Status.State)
 		}
 		return e, nil
+	}
+	if cloned != nil {
+		return cloned, refuse(reason.CertificateClone, "%s", cloned.Status.Message)
 	}
 	return nil, why
 }
@@ -243,35 +243,6 @@ func (s *Service) revokeOthers(ctx context.Context, by *v1alpha1.ClusterEnrollme
 			s.audit("enroll.revoked", by.Name, replaced)
 		}
 	}
-	s.markCloned(ctx, by.Spec.ClusterName, metav1.ConditionFalse, "EnrolledAgain", "the cluster has enrolled again")
+	s.markCloned(ctx, by.Spec.ClusterName, metav1.ConditionFalse, reasonEnrolledAgain, "the cluster has enrolled again")
 	return nil
-}
-
-// markCloned sets the condition CertificateCloned on the ManagedCluster, best
-// effort: the refusal stands whether or not the mark could be written. False is
-// written only over an earlier True.
-func (s *Service) markCloned(ctx context.Context, name string, status metav1.ConditionStatus, why, message string) {
-	cluster := &clusterv1.ManagedCluster{}
-	if err := s.watch.reader.Get(ctx, client.ObjectKey{Name: name}, cluster); err != nil {
-		return
-	}
-	since := s.now()
-	i := slices.IndexFunc(cluster.Status.Conditions, func(c metav1.Condition) bool { return c.Type == ConditionCertificateCloned })
-	switch {
-	case i < 0 && status == metav1.ConditionFalse:
-		return
-	case i >= 0 && cluster.Status.Conditions[i].Status == status:
-		return // already said; each attempt must not cost a write
-	}
-	obj := &unstructured.Unstructured{Object: map[string]any{
-		"apiVersion": clusterv1.GroupVersion.String(), "kind": "ManagedCluster",
-		"metadata": map[string]any{"name": name, "uid": string(cluster.UID)},
-		"status": map[string]any{"conditions": []any{map[string]any{
-			"type": ConditionCertificateCloned, "status": string(status), "reason": why, "message": message,
-			"lastTransitionTime": since.UTC().Format(time.RFC3339),
-		}}},
-	}}
-	if err := s.cfg.Agents.Status().Apply(ctx, client.ApplyConfigurationFromUnstructured(obj), client.FieldOwner(certificateFieldManager), client.ForceOwnership); err != nil {
-		s.cfg.Log.Warn("condition CertificateCloned could not be set", "cluster", name, "error", err)
-	}
 }

@@ -255,7 +255,7 @@ func (s *Service) finish(ctx context.Context, ask *asked, e *v1alpha1.ClusterEnr
 		return Enrollment{}, refuse(reason.Conflict, "enrollment %q belongs to another key; make a new key and enroll again", e.Name)
 	}
 	if !e.EverIssued() && !e.Status.State.Final() {
-		if err := s.ensureCSR(ctx, ask.name, e, ask.csr.Raw); err != nil {
+		if _, err := s.ensureCSR(ctx, ask.name, e, ask.csr.Raw); err != nil {
 			return Enrollment{}, err
 		}
 	}
@@ -263,8 +263,9 @@ func (s *Service) finish(ctx context.Context, ask *asked, e *v1alpha1.ClusterEnr
 }
 
 // ensureCSR makes the CertificateSigningRequest that shows a request to people
-// and to the signer. One of that name that somebody else made is refused.
-func (s *Service) ensureCSR(ctx context.Context, name string, e *v1alpha1.ClusterEnrollment, der []byte) error {
+// and to the signer, and returns the one that is there. One of that name that
+// somebody else made is refused.
+func (s *Service) ensureCSR(ctx context.Context, name string, e *v1alpha1.ClusterEnrollment, der []byte) (*certificatesv1.CertificateSigningRequest, error) {
 	csr := &certificatesv1.CertificateSigningRequest{
 		ObjectMeta: metav1.ObjectMeta{
 			Name:   name,
@@ -282,17 +283,16 @@ func (s *Service) ensureCSR(ctx context.Context, name string, e *v1alpha1.Cluste
 	}
 	err := s.cfg.Agents.Create(ctx, csr)
 	if err == nil {
-		return nil
+		return csr, nil
 	}
 	if !apierrors.IsAlreadyExists(err) {
-		return fmt.Errorf("creating CertificateSigningRequest %q: %w", name, err)
+		return nil, fmt.Errorf("creating CertificateSigningRequest %q: %w", name, err)
 	}
 	existing := &certificatesv1.CertificateSigningRequest{}
 	if err := s.cfg.Agents.Get(ctx, client.ObjectKey{Name: name}, existing); err != nil {
-		return fmt.Errorf("reading CertificateSigningRequest %q: %w", name, err)
+		return nil, fmt.Errorf("reading CertificateSigningRequest %q: %w", name, err)
 	}
-	csr.Spec.Username = s.agent
-	return sameRequest(existing, csr.Spec.Username, e, certificateKey(der))
+	return existing, sameRequest(existing, s.agent, e, certificateKey(der))
 }
 
 // sameRequest refuses a CSR object that is not the hub's own request for a key.

@@ -27,6 +27,9 @@ type Limits struct {
 	TokenFailuresPerHour int
 	// GlobalPerSecond is for all requests together (50).
 	GlobalPerSecond int
+	// RenewalsPerMinute is per cluster (5). Certificates that live for less than
+	// some minutes need more.
+	RenewalsPerMinute int
 }
 
 const (
@@ -34,6 +37,7 @@ const (
 	defaultSourcePerMinute = 5
 	defaultFailuresPerHour = 10
 	defaultGlobalPerSecond = 50
+	defaultRenewals        = 5
 
 	trackedKeys = 1 << 16 // addresses and ids that are remembered
 	ipv6Prefix  = 64      // one site has as many addresses as it likes below that
@@ -44,6 +48,7 @@ type limiters struct {
 	global   *rate.Limiter
 	source   *buckets
 	failures *buckets
+	renewals *buckets
 }
 
 func newLimiters(l Limits) *limiters {
@@ -59,6 +64,7 @@ func newLimiters(l Limits) *limiters {
 		global:   rate.NewLimiter(perInterval(global, time.Second), global),
 		source:   newBuckets(value(l.SourcePerMinute, defaultSourcePerMinute), time.Minute),
 		failures: newBuckets(value(l.TokenFailuresPerHour, defaultFailuresPerHour), time.Hour),
+		renewals: newBuckets(value(l.RenewalsPerMinute, defaultRenewals), time.Minute),
 	}
 }
 

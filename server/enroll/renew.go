@@ -7,6 +7,8 @@ import (
 	"context"
 	"crypto/x509"
 
+	certificatesv1 "k8s.io/api/certificates/v1"
+
 	"fairlead.dev/fairlead/internal/api/v1alpha1"
 	"fairlead.dev/fairlead/internal/identity"
 	"fairlead.dev/fairlead/internal/pki"
@@ -31,7 +33,7 @@ func (s *Service) Renew(ctx context.Context, cert *x509.Certificate, csrDER []by
 	if requested.Cluster != verified.Agent.Cluster || requested.Name != verified.Agent.Name {
 		return Enrollment{}, refuse(reason.InvalidCSR, "the certificate request is for %q, and you are %q", requested.User(), verified.Agent.User())
 	}
-	if err := spend(s.renewals.of(verified.Agent.Cluster), s.cfg.Clock.Now()); err != nil {
+	if err := spend(s.limits.renewals.of(verified.Agent.Cluster), s.cfg.Clock.Now()); err != nil {
 		return Enrollment{}, err
 	}
 	key := pki.KeySHA256(csr.RawSubjectPublicKeyInfo)
@@ -41,11 +43,26 @@ func (s *Service) Renew(ctx context.Context, cert *x509.Certificate, csrDER []by
 		return Enrollment{}, err
 	}
 	if certificateOf(enrollment, key) == nil {
-		if err := s.ensureCSR(ctx, name, enrollment, csr.Raw); err != nil {
+		request, err := s.ensureCSR(ctx, name, enrollment, csr.Raw)
+		if err != nil {
+			return Enrollment{}, err
+		}
+		if err := turnedDown(request); err != nil {
 			return Enrollment{}, err
 		}
 	}
 	return s.awaitRenewal(ctx, enrollment, key)
+}
+
+// turnedDown says why a request for a renewal will never be signed. The agent
+// makes a new one, with a new key; the certificate in use stays good.
+func turnedDown(request *certificatesv1.CertificateSigningRequest) error {
+	for _, c := range request.Status.Conditions {
+		if c.Type == certificatesv1.CertificateDenied || c.Type == certificatesv1.CertificateFailed {
+			return refuse(reason.InvalidCSR, "CertificateSigningRequest %q is %s (%s: %s); the next attempt is made with a new key", request.Name, c.Type, c.Reason, c.Message)
+		}
+	}
+	return nil
 }
 
 // recordNext writes the key into the enrollment as the next one.

@@ -4,12 +4,15 @@
 package enroll_test
 
 import (
+	"context"
 	"crypto/x509"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	certificatesv1 "k8s.io/api/certificates/v1"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	clusterv1 "open-cluster-management.io/api/cluster/v1"
@@ -196,9 +199,6 @@ func TestRenewKeepsCurrentAndNext(t *testing.T) {
 	}, wait, tick)
 	requireReason(t, err, reason.SerialMismatch)
 	require.Nil(t, meta.FindStatusCondition(h.cluster(t, "renew-1").Status.Conditions, enroll.ConditionCertificateCloned), "the minute check of the ending session marks nothing")
-	_, err = s.Authenticate(t.Context(), m.cert)
-	requireReason(t, err, reason.SerialMismatch)
-	require.NotNil(t, meta.FindStatusCondition(h.cluster(t, "renew-1").Status.Conditions, enroll.ConditionCertificateCloned), "T66: a new connection with the older serial does")
 }
 
 func TestT44_two_renewals_leave_one_next(t *testing.T) {
@@ -225,6 +225,58 @@ func TestT44_two_renewals_leave_one_next(t *testing.T) {
 	require.NoError(t, err)
 	_, err = s.Check(t.Context(), lost.cert)
 	requireReason(t, err, reason.SerialMismatch)
+}
+
+// A request that was denied is no reason to ask with the same key for ever.
+func TestDeniedRenewal(t *testing.T) {
+	t.Parallel()
+	h := newHub(t)
+	s := h.replica(t, nil)
+	m := h.active(t, s, "denied-renewal-1")
+	next := newMachine(t, "denied-renewal-1")
+	ctx, cancel := context.WithCancel(t.Context())
+	var group sync.WaitGroup
+	group.Go(func() { _, _ = s.Renew(ctx, m.cert, next.csr) })
+	csr := newCSR()
+	require.Eventually(t, func() bool {
+		e := h.theEnrollment(t, "denied-renewal-1")
+		return e.Status.Next != nil && h.admin.Get(t.Context(), client.ObjectKey{Name: e.Status.Next.CSRName}, csr) == nil
+	}, wait, tick)
+	cancel()
+	group.Wait()
+	csr.Status.Conditions = append(csr.Status.Conditions, certificatesv1.CertificateSigningRequestCondition{
+		Type: certificatesv1.CertificateDenied, Status: corev1.ConditionTrue, Reason: "Person", Message: "not today",
+	})
+	require.NoError(t, h.admin.SubResource("approval").Update(t.Context(), csr))
+	_, err := s.Renew(t.Context(), m.cert, next.csr)
+	requireReason(t, err, reason.InvalidCSR)
+	require.ErrorContains(t, err, "not today")
+	_, err = s.Authenticate(t.Context(), m.cert)
+	require.NoError(t, err, "what is in use stays good")
+}
+
+// A brake on requests of one cluster, for an agent that went mad (RA-09 as ours).
+func TestRenewalLimit(t *testing.T) {
+	t.Parallel()
+	h := newHub(t)
+	s := h.replica(t, func(cfg *enroll.Config) { cfg.Limits.RenewalsPerMinute = 2 })
+	t.Run("RA-09_too_many_renewals_are_refused", func(t *testing.T) {
+		m := h.active(t, s, "brake-1")
+		name := h.theEnrollment(t, "brake-1").Name
+		for range 2 {
+			next := newMachine(t, "brake-1")
+			var group sync.WaitGroup
+			group.Go(func() { _, _ = s.Renew(t.Context(), m.cert, next.csr) })
+			h.signNext(t, name, next.keySHA256(t))
+			group.Wait()
+		}
+		before := h.enrollment(t, name)
+		_, err := s.Renew(t.Context(), m.cert, newMachine(t, "brake-1").csr)
+		requireReason(t, err, reason.RateLimited)
+		require.Equal(t, before.Status, h.enrollment(t, name).Status, "nothing is written for it")
+		_, err = s.Authenticate(t.Context(), m.cert)
+		require.NoError(t, err, "what is in use stays good")
+	})
 }
 
 func TestRenewRefusals(t *testing.T) {

@@ -52,18 +52,15 @@ type Config struct {
 // Service answers everything about enrollment, on any replica. Safe for
 // concurrent use.
 type Service struct {
-	cfg      Config
-	tokens   *Tokens
-	watch    *watch
-	limits   *limiters
-	renewals *buckets
-	agent    string // the user name under which Agents writes
+	cfg    Config
+	tokens *Tokens
+	watch  *watch
+	limits *limiters
+	agent  string // the user name under which Agents writes
 
 	mu    sync.Mutex
 	polls map[string]*poll // the one open long poll of each enrollment
 }
-
-const renewalsPerMinute = 5 // per cluster
 
 // New makes the service and registers it with the cache.
 func New(ctx context.Context, cfg Config) (*Service, error) {
@@ -84,13 +81,12 @@ func New(ctx context.Context, cfg Config) (*Service, error) {
 		return nil, err
 	}
 	return &Service{
-		cfg:      cfg,
-		tokens:   NewTokens(cfg.Hub, cfg.Namespace, cfg.Clock),
-		watch:    w,
-		limits:   newLimiters(cfg.Limits),
-		renewals: newBuckets(renewalsPerMinute, time.Minute),
-		agent:    "system:serviceaccount:" + cfg.Namespace + ":" + identity.GRPCServerServiceAccount,
-		polls:    map[string]*poll{},
+		cfg:    cfg,
+		tokens: NewTokens(cfg.Hub, cfg.Namespace, cfg.Clock),
+		watch:  w,
+		limits: newLimiters(cfg.Limits),
+		agent:  "system:serviceaccount:" + cfg.Namespace + ":" + identity.GRPCServerServiceAccount,
+		polls:  map[string]*poll{},
 	}, nil
 }
 
@@ -207,7 +203,9 @@ func suspended(e *v1alpha1.ClusterEnrollment) bool {
 }
 
 // ended says whether no certificate of the enrollment can ever be good again.
-func ended(e *v1alpha1.ClusterEnrollment) bool { return e.Status.State.Final() && !suspended(e) }
+func ended(e *v1alpha1.ClusterEnrollment) bool {
+	return e.Status.State.Final() && !suspended(e) && !e.Cloned() && !e.OutOfTime()
+}
 
 func (s *Service) now() metav1.Time { return metav1.NewTime(s.cfg.Clock.Now()) }
 

@@ -56,6 +56,12 @@ func (a *Agent) Launch(environment ...string) error {
 	return err
 }
 
+// LaunchWith starts the process with another join string.
+func (a *Agent) LaunchWith(join string) error {
+	a.config.Join = join
+	return a.Launch()
+}
+
 // DataDir is where the agent keeps what must outlive it.
 func (a *Agent) DataDir() string { return filepath.Join(a.config.Dir, "data-"+a.config.Name) }
 

@@ -5,7 +5,6 @@ package main
 
 func identities() []mutant {
 	enrolling := []string{"./server/enroll"}
-	signing := []string{"./server/controller/registration"}
 	return []mutant{
 		{
 			name: "any-serial", rule: "c10: a serial that is neither the current nor the next one is refused",
@@ -21,6 +20,16 @@ func identities() []mutant {
 			name: "revoked-serial", rule: "c10: a revoked serial is refused whatever else is true",
 			file: "server/enroll/authenticate.go", tests: enrolling,
 			old: "		if slices.Contains(e.Status.RevokedSerials, serial) {", new: "		if slices.Contains(e.Status.RevokedSerials, serial) && false {",
+		},
+		{
+			name: "no-clone-alarm", rule: "c10: an older serial puts the enrollment out of use until a person decides",
+			file: "server/enroll/clone.go", tests: enrolling,
+			old: "	at := slices.IndexFunc(", new: "	at := -1 + 0*slices.IndexFunc(",
+		},
+		{
+			name: "any-vouched-serial", rule: "c10: a person vouches for the current or the next certificate and no other",
+			file: "server/enroll/clone.go", tests: enrolling,
+			old: "		own := e.CertificateBySerial(serial)\n", new: "		own := e.Status.Current\n",
 		},
 		{
 			name: "not-accepted", rule: "decision 4: a cluster that the hub does not accept is refused",
@@ -41,6 +50,18 @@ func identities() []mutant {
 			name: "any-pairing-code", rule: "decision 4: acceptance repeats the pairing code of that very key",
 			file: "server/enroll/decide.go", tests: enrolling,
 			old: "	if identity.NormalizePairingCode(choice.PairingCode) != enrollment.Spec.PairingCode {", new: "	if false {",
+		},
+	}
+}
+
+// requests are the guards between a request for a certificate and the wire.
+func requests() []mutant {
+	signing := []string{"./server/controller/registration"}
+	return []mutant{
+		{
+			name: "any-authority", rule: "c11: a certificate counts only if it chains to the client CA, whoever wrote it into the CSR",
+			file: "server/controller/registration/sign.go", tests: signing,
+			old: "	}); err != nil {\n		return nil, notTaken(refusedIssuer", new: "	}); err != nil && false {\n		return nil, notTaken(refusedIssuer",
 		},
 		{
 			name: "any-requester", rule: "B44: only the hub's own account asks for agents' certificates",

@@ -21,6 +21,7 @@ func hints() map[string]string {
 		reason.Revoked:          joinAgain,
 		reason.UIDMismatch:      "a cluster that was removed and made again is another cluster: join it again",
 		reason.SerialMismatch:   "«fairlead get clusters CLUSTER -o wide» says whether its certificate was cloned",
+		reason.CertificateClone: "«fairlead get enrollments CLUSTER» says what to compare; then «fairlead accept CLUSTER --serial SERIAL», or «fairlead token create CLUSTER --re-enroll»",
 		reason.CertificateError: "the agent has to use the certificate that this hub issued",
 		reason.ClusterConnected: "«fairlead delete cluster CLUSTER» without --force cleans up the spoke and waits for that",
 		reason.ConsentWithdrawn: "«fairlead unjoin» removes the rest of it; to have it back: «fairlead token create CLUSTER --re-enroll»",

@@ -22,12 +22,16 @@ func Accept(o *cli.Options) *cobra.Command {
 		Use:   "accept CLUSTER",
 		Short: "Accept a cluster, repeating the pairing code that its agent shows",
 		Long: "Accept a cluster that asks to join. The pairing code is that of the agent's own key: read it where the agent runs\n" +
-			"(«fairlead join» shows it, and so does its log), not from the hub, or you accept whoever came first.",
-		Example: "  fairlead accept eu-1 --pairing-code ABCD-EFGH-IJKL",
-		Args:    cobra.ExactArgs(1),
+			"(«fairlead join» shows it, and so does its log), not from the hub, or you accept whoever came first.\n" +
+			"\n" +
+			"After a certificate was cloned it is the serial of the certificate that the agent you trust has, as its log shows it:\n" +
+			"that one is served again, and every other is refused from then on.",
+		Example: "  fairlead accept eu-1 --pairing-code ABCD-EFGH-IJKL\n" +
+			"  fairlead accept eu-1 --serial 5d1c0a7e…",
+		Args: cobra.ExactArgs(1),
 		RunE: o.RunLong(func(ctx context.Context, hub *cli.Hub, args []string) error {
 			request.ClusterName = args[0]
-			if request.GetPairingCode() == "" {
+			if request.GetPairingCode() == "" && request.GetCertificateSerial() == "" {
 				code, err := ask(o, args[0])
 				if err != nil {
 					return err
@@ -40,6 +44,11 @@ func Accept(o *cli.Options) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if serial := request.GetCertificateSerial(); serial != "" {
+				o.Sayf("certificate %s of cluster %s is served again; every other is refused", serial, args[0])
+				o.Nextf("if a key was stolen, replace what is left of it: «fairlead token create %s --re-enroll»", args[0])
+				return nil
+			}
 			o.Sayf("cluster %s accepted (enrollment %s)", args[0], answer.GetEnrollment().GetEnrollmentId())
 			o.Nextf("«fairlead get clusters -w» shows it join; «fairlead create work NAME --clusters %s -f FILE» sends work", args[0])
 			return nil
@@ -47,6 +56,7 @@ func Accept(o *cli.Options) *cobra.Command {
 		ValidArgsFunction: o.Complete(waiting),
 	}
 	cmd.Flags().StringVar(&request.PairingCode, "pairing-code", "", "the code that the agent shows (asked for on a terminal)")
+	cmd.Flags().StringVar(&request.CertificateSerial, "serial", "", "the serial of the agent's certificate, in place of a pairing code, after one was cloned")
 	cmd.Flags().StringVar(&request.EnrollmentId, "enrollment", "", "id of the enrollment, where several keys ask for one name")
 	return cmd
 }

@@ -14,6 +14,8 @@ import (
 
 	"fairlead.dev/fairlead/cmd/fairlead/cli"
 	adminv1 "fairlead.dev/fairlead/gen/fairlead/admin/v1"
+	"fairlead.dev/fairlead/internal/api/v1alpha1"
+	"fairlead.dev/fairlead/internal/wire/reason"
 )
 
 type enrollment = *adminv1.Enrollment
@@ -78,6 +80,17 @@ func next(o *cli.Options, all []enrollment) {
 			return
 		}
 	}
+	for _, e := range all {
+		switch e.GetReason() {
+		case reason.CertificateClone:
+			o.Nextf("two hold the identity of %s: if the agent that you trust has serial %s (its log says so), «fairlead accept %s --serial %s»; else, or to be safe, «fairlead token create %s --re-enroll»",
+				e.GetClusterName(), e.GetCertificateSerial(), e.GetClusterName(), e.GetCertificateSerial(), e.GetClusterName())
+			return
+		case v1alpha1.ReasonCertificateExpired:
+			o.Nextf("the certificate of %s expired while its agent was away: «fairlead token create %s --re-enroll» makes a join string that brings it back", e.GetClusterName(), e.GetClusterName())
+			return
+		}
+	}
 	o.Nextf("nobody waits; «fairlead token create CLUSTER» makes a join string for another cluster")
 }
 
@@ -113,6 +126,7 @@ func kind(o *cli.Options) cli.Kind[enrollment] {
 			{Head: "PAIRING CODE", Of: enrollment.GetPairingCode},
 			{Head: "FROM", Of: enrollment.GetSourceAddress},
 			{Head: "AGE", Clock: true, Of: func(x enrollment) string { return o.Age(x.GetCreated()) }},
+			{Head: "SERIAL", Wide: true, Of: enrollment.GetCertificateSerial},
 			{Head: "CERTIFICATE", Clock: true, Of: func(x enrollment) string { return o.Until(x.GetCertificateExpires()) }},
 			{Head: "ENROLLMENT", Wide: true, Of: enrollment.GetEnrollmentId},
 			{Head: "ACCEPTED BY", Wide: true, Of: enrollment.GetAcceptedBy},

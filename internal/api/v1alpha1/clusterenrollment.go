@@ -10,6 +10,8 @@ import (
 	"slices"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"fairlead.dev/fairlead/internal/wire/reason"
 )
 
 // ClusterEnrollment records one key with which a cluster asked to join the
@@ -292,6 +294,22 @@ func (s *ClusterEnrollmentSpec) PublicKeyDER() ([]byte, error) {
 func (s *ClusterEnrollmentSpec) SetPublicKey(spki []byte) {
 	sum := sha256.Sum256(spki)
 	s.PublicKey, s.KeySHA256 = base64.StdEncoding.EncodeToString(spki), hex.EncodeToString(sum[:])
+}
+
+// ReasonCertificateExpired is the reason of state Expired where a certificate
+// that was in use expired.
+const ReasonCertificateExpired = "CertificateExpired"
+
+// OutOfTime says whether the enrollment is over only because its certificate
+// was not renewed in time. Where a clock was wrong it comes back.
+func (e *ClusterEnrollment) OutOfTime() bool {
+	return e.Status.State == StateExpired && e.Status.Reason == ReasonCertificateExpired
+}
+
+// Cloned says whether the enrollment is out of use until a person says which of
+// two holders of its certificates is the agent.
+func (e *ClusterEnrollment) Cloned() bool {
+	return e.Status.State == StateRevoked && e.Status.Reason == reason.CertificateClone
 }
 
 // EverIssued says whether a certificate was ever issued to this enrollment.

@@ -19,6 +19,7 @@ const (
 	UIDMismatch      = "UID_MISMATCH"
 	SerialMismatch   = "SERIAL_MISMATCH"
 	CertificateError = "CERTIFICATE_INVALID"
+	CertificateClone = "CERTIFICATE_CLONED"
 	ClusterConnected = "CLUSTER_CONNECTED"
 	ConsentWithdrawn = "CONSENT_WITHDRAWN"
 	DuplicateCluster = "DUPLICATE_CLUSTER"

@@ -56,6 +56,9 @@ type Config struct {
 	Labels map[string]string
 	// Signer signs approved requests. nil leaves that to an external signer.
 	Signer Signer
+	// ClientCAs are the authorities whose certificates open a session. One that
+	// chains to none of them is never recorded, whoever signed it.
+	ClientCAs func() *x509.CertPool
 	// PendingTTL is how long an enrollment waits for a person. Default 1 h.
 	PendingTTL time.Duration
 	// UnusedTTL is how long a first certificate may stay unused. Default 24 h.
@@ -75,6 +78,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.UnusedTTL == 0 {
 		c.UnusedTTL = defaultUnusedTTL
+	}
+	if c.ClientCAs == nil {
+		c.ClientCAs = x509.NewCertPool
 	}
 	if c.Clock == nil {
 		c.Clock = clock.RealClock{}

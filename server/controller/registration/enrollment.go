@@ -57,6 +57,7 @@ func (r *enrollments) Reconcile(ctx context.Context, request reconcile.Request) 
 		return reconcile.Result{}, err
 	}
 	var again time.Duration
+	var rotated *metav1.Condition
 	for i := range list.Items {
 		p := &pass{enrollments: r, e: &list.Items[i], peers: list.Items, now: r.cfg.Clock.Now(), cluster: cluster}
 		// The first error ends the round: the next one may depend on what failed.
@@ -65,8 +66,14 @@ func (r *enrollments) Reconcile(ctx context.Context, request reconcile.Request) 
 		}
 		cluster = p.cluster // accepting it has changed it
 		again = sooner(again, p.again)
+		if found := p.rotation(); found != nil && p.mine() {
+			rotated = found // the newest enrollment's, which replaces the others
+		}
 	}
-	return result(again, client.IgnoreNotFound(r.markDetached(ctx, cluster, list.Items)))
+	if err := r.markDetached(ctx, cluster, list.Items); client.IgnoreNotFound(err) != nil {
+		return result(0, err)
+	}
+	return result(again, client.IgnoreNotFound(r.tellRotation(ctx, cluster, rotated)))
 }
 
 // cluster returns the ManagedCluster, or nil if there is none of that name. A

@@ -87,7 +87,7 @@ func issued(t *testing.T, h *hub) {
 	id, err := identity.ParseCertificate(leaf)
 	require.NoError(t, err)
 	require.Equal(t, identity.Agent{Cluster: a.cluster.Name, Name: "agent", HubID: hubID, UID: string(a.cluster.UID)}, id)
-	for _, word := range []string{"EnrollmentAccepted", "CertificateIssued"} {
+	for _, word := range []string{"EnrollmentAccepted", "ClientCertificateCreated"} {
 		h.awaitEvent(t, a.cluster.Name, word)
 	}
 }
@@ -331,7 +331,7 @@ func TestEnrollmentExpires(t *testing.T) {
 		waiting.await(t, step.waiting, "")
 		unused.await(t, step.other, "")
 	}
-	require.Equal(t, v1alpha1.StateActive, used.read(t).Status.State)
+	t.Run("RA-19_RA-14_an_expired_certificate", func(t *testing.T) { outOfTime(t, used) })
 	h.awaitEvent(t, waiting.cluster.Name, "EnrollmentExpired")
 	h.awaitGone(t, waiting.cluster) // nobody had touched it
 	require.False(t, h.absent(t, unused.cluster), "a person had accepted it")
@@ -382,4 +382,20 @@ func detachedAndBack(t *testing.T, h *hub) {
 	again.approve(t)
 	again.await(t, v1alpha1.StateIssued, "")
 	eventually(t, func(c *assert.CollectT) { status(c, metav1.ConditionFalse) })
+}
+
+// outOfTime is an agent that was off for longer than its certificate lives. The
+// hub says what to do, and a clock that was wrong ends nothing for good.
+func outOfTime(t *testing.T, used *enrolled) {
+	h, command := used.h, "fairlead token create "+used.cluster.Name+" --re-enroll"
+	e := used.await(t, v1alpha1.StateExpired, v1alpha1.ReasonCertificateExpired)
+	require.Contains(t, e.Status.Message, command)
+	h.awaitEvent(t, used.cluster.Name, "EnrollmentExpired")
+	rotated := h.awaitRotated(t, used.cluster.Name, metav1.ConditionFalse, "ClientCertificateExpired")
+	require.Contains(t, rotated.Message, command)
+	require.False(t, h.absent(t, used.cluster))
+	h.clock.offset.Store(0)
+	used.look(t)
+	used.await(t, v1alpha1.StateActive, "CertificateValid")
+	h.awaitRotated(t, used.cluster.Name, metav1.ConditionTrue, "ClientCertificateUpdated")
 }

@@ -66,7 +66,9 @@ type hub struct {
 	server client.Client
 	clock  *offsetClock
 	ca     *pki.CA
-	signer *signer
+	// external is another authority whose certificates the hub takes.
+	external *pki.CA
+	signer   *signer
 	// labels are those of the --labels flag.
 	labels map[string]string
 }
@@ -96,6 +98,14 @@ func (s *signer) Sign(csr *x509.CertificateRequest, id identity.Agent) ([]byte, 
 		return nil, err
 	}
 	return pki.EncodeCertificates(cert), nil
+}
+
+// clientCAs are the authorities of agents: the hub's own, and an external one.
+func (h *hub) clientCAs() *x509.CertPool {
+	pool := x509.NewCertPool()
+	pool.AddCert(h.ca.Cert)
+	pool.AddCert(h.external.Cert)
+	return pool
 }
 
 func (s *signer) signed(cluster string) int64 {
@@ -162,6 +172,9 @@ func startHub(ctx context.Context, plane *env.Plane) (*hub, error) {
 	if h.ca, err = pki.NewCA("agents", h.clock.Now(), 24*time.Hour); err != nil {
 		return nil, err
 	}
+	if h.external, err = pki.NewCA("external", h.clock.Now(), 24*time.Hour); err != nil {
+		return nil, err
+	}
 	h.signer = &signer{ca: h.ca, clock: h.clock}
 	limited, err := h.limitedIdentity(ctx)
 	if err != nil {
@@ -175,7 +188,7 @@ func startHub(ctx context.Context, plane *env.Plane) (*hub, error) {
 	if err != nil {
 		return nil, err
 	}
-	deps := controller.Deps{Signer: h.signer, Labels: h.labels, Clock: h.clock, Log: slog.New(slog.DiscardHandler)}
+	deps := controller.Deps{Signer: h.signer, ClientCAs: h.clientCAs, Labels: h.labels, Clock: h.clock, Log: slog.New(slog.DiscardHandler)}
 	if err := controller.Add(mgr, deps, selected); err != nil {
 		return nil, err
 	}

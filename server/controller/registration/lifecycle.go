@@ -52,7 +52,9 @@ func (p *pass) decide(context.Context) error {
 		p.decideIssued()
 	case v1alpha1.StateRevoked:
 		p.decideSuspended()
-	case v1alpha1.StateDenied, v1alpha1.StateExpired, v1alpha1.StateDetached:
+	case v1alpha1.StateExpired:
+		p.decideExpired()
+	case v1alpha1.StateDenied, v1alpha1.StateDetached:
 	}
 	return nil
 }
@@ -185,7 +187,11 @@ func (p *pass) decideIssued() {
 		p.warnf("EnrollmentRevoked", "Revoke", "Enrollment %s is out of use: cluster %s was denied.", p.e.Name, p.e.Spec.ClusterName)
 		return
 	}
-	if p.e.Status.State != v1alpha1.StateIssued || p.e.Status.LastTransitionTime == nil {
+	if p.e.Status.State == v1alpha1.StateActive {
+		p.decideActive()
+		return
+	}
+	if p.e.Status.LastTransitionTime == nil {
 		return
 	}
 	deadline := p.e.Status.LastTransitionTime.Add(p.cfg.UnusedTTL)
@@ -194,6 +200,49 @@ func (p *pass) decideIssued() {
 		return
 	}
 	p.wake(deadline.Sub(p.now))
+}
+
+// decideActive ends an enrollment whose last certificate has expired: its agent
+// cannot come back by itself (RA-19).
+func (p *pass) decideActive() {
+	until := p.validUntil()
+	if until.IsZero() {
+		return
+	}
+	if p.now.Before(until) {
+		p.wake(until.Sub(p.now))
+		return
+	}
+	message := fmt.Sprintf("its certificate expired at %s and was not renewed, so the agent was off or cut off; to bring it back: `fairlead token create %s --re-enroll`, and give the join string to the agent",
+		until.UTC().Format(time.RFC3339), p.e.Spec.ClusterName)
+	p.set(v1alpha1.StateExpired, v1alpha1.ReasonCertificateExpired, message)
+	p.warnf("EnrollmentExpired", "Expire", "Enrollment %s of cluster %s expired: %s.", p.e.Name, p.e.Spec.ClusterName, message)
+}
+
+// decideExpired brings back what expired by a clock that was wrong.
+func (p *pass) decideExpired() {
+	if !p.e.OutOfTime() {
+		return
+	}
+	if why, message := p.lost(); why != "" {
+		p.set(v1alpha1.StateRevoked, why, message)
+		return
+	}
+	if p.now.Before(p.validUntil()) {
+		p.set(v1alpha1.StateActive, "CertificateValid", "its certificate is valid: the clock by which it had expired was wrong")
+		p.wake(p.validUntil().Sub(p.now))
+	}
+}
+
+// validUntil is when the last of the enrollment's certificates expires.
+func (p *pass) validUntil() time.Time {
+	var until time.Time
+	for _, c := range []*v1alpha1.Certificate{p.e.Status.Current, p.e.Status.Next} {
+		if c != nil && c.NotAfter != nil && c.NotAfter.After(until) {
+			until = c.NotAfter.Time
+		}
+	}
+	return until
 }
 
 // decideSuspended brings back what only the denial of the cluster had ended.
@@ -209,6 +258,9 @@ func (p *pass) decideSuspended() {
 	if !p.accepted() {
 		return
 	}
+	if p.e.Cloned() {
+		return // that is for a person to decide, who says which certificate is the agent's
+	}
 	before := v1alpha1.EnrollmentState(meta.FindStatusCondition(p.e.Status.Conditions, ConditionSuspended).Reason)
 	p.setCondition(ConditionSuspended, metav1.ConditionFalse, "Accepted", "the cluster was accepted again")
 	p.set(before, "AcceptedAgain", "the cluster was accepted again")
@@ -216,7 +268,9 @@ func (p *pass) decideSuspended() {
 }
 
 // ended says whether nothing can bring the enrollment back.
-func ended(e *v1alpha1.ClusterEnrollment) bool { return e.Status.State.Final() && !suspended(e) }
+func ended(e *v1alpha1.ClusterEnrollment) bool {
+	return e.Status.State.Final() && !suspended(e) && !e.Cloned() && !e.OutOfTime()
+}
 
 // suspended says whether only the denial of the cluster has ended the enrollment.
 func suspended(e *v1alpha1.ClusterEnrollment) bool {

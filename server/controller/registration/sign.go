@@ -20,6 +20,9 @@ import (
 	"fairlead.dev/fairlead/internal/wire/reason"
 )
 
+// eventCreated is what OCM's agents call it (RA-16).
+const eventCreated = "ClientCertificateCreated"
+
 // errRefused is wrapped by errors after which a request is never tried again.
 var errRefused = errors.New("the request is refused")
 
@@ -41,7 +44,7 @@ func (p *pass) signFirst(ctx context.Context) error {
 	}
 	p.e.Status.Current = p.record(p.first, leaf)
 	p.set(v1alpha1.StateIssued, "CertificateIssued", "a certificate was signed; the agent has not used it yet")
-	p.notef("CertificateIssued", "Sign", "Cluster %s, accepted by %s, got its certificate %s, valid until %s.",
+	p.notef(eventCreated, "Sign", "Cluster %s, accepted by %s, got its certificate %s, valid until %s.",
 		p.e.Spec.ClusterName, orDefault(p.e.Status.AcceptedBy, "a hub admin"), pki.Serial(leaf), leaf.NotAfter.UTC().Format(time.RFC3339))
 	return nil
 }
@@ -54,14 +57,15 @@ func (p *pass) signNext(ctx context.Context) error {
 		return nil
 	}
 	leaf, err := p.certificate(ctx, p.renewal)
-	if errors.Is(err, errRefused) {
+	if errors.Is(err, errRefused) { // the agent asks with another key once it sees that
 		p.log.WarnContext(ctx, "a renewal was refused", "cluster", p.e.Spec.ClusterName, "csr", next.CSRName, "error", err)
-		return nil
+		return p.fail(ctx, p.renewal, err)
 	}
 	if err != nil || leaf == nil {
 		return err
 	}
 	p.e.Status.Next = p.record(p.renewal, leaf)
+	p.notef(eventCreated, "Sign", "Cluster %s got its next certificate %s, valid until %s.", p.e.Spec.ClusterName, p.e.Status.Next.Serial, leaf.NotAfter.UTC().Format(time.RFC3339))
 	p.log.InfoContext(ctx, "certificate renewed", "cluster", p.e.Spec.ClusterName, "enrollment", p.e.Name,
 		"serial", p.e.Status.Next.Serial, "notAfter", leaf.NotAfter)
 	return nil
@@ -103,30 +107,61 @@ func (p *pass) sign(ctx context.Context, r *request) error {
 	return nil
 }
 
-// issued checks the certificate in a CSR against the record: the requested key,
-// this very agent, good for a client, and not expired.
+// Why a certificate that is in a CSR is not taken; reasons of the enrollment.
+const (
+	refusedUnreadable = "CertificateUnreadable"
+	refusedKey        = "CertificateOfAnotherKey"
+	refusedSubject    = "CertificateOfAnotherSubject"
+	refusedUsage      = "CertificateNotForClients"
+	refusedExpired    = "CertificateExpired"
+	refusedIssuer     = "CertificateOfAnotherAuthority"
+)
+
+// certificateError is a certificate that is not taken.
+type certificateError struct{ reason, problem string }
+
+// Error implements error.
+func (e *certificateError) Error() string { return e.problem }
+
+func notTaken(reason, format string, args ...any) error {
+	return &certificateError{reason, fmt.Sprintf(format, args...)}
+}
+
+// issued checks the certificate in a CSR, whoever signed it, against the record:
+// the requested key, this very agent, good for a client, not expired, and of an
+// authority whose certificates open a session. Its errors are *certificateError.
 func (p *pass) issued(r *request) (*x509.Certificate, error) {
 	chain, err := pki.ParseCertificates(r.object.Status.Certificate)
 	if err != nil {
-		return nil, err
+		return nil, notTaken(refusedUnreadable, "%v", err)
 	}
 	leaf, want := chain[0], agent(p.e)
+	if pki.KeySHA256(leaf.RawSubjectPublicKeyInfo) != pki.KeySHA256(r.parsed.RawSubjectPublicKeyInfo) {
+		return nil, notTaken(refusedKey, "it is for another key")
+	}
 	got, err := identity.ParseCertificate(leaf)
 	if err != nil {
-		return nil, err
+		return nil, notTaken(refusedSubject, "%v", err)
 	}
 	if got.UID == "" && got.HubID == "" { // a signer that cannot copy the URI: the record binds the UID
 		want.UID, want.HubID = "", ""
 	}
 	switch {
-	case pki.KeySHA256(leaf.RawSubjectPublicKeyInfo) != pki.KeySHA256(r.parsed.RawSubjectPublicKeyInfo):
-		return nil, errors.New("it is for another key")
 	case got != want:
-		return nil, fmt.Errorf("it names %+v, want %+v", got, want)
+		return nil, notTaken(refusedSubject, "it names %+v, want %+v", got, want)
 	case !slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageClientAuth):
-		return nil, errors.New("it is not good for client authentication")
+		return nil, notTaken(refusedUsage, "it is not good for client authentication")
 	case !p.now.Before(leaf.NotAfter):
-		return nil, fmt.Errorf("it expired at %s", leaf.NotAfter.UTC().Format(time.RFC3339))
+		return nil, notTaken(refusedExpired, "it expired at %s", leaf.NotAfter.UTC().Format(time.RFC3339))
+	}
+	between := x509.NewCertPool()
+	for _, cert := range chain[1:] {
+		between.AddCert(cert)
+	}
+	if _, err := leaf.Verify(x509.VerifyOptions{
+		Roots: p.cfg.ClientCAs(), Intermediates: between, CurrentTime: p.now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	}); err != nil {
+		return nil, notTaken(refusedIssuer, "it does not chain to an authority that the hub takes agents of (--agent-client-ca): %v", err)
 	}
 	return leaf, nil
 }
@@ -141,8 +176,8 @@ func (p *pass) record(r *request, leaf *x509.Certificate) *v1alpha1.Certificate 
 
 // refusal is the reason word for a request that is refused.
 func refusal(err error) string {
-	if _, ok := errors.AsType[*pki.CSRError](err); ok {
-		return reason.InvalidCSR
+	if certificate, ok := errors.AsType[*certificateError](err); ok {
+		return certificate.reason
 	}
-	return reason.CertificateError
+	return reason.InvalidCSR
 }

@@ -5,16 +5,20 @@
 package registration_test
 
 import (
+	"crypto"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	certificatesv1 "k8s.io/api/certificates/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	clusterv1 "open-cluster-management.io/api/cluster/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"fairlead.dev/fairlead/internal/api/v1alpha1"
@@ -27,15 +31,16 @@ import (
 func TestSigning(t *testing.T) {
 	h := theHub(t)
 	for name, test := range map[string]func(*testing.T, *hub){
-		"RC-26_renewal_is_approved_and_signed":                    renewal,
+		"RC-26_RA-14_RA-16_renewal_is_approved_and_signed":        renewal,
 		"RC-24_renewal_of_another_label_is_left_alone":            renewalLabel,
 		"RC-27_a_longer_cluster_name_is_another_cluster":          renewalPrefix,
 		"RC-24_an_unrecorded_key_is_left_alone":                   renewalKey,
-		"RC-29_a_decided_request_is_left_alone":                   renewalDenied,
-		"a_denied_cluster_gets_no_renewal":                        renewalOfDenied,
-		"T51_forged_requests_are_never_approved_or_signed":        forged,
-		"T51_a_request_made_beforehand_under_the_name_is_no_use":  squatted,
+		"RC-29_RA-15_a_denied_renewal_is_left_alone_and_said":     renewalDenied,
+		"RC-25_acceptance_decides_and_no_review":                  renewalOfDenied,
+		"RC-28_approved_without_a_person_only_by_token":           approvedByToken,
+		"RC-30_who_asks_counts_and_no_annotation":                 forged,
 		"T50_a_request_with_names_is_failed_and_denied":           invalid,
+		"RC-31_RA-08_the_lifetime_is_the_signer's":                lifetimes,
 		"the_signer_refuses_for_good":                             signerRefuses,
 		"the_signer_fails_for_a_while":                            signerFails,
 		"a_crash_between_the_two_writes_is_recovered":             recovered,
@@ -44,12 +49,20 @@ func TestSigning(t *testing.T) {
 		"an_external_certificate_for_another_key_denies":          externalOtherKey,
 		"an_external_certificate_of_another_cluster_denies":       externalOtherCluster,
 		"an_external_certificate_that_is_no_client_s_denies":      externalServer,
+		"an_external_certificate_of_another_authority_denies":     externalUntrusted,
+		"a_bad_external_certificate_fails_a_renewal":              externalRenewal,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			test(t, h)
 		})
 	}
+}
+
+// TestT51_requests_that_others_made: see also RC-30 above.
+func TestT51_requests_that_others_made(t *testing.T) {
+	h := theHub(t)
+	t.Run("beforehand_under_the_name", func(t *testing.T) { squatted(t, h) })
 }
 
 func renewal(t *testing.T, h *hub) {
@@ -74,6 +87,31 @@ func renewal(t *testing.T, h *hub) {
 	approved := csrCondition(h.readCSR(t, name), certificatesv1.CertificateApproved)
 	require.Equal(t, "AutoApprovedByHubCSRApprovingController", approved.Reason)
 	h.awaitEvent(t, a.cluster.Name, "ManagedClusterCSRAutoApproved")
+	h.awaitEvent(t, a.cluster.Name, "ClientCertificateCreated")
+	rotated := h.awaitRotated(t, a.cluster.Name, metav1.ConditionTrue, "ClientCertificateUpdated")
+	require.Contains(t, rotated.Message, current.Serial)
+	a.patch(t, func(e *v1alpha1.ClusterEnrollment) { e.Status.Current, e.Status.Next = e.Status.Next, nil }) // first use
+	eventually(t, func(c *assert.CollectT) {
+		rotated := h.awaitRotated(t, a.cluster.Name, metav1.ConditionTrue, "ClientCertificateUpdated")
+		require.Contains(c, rotated.Message, e.Status.Next.Serial)
+		require.Contains(c, rotated.Message, certs[0].NotAfter.UTC().Format(time.RFC3339))
+	})
+}
+
+// awaitRotated waits for the condition that tells of the agent's certificate.
+func (h *hub) awaitRotated(t *testing.T, cluster string, status metav1.ConditionStatus, why string) metav1.Condition {
+	t.Helper()
+	var found metav1.Condition
+	eventually(t, func(c *assert.CollectT) {
+		got := &clusterv1.ManagedCluster{}
+		require.NoError(c, h.admin.Get(t.Context(), client.ObjectKey{Name: cluster}, got))
+		condition := meta.FindStatusCondition(got.Status.Conditions, "ClusterCertificateRotated")
+		require.NotNil(c, condition)
+		require.Equal(c, status, condition.Status, "%+v", condition)
+		require.Equal(c, why, condition.Reason, "%+v", condition)
+		found = *condition
+	})
+	return found
 }
 
 // untouched asserts that a CSR was neither decided on nor signed, though the
@@ -145,6 +183,7 @@ func renewalDenied(t *testing.T, h *hub) {
 	require.Len(t, csr.Status.Conditions, 1)
 	require.Empty(t, csr.Status.Certificate)
 	require.Equal(t, v1alpha1.StateIssued, a.read(t).Status.State, "the certificate in use stays good")
+	require.Contains(t, h.awaitRotated(t, a.cluster.Name, metav1.ConditionFalse, "ClientCertificateUpdateFailed").Message, "denied")
 }
 
 func renewalOfDenied(t *testing.T, h *hub) {
@@ -153,6 +192,55 @@ func renewalOfDenied(t *testing.T, h *hub) {
 	a.await(t, v1alpha1.StateRevoked, reason.NotAccepted)
 	_, name := a.renew(t)
 	a.untouched(t, name)
+	h.accept(t, a.cluster.Name, true) // no review is made, and no right is needed
+	eventually(t, func(c *assert.CollectT) { require.NotEmpty(c, a.read(t).Status.Next.Serial) })
+}
+
+// approvedByToken: being OCM's name for a bootstrap user changes nothing.
+func approvedByToken(t *testing.T, h *hub) {
+	byPerson, byToken := h.enroll(t, h.cluster(t, true)), h.enroll(t, h.cluster(t, false), func(e *v1alpha1.ClusterEnrollment, _ *certificatesv1.CertificateSigningRequest) {
+		e.Spec.AutoAccept = &v1alpha1.AutoAccept{By: "alice"}
+	})
+	byToken.await(t, v1alpha1.StateIssued, "")
+	h.awaitEvent(t, byToken.cluster.Name, "ManagedClusterAutoApproved")
+	h.settleEnrollments(t)
+	require.Equal(t, v1alpha1.StatePending, byPerson.read(t).Status.State)
+	require.Empty(t, h.readCSR(t, byPerson.name).Status.Conditions)
+}
+
+// lifetimes: what a request asks for is not looked at.
+func lifetimes(t *testing.T, h *hub) {
+	a := h.enroll(t, h.cluster(t, true), func(_ *v1alpha1.ClusterEnrollment, csr *certificatesv1.CertificateSigningRequest) {
+		csr.Spec.ExpirationSeconds = new(int32(30 * 24 * 3600))
+	})
+	a.approve(t)
+	e := a.await(t, v1alpha1.StateIssued, "")
+	require.WithinDuration(t, h.clock.Now().Add(lifetime), e.Status.Current.NotAfter.Time, time.Minute)
+}
+
+// externalRenewal: what a signer got wrong costs no certificate that is in use.
+func externalRenewal(t *testing.T, h *hub) {
+	a := h.join(t)
+	a.use(t)
+	before := *a.read(t).Status.Current
+	key, hash := newKey(t)
+	name := a.cluster.Name + "-" + hash[:12]
+	require.NoError(t, h.server.Create(t.Context(), a.csr(t, name, key, identity.User(a.cluster.Name, "agent"))))
+	h.decide(t, name, certificatesv1.CertificateApproved, "Person")
+	h.signExternally(t, h.ca, name, a.key.Public(), identity.Agent{Cluster: a.cluster.Name, Name: "agent"})
+	a.patch(t, func(e *v1alpha1.ClusterEnrollment) {
+		e.Status.Next = &v1alpha1.Certificate{KeySHA256: hash, CSRName: name}
+	})
+	eventually(t, func(c *assert.CollectT) {
+		failed := csrCondition(h.readCSR(t, name), certificatesv1.CertificateFailed)
+		require.NotNil(c, failed)
+		require.Contains(c, failed.Message, "another key")
+	})
+	e := a.read(t)
+	require.Equal(t, v1alpha1.StateActive, e.Status.State)
+	require.Equal(t, before, *e.Status.Current)
+	require.Empty(t, e.Status.Next.Serial)
+	h.awaitRotated(t, a.cluster.Name, metav1.ConditionFalse, "ClientCertificateUpdateFailed")
 }
 
 // mallory may create CertificateSigningRequests and nothing else.
@@ -299,40 +387,56 @@ func recovered(t *testing.T, h *hub) {
 }
 
 func external(t *testing.T, h *hub) {
-	other, err := pki.NewCA("another authority", h.clock.Now(), lifetime)
-	require.NoError(t, err)
 	a := h.enroll(t, h.cluster(t, false))
 	a.approve(t)
-	cert, err := issue(other, &x509.CertificateRequest{PublicKey: a.key.Public()},
-		identity.Agent{Cluster: a.cluster.Name, Name: "agent", HubID: hubID, UID: string(a.cluster.UID)}, h.clock.Now())
-	require.NoError(t, err)
-	h.certify(t, a.name, pki.EncodeCertificates(cert, other.Cert))
+	cert := h.signExternally(t, h.external, a.name, a.key.Public(), identity.Agent{Cluster: a.cluster.Name, Name: "agent", HubID: hubID, UID: string(a.cluster.UID)})
 	h.accept(t, a.cluster.Name, true)
 	e := a.await(t, v1alpha1.StateIssued, "")
 	require.Equal(t, pki.Serial(cert), e.Status.Current.Serial)
-	require.Equal(t, pki.EncodeCertificates(cert, other.Cert), e.Status.Current.Chain)
+	require.Equal(t, pki.EncodeCertificates(cert, h.external.Cert), e.Status.Current.Chain)
 	require.Zero(t, h.signer.signed(a.cluster.Name))
+}
+
+// signExternally writes a certificate of some authority into a CSR.
+func (h *hub) signExternally(t *testing.T, by *pki.CA, name string, key crypto.PublicKey, id identity.Agent) *x509.Certificate {
+	t.Helper()
+	cert, err := issue(by, &x509.CertificateRequest{PublicKey: key}, id, h.clock.Now())
+	require.NoError(t, err)
+	h.certify(t, name, pki.EncodeCertificates(cert, by.Cert))
+	return cert
+}
+
+func externalUntrusted(t *testing.T, h *hub) {
+	stranger, err := pki.NewCA("external", h.clock.Now(), lifetime) // has the name of one that is trusted
+	require.NoError(t, err)
+	a := h.enroll(t, h.cluster(t, false))
+	a.approve(t)
+	h.signExternally(t, stranger, a.name, a.key.Public(), identity.Agent{Cluster: a.cluster.Name, Name: "agent"})
+	h.accept(t, a.cluster.Name, true)
+	e := a.await(t, v1alpha1.StateDenied, "CertificateOfAnotherAuthority")
+	require.Contains(t, e.Status.Message, "--agent-client-ca")
+	require.Nil(t, e.Status.Current)
 }
 
 func externalWithoutURI(t *testing.T, h *hub) {
 	h.usedUnchanged(t, func(_ *x509.CertificateRequest, id *identity.Agent) { id.HubID, id.UID = "", "" })
 }
 
-func (h *hub) refused(t *testing.T, change func(*x509.CertificateRequest, *identity.Agent), word string) {
+func (h *hub) refused(t *testing.T, change func(*x509.CertificateRequest, *identity.Agent), why, word string) {
 	t.Helper()
 	a, _ := h.certified(t, change)
-	e := a.await(t, v1alpha1.StateDenied, reason.CertificateError)
+	e := a.await(t, v1alpha1.StateDenied, why)
 	require.Contains(t, e.Status.Message, word)
 	require.Nil(t, e.Status.Current)
 }
 
 func externalOtherKey(t *testing.T, h *hub) {
 	key, _ := newKey(t)
-	h.refused(t, func(csr *x509.CertificateRequest, _ *identity.Agent) { csr.PublicKey = key.Public() }, "another key")
+	h.refused(t, func(csr *x509.CertificateRequest, _ *identity.Agent) { csr.PublicKey = key.Public() }, "CertificateOfAnotherKey", "another key")
 }
 
 func externalOtherCluster(t *testing.T, h *hub) {
-	h.refused(t, func(_ *x509.CertificateRequest, id *identity.Agent) { id.Cluster += "xyz" }, "names")
+	h.refused(t, func(_ *x509.CertificateRequest, id *identity.Agent) { id.Cluster += "xyz" }, "CertificateOfAnotherSubject", "names")
 }
 
 func externalServer(t *testing.T, h *hub) {
@@ -346,5 +450,5 @@ func externalServer(t *testing.T, h *hub) {
 	require.NoError(t, err)
 	h.certify(t, a.name, pki.EncodeCertificates(cert))
 	h.accept(t, a.cluster.Name, true)
-	require.Contains(t, a.await(t, v1alpha1.StateDenied, reason.CertificateError).Status.Message, "client authentication")
+	require.Contains(t, a.await(t, v1alpha1.StateDenied, "CertificateNotForClients").Status.Message, "client authentication")
 }

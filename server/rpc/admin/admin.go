@@ -82,6 +82,9 @@ type Enrollments interface {
 	List(ctx context.Context) ([]*adminv1.Enrollment, error)
 	Accept(ctx context.Context, caller *rest.Config, id, pairingCode, by string) error
 	Deny(ctx context.Context, caller *rest.Config, id, why, by string) error
+	// Vouch decides, after a certificate was cloned, that the one with that serial
+	// is the agent's; the caller's right to accept the cluster is asked for.
+	Vouch(ctx context.Context, caller *rest.Config, id, serial string) error
 }
 
 // Sessions knows the sessions of every replica from their Leases, and more of

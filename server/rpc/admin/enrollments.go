@@ -135,8 +135,12 @@ func (s enrollmentService) WatchEnrollments(r *adminv1.WatchEnrollmentsRequest, 
 }
 
 // AcceptEnrollment is the hub's opt-in: it needs the pairing code of the very
-// key, and is carried out with the caller's own token.
+// key, and is carried out with the caller's own token. After a certificate was
+// cloned it needs the serial number of the one that is the agent's.
 func (s enrollmentService) AcceptEnrollment(ctx context.Context, r *adminv1.AcceptEnrollmentRequest) (*adminv1.AcceptEnrollmentResponse, error) {
+	if r.GetCertificateSerial() != "" {
+		return s.vouch(ctx, r)
+	}
 	code := identity.NormalizePairingCode(r.GetPairingCode())
 	if code == "" {
 		return nil, fail(codes.InvalidArgument, reason.PairingCodeMismatch, "pairing code %q is not of the form XXXX-XXXX-XXXX: copy the one that the agent shows", r.GetPairingCode())
@@ -158,6 +162,35 @@ func (s enrollmentService) AcceptEnrollment(ctx context.Context, r *adminv1.Acce
 		return nil, err
 	}
 	return &adminv1.AcceptEnrollmentResponse{Enrollment: after}, nil
+}
+
+// vouch decides which of two holders of a cluster's certificates is its agent.
+func (s enrollmentService) vouch(ctx context.Context, r *adminv1.AcceptEnrollmentRequest) (*adminv1.AcceptEnrollmentResponse, error) {
+	if r.GetPairingCode() != "" {
+		return nil, fail(codes.InvalidArgument, reason.InvalidArgument, "give a pairing code, for a cluster that asks to join, or a serial, for one whose certificate was cloned; not both")
+	}
+	who, name, err := s.authorize(ctx, acceptAccess(r.GetClusterName()))
+	if err != nil {
+		return nil, err
+	}
+	found, err := s.named(ctx, r.GetEnrollmentId(), r.GetClusterName())
+	if err != nil {
+		return nil, err
+	}
+	at := slices.IndexFunc(found, func(e *adminv1.Enrollment) bool { return e.GetReason() == reason.CertificateClone })
+	if at < 0 {
+		return nil, fail(codes.FailedPrecondition, reason.EnrollmentEnded, "no certificate of cluster %q waits for a decision; «fairlead get enrollments %s» shows what is", found[0].GetClusterName(), found[0].GetClusterName())
+	}
+	id := found[at].GetEnrollmentId()
+	if err := s.Enrollments.Vouch(ctx, who.config, id, r.GetCertificateSerial()); err != nil {
+		return nil, err
+	}
+	s.audit(ctx, "AcceptEnrollment", name, "enrollment", id, "cluster", found[at].GetClusterName(), "before", found[at].GetState(), "serial", r.GetCertificateSerial())
+	after, err := s.named(ctx, id, "")
+	if err != nil {
+		return nil, err
+	}
+	return &adminv1.AcceptEnrollmentResponse{Enrollment: after[0]}, nil
 }
 
 // acceptAccess is OCM's own permission for accepting a cluster (WH-09).

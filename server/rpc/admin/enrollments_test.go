@@ -117,6 +117,33 @@ func TestAcceptGoesByTheRightsOnThatCluster(t *testing.T) {
 	require.Len(t, f.did(), 1)
 }
 
+// TestT66_accept_by_serial decides after a certificate was cloned.
+func TestT66_accept_by_serial(t *testing.T) {
+	f := newFace(t)
+	f.with(func(r *rooms) {
+		r.enrollments = twoKeys()
+		r.enrollments = append(r.enrollments, &adminv1.Enrollment{EnrollmentId: "k-1", ClusterName: "k", State: "Revoked", Reason: reason.CertificateClone})
+	})
+	onlyK := accepts()
+	onlyK.ResourceNames = []string{"k"}
+	ctx := f.as(t, "accepts-k", "", onlyK)
+	for name, request := range map[string]*adminv1.AcceptEnrollmentRequest{
+		"another cluster": {ClusterName: "c", CertificateSerial: "5d"},
+		"by id":           {EnrollmentId: "k-1", CertificateSerial: "5d"},
+		"both":            {ClusterName: "k", CertificateSerial: "5d", PairingCode: "AAAA-BBBB-CCCC"},
+	} {
+		_, err := f.Enrollments.AcceptEnrollment(ctx, request)
+		require.Error(t, err, name)
+	}
+	_, err := f.Enrollments.AcceptEnrollment(f.as(t, "accepts-all", "", accepts()), &adminv1.AcceptEnrollmentRequest{ClusterName: "c", CertificateSerial: "5d"})
+	requireReason(t, err, codes.FailedPrecondition, reason.EnrollmentEnded)
+	require.Empty(t, f.did())
+	answer, err := f.Enrollments.AcceptEnrollment(ctx, &adminv1.AcceptEnrollmentRequest{ClusterName: "k", CertificateSerial: "5d"})
+	require.NoError(t, err)
+	require.Equal(t, "k-1", answer.GetEnrollment().GetEnrollmentId())
+	require.Equal(t, []string{"vouch k-1 5d"}, f.did())
+}
+
 func TestDenyNeedsToKnowWhichKey(t *testing.T) {
 	f := newFace(t)
 	f.with(func(r *rooms) { r.enrollments = twoKeys() })

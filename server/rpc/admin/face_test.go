@@ -104,6 +104,10 @@ func (r enrollments) Deny(_ context.Context, _ *rest.Config, id, why, by string)
 	return r.note("deny %s %q by %s", id, why, by)
 }
 
+func (r enrollments) Vouch(_ context.Context, _ *rest.Config, id, serial string) error {
+	return r.note("vouch %s %s", id, serial)
+}
+
 type sessions struct{ *rooms }
 
 func (r sessions) List(context.Context) (list []*adminv1.SessionInfo, _ error) {

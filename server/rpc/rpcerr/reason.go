@@ -33,7 +33,7 @@ func reasonsByCode() map[codes.Code][]string {
 	return map[codes.Code][]string{
 		codes.PermissionDenied: {
 			reason.UnknownCluster, reason.ClusterRemoved, reason.NotAccepted, reason.Revoked, reason.UIDMismatch,
-			reason.SerialMismatch, reason.PermissionDenied, reason.NameNotAllowed,
+			reason.SerialMismatch, reason.CertificateClone, reason.PermissionDenied, reason.NameNotAllowed,
 		},
 		codes.Unauthenticated: {
 			reason.Unauthenticated, reason.CertificateError, reason.CertificateExpired, reason.InvalidToken,

@@ -680,6 +680,7 @@ type Enrollment struct {
 	Message            string                 `protobuf:"bytes,13,opt,name=message,proto3" json:"message,omitempty"` // what the state waits for, or why it ended
 	CertificateExpires *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=certificate_expires,json=certificateExpires,proto3" json:"certificate_expires,omitempty"`
 	CertificateSerial  string                 `protobuf:"bytes,15,opt,name=certificate_serial,json=certificateSerial,proto3" json:"certificate_serial,omitempty"` // hex
+	Reason             string                 `protobuf:"bytes,16,opt,name=reason,proto3" json:"reason,omitempty"`                                                // why the state is what it is, in one word
 	unknownFields      protoimpl.UnknownFields
 	sizeCache          protoimpl.SizeCache
 }
@@ -815,6 +816,13 @@ func (x *Enrollment) GetCertificateExpires() *timestamppb.Timestamp {
 func (x *Enrollment) GetCertificateSerial() string {
 	if x != nil {
 		return x.CertificateSerial
+	}
+	return ""
+}
+
+func (x *Enrollment) GetReason() string {
+	if x != nil {
+		return x.Reason
 	}
 	return ""
 }
@@ -978,12 +986,15 @@ func (*WatchEnrollmentsResponse_Bookmark) isWatchEnrollmentsResponse_Event() {}
 func (*WatchEnrollmentsResponse_Reset_) isWatchEnrollmentsResponse_Event() {}
 
 type AcceptEnrollmentRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	EnrollmentId  string                 `protobuf:"bytes,1,opt,name=enrollment_id,json=enrollmentId,proto3" json:"enrollment_id,omitempty"` // or empty, with cluster_name
-	PairingCode   string                 `protobuf:"bytes,2,opt,name=pairing_code,json=pairingCode,proto3" json:"pairing_code,omitempty"`
-	ClusterName   string                 `protobuf:"bytes,3,opt,name=cluster_name,json=clusterName,proto3" json:"cluster_name,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	EnrollmentId string                 `protobuf:"bytes,1,opt,name=enrollment_id,json=enrollmentId,proto3" json:"enrollment_id,omitempty"` // or empty, with cluster_name
+	PairingCode  string                 `protobuf:"bytes,2,opt,name=pairing_code,json=pairingCode,proto3" json:"pairing_code,omitempty"`
+	ClusterName  string                 `protobuf:"bytes,3,opt,name=cluster_name,json=clusterName,proto3" json:"cluster_name,omitempty"`
+	// certificate_serial (hex), in place of a pairing code, says which certificate
+	// is the agent's own, after one was cloned: no other is taken from then on.
+	CertificateSerial string `protobuf:"bytes,4,opt,name=certificate_serial,json=certificateSerial,proto3" json:"certificate_serial,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *AcceptEnrollmentRequest) Reset() {
@@ -1033,6 +1044,13 @@ func (x *AcceptEnrollmentRequest) GetPairingCode() string {
 func (x *AcceptEnrollmentRequest) GetClusterName() string {
 	if x != nil {
 		return x.ClusterName
+	}
+	return ""
+}
+
+func (x *AcceptEnrollmentRequest) GetCertificateSerial() string {
+	if x != nil {
+		return x.CertificateSerial
 	}
 	return ""
 }
@@ -4448,7 +4466,7 @@ const file_fairlead_admin_v1_admin_proto_rawDesc = "" +
 	"\x05state\x18\x03 \x01(\tR\x05state\"\x82\x01\n" +
 	"\x17ListEnrollmentsResponse\x12?\n" +
 	"\venrollments\x18\x01 \x03(\v2\x1d.fairlead.admin.v1.EnrollmentR\venrollments\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xcc\x04\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xe4\x04\n" +
 	"\n" +
 	"Enrollment\x12#\n" +
 	"\renrollment_id\x18\x01 \x01(\tR\fenrollmentId\x12!\n" +
@@ -4468,7 +4486,8 @@ const file_fairlead_admin_v1_admin_proto_rawDesc = "" +
 	"acceptedBy\x12\x18\n" +
 	"\amessage\x18\r \x01(\tR\amessage\x12K\n" +
 	"\x13certificate_expires\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\x12certificateExpires\x12-\n" +
-	"\x12certificate_serial\x18\x0f \x01(\tR\x11certificateSerial\"/\n" +
+	"\x12certificate_serial\x18\x0f \x01(\tR\x11certificateSerial\x12\x16\n" +
+	"\x06reason\x18\x10 \x01(\tR\x06reason\"/\n" +
 	"\x17WatchEnrollmentsRequest\x12\x14\n" +
 	"\x05state\x18\x01 \x01(\tR\x05state\"\xe5\x01\n" +
 	"\x18WatchEnrollmentsResponse\x127\n" +
@@ -4476,11 +4495,12 @@ const file_fairlead_admin_v1_admin_proto_rawDesc = "" +
 	"\aremoved\x18\x02 \x01(\tH\x00R\aremoved\x129\n" +
 	"\bbookmark\x18\x03 \x01(\v2\x1b.fairlead.admin.v1.BookmarkH\x00R\bbookmark\x120\n" +
 	"\x05reset\x18\x04 \x01(\v2\x18.fairlead.admin.v1.ResetH\x00R\x05resetB\a\n" +
-	"\x05event\"\x84\x01\n" +
+	"\x05event\"\xb3\x01\n" +
 	"\x17AcceptEnrollmentRequest\x12#\n" +
 	"\renrollment_id\x18\x01 \x01(\tR\fenrollmentId\x12!\n" +
 	"\fpairing_code\x18\x02 \x01(\tR\vpairingCode\x12!\n" +
-	"\fcluster_name\x18\x03 \x01(\tR\vclusterName\"Y\n" +
+	"\fcluster_name\x18\x03 \x01(\tR\vclusterName\x12-\n" +
+	"\x12certificate_serial\x18\x04 \x01(\tR\x11certificateSerial\"Y\n" +
 	"\x18AcceptEnrollmentResponse\x12=\n" +
 	"\n" +
 	"enrollment\x18\x01 \x01(\v2\x1d.fairlead.admin.v1.EnrollmentR\n" +
