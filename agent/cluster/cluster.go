@@ -44,8 +44,15 @@ type Config struct {
 	Log     *slog.Logger
 	Clock   clock.Clock
 	Period  time.Duration // zero is DefaultPeriod
+	// Claims and Properties say which kinds are reported: ClusterClaims, and
+	// ClusterProperties of about.k8s.io.
+	Claims, Properties bool
 	// MaxClaims bounds the claims that are not reserved names; zero is 20.
 	MaxClaims int
+	// ReservedSuffixes are ends of names that are reserved, too.
+	ReservedSuffixes []string
+	// Event tells people on the spoke. May be nil.
+	Event func(ctx context.Context, reason, note string)
 	// Changed is called after Facts changed. It must not block. May be nil.
 	Changed func()
 }
@@ -65,6 +72,8 @@ type Watcher struct {
 	cfg   Config
 	nodes cache.SharedIndexInformer
 	wake  chan struct{}
+
+	truncated int // how many custom claims there were when some were cut off; only loop uses it
 
 	mu    sync.Mutex
 	facts Facts

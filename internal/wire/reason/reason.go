@@ -19,6 +19,7 @@ const (
 	UIDMismatch      = "UID_MISMATCH"
 	SerialMismatch   = "SERIAL_MISMATCH"
 	CertificateError = "CERTIFICATE_INVALID"
+	ClockSkew        = "CLOCK_SKEW"
 	DuplicateCluster = "DUPLICATE_CLUSTER"
 	AgentFlapping    = "AGENT_FLAPPING"
 	PermissionDenied = "PERMISSION_DENIED"

@@ -26,6 +26,9 @@ const (
 	// SpokeHealthyAnnotation is "false" while the agent reports that the spoke's
 	// apiserver is not healthy.
 	SpokeHealthyAnnotation = "fairlead.dev/spoke-healthy"
+	// ClockOffsetAnnotation is how far the agent's clock is behind the hub's, as a
+	// Go duration; absent until it was measured.
+	ClockOffsetAnnotation = "fairlead.dev/clock-offset"
 
 	replicaPrefix = identity.ReplicaLeasePrefix
 )
@@ -47,6 +50,8 @@ type facts struct {
 	// accepted is when the hub decided about the cluster: a cluster that was never
 	// seen is silent since then.
 	accepted time.Time
+	// deleting: the ManagedCluster is on its way out.
+	deleting bool
 	// session is the Lease of the cluster's session, nil if there never was one.
 	session *coordinationv1.Lease
 	// replica is the state of the session's holder; meaningless without one.
@@ -63,6 +68,8 @@ type verdict struct {
 	condition *metav1.Condition
 	// lastSeen is when something was last received.
 	lastSeen time.Time
+	// clock is the offset that the session's Lease tells, empty if it tells none.
+	clock string
 	// again is when the verdict will change if nothing happens; 0 is never.
 	again time.Duration
 }
@@ -70,9 +77,12 @@ type verdict struct {
 // judge turns facts into a verdict.
 func judge(f facts) verdict {
 	if holder(f.session) != "" && f.replica.alive {
-		return verdict{alive: true, condition: alive(f.session), lastSeen: f.now}
+		return verdict{alive: true, condition: alive(f.session), lastSeen: f.now, clock: f.session.Annotations[ClockOffsetAnnotation]}
 	}
 	seen := f.lastSeen()
+	if f.deleting && f.session == nil {
+		return verdict{lastSeen: seen, condition: stopped()} // RC-38: nobody will come back to be waited for
+	}
 	deadline := seen.Add(f.duration)
 	if deadline.Before(f.quiet) {
 		deadline = f.quiet
