@@ -13,6 +13,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/dynamic/dynamicinformer"
+	"k8s.io/client-go/tools/cache"
 
 	"fairlead.dev/fairlead/internal/claim"
 )
@@ -116,4 +118,60 @@ func (w *Watcher) made(ctx context.Context, kind schema.GroupVersionResource) ma
 			return claims
 		}
 	}
+}
+
+// watchClaims has claims looked at when they change (RA-29). A kind that is not
+// served or may not be watched is asked for now and then.
+func (w *Watcher) watchClaims() error {
+	if w.cfg.Dynamic == nil {
+		return nil
+	}
+	for kind, on := range map[schema.GroupVersionResource]bool{claimResource(): w.cfg.Claims, propertyResource(): w.cfg.Properties} {
+		if !on {
+			continue
+		}
+		informer := dynamicinformer.NewFilteredDynamicInformer(w.cfg.Dynamic, kind, metav1.NamespaceAll, 0, cache.Indexers{}, nil).Informer()
+		_, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
+			AddFunc:    func(any) { w.nudge() },
+			DeleteFunc: func(any) { w.nudge() },
+			UpdateFunc: func(before, after any) {
+				if versionOf(before) != versionOf(after) {
+					w.nudge()
+				}
+			},
+		})
+		if err != nil {
+			return fmt.Errorf("watching %s: %w", kind.Resource, err)
+		}
+		if err := informer.SetTransform(nameOnly); err != nil {
+			return fmt.Errorf("watching %s: %w", kind.Resource, err)
+		}
+		err = informer.SetWatchErrorHandlerWithContext(func(ctx context.Context, _ *cache.Reflector, err error) {
+			w.cfg.Log.DebugContext(ctx, "claims cannot be watched; they are asked for now and then", "kind", kind.Resource, "error", err)
+		})
+		if err != nil {
+			return fmt.Errorf("watching %s: %w", kind.Resource, err)
+		}
+		w.kinds = append(w.kinds, informer)
+	}
+	return nil
+}
+
+// nameOnly keeps of a claim what tells that it changed; it is read anew then.
+func nameOnly(obj any) (any, error) {
+	if claim, ok := obj.(*unstructured.Unstructured); ok {
+		slim := &unstructured.Unstructured{}
+		slim.SetGroupVersionKind(claim.GroupVersionKind())
+		slim.SetName(claim.GetName())
+		slim.SetResourceVersion(claim.GetResourceVersion())
+		return slim, nil
+	}
+	return obj, nil
+}
+
+func versionOf(obj any) string {
+	if claim, ok := obj.(*unstructured.Unstructured); ok {
+		return claim.GetResourceVersion()
+	}
+	return ""
 }

@@ -77,6 +77,7 @@ var advice = map[string]string{
 	reason.EnrollmentEnded:     newToken,
 	reason.EnrollmentNotFound:  newToken,
 	reason.CertificateExpired:  reEnroll,
+	reason.ClockSkew:           "have NTP set the clocks of this machine and of the hub",
 	reason.InvalidCSR:          "use an agent release that fits the hub",
 }
 
@@ -105,6 +106,9 @@ func refusal(endpoint string, err error) *Error {
 	}
 	if text := s.Message(); strings.Contains(text, pki.ErrPinMismatch.Error()) || strings.Contains(text, pki.ErrHubIdentity.Error()) {
 		out.Reason, out.transient = reason.HubCAMismatch, false
+	}
+	if strings.Contains(s.Message(), pki.ErrClockSkew.Error()) {
+		out.Reason, out.transient = reason.ClockSkew, true
 	}
 	out.Advice = advice[out.Reason]
 	return out

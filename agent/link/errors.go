@@ -61,6 +61,7 @@ var adviceFor = map[string]string{
 	reason.DuplicateCluster: "another cluster is connected with this identity; give this one its own name and join string",
 	reason.ProtocolTooOld:   "update the agent to a release that this hub supports",
 	reason.HubCAMismatch:    "the hub's certificate is not signed by the CA that this agent trusts; check the address, or enroll again if the hub was set up anew",
+	reason.ClockSkew:        "have NTP set the clocks of this machine and of the hub",
 	reasonOtherHub:          "check --hub and the join string; to move a spoke to another hub, remove the agent's state first",
 }
 
@@ -124,6 +125,8 @@ func reasonOf(code codes.Code) string {
 // handshakeReason maps TLS failures, which gRPC hands on as text only.
 func handshakeReason(message string) string {
 	switch {
+	case strings.Contains(message, pki.ErrClockSkew.Error()):
+		return reason.ClockSkew
 	case strings.Contains(message, pki.ErrPinMismatch.Error()), strings.Contains(message, pki.ErrHubIdentity.Error()):
 		return reason.HubCAMismatch
 	case strings.Contains(message, "tls: expired certificate"), strings.Contains(message, "tls: certificate expired"):

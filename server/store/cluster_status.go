@@ -20,7 +20,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	clusterv1 "open-cluster-management.io/api/cluster/v1"
 
-	"fairlead.dev/fairlead/internal/claim"
+	clusterclaim "fairlead.dev/fairlead/internal/claim"
 	"fairlead.dev/fairlead/internal/identity"
 	"fairlead.dev/fairlead/internal/wire/reason"
 )
@@ -197,15 +197,15 @@ func (l *leftOut) condition() metav1.Condition {
 	return metav1.Condition{
 		Type: ConditionTruncated, Status: metav1.ConditionTrue, Reason: reason.InvalidArgument,
 		Message: fmt.Sprintf("%d entries of the agent's report are left out%s: at most 200 each of claims and resources are taken, names of claims up to %d bytes, values of claims from 1 to %d, quantities as Kubernetes reads them",
-			l.count, l.first, claim.MaxName, claim.MaxValue),
+			l.count, l.first, clusterclaim.MaxName, clusterclaim.MaxValue),
 	}
 }
 
 // claims are those that the CRD takes: reserved names first, then by name (RA-35).
 func (l *leftOut) claims(reported map[string]string) []clusterv1.ManagedClusterClaim {
 	claims := []clusterv1.ManagedClusterClaim{}
-	for _, name := range slices.SortedFunc(maps.Keys(reported), claim.Compare) {
-		if !claim.Fits(name, reported[name]) {
+	for _, name := range slices.SortedFunc(maps.Keys(reported), clusterclaim.Compare) {
+		if !clusterclaim.Fits(name, reported[name]) {
 			l.add("claim", name)
 			continue
 		}

@@ -243,7 +243,7 @@ func (s *Service) clusterInfo(u *unstructured.Unstructured, known facts) (*admin
 	if available := meta.FindStatusCondition(cluster.Status.Conditions, clusterv1.ManagedClusterConditionAvailable); available != nil {
 		info.Available, info.Message = string(available.Status), available.Message
 	}
-	for _, warning := range []string{"DuplicateAgent", "CertificateCloned", "AgentFlapping", "DeletesHeld"} {
+	for _, warning := range []string{"DuplicateAgent", "CertificateCloned", "AgentFlapping", "DeletesHeld", "ReportTruncated"} {
 		if c := meta.FindStatusCondition(cluster.Status.Conditions, warning); c != nil && c.Status == metav1.ConditionTrue {
 			info.Message = warning + ": " + c.Message
 			break
