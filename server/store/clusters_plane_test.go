@@ -196,7 +196,7 @@ func TestClusterReport(t *testing.T) {
 	t.Parallel()
 	t.Run("RA-32_names_of_other_writers_stay", func(t *testing.T) {
 		t.Parallel()
-		r := newRegistry(t, nil)
+		r := newRegistry(t, clocktesting.NewFakePassiveClock(time.Now()))
 		_, scope := r.create()
 		report := Report{Capacity: map[string]string{"cpu": "4", "memory": "8Gi"}, Allocatable: map[string]string{"cpu": "3"}}
 		require.NoError(t, r.ApplyReport(t.Context(), scope, report))
@@ -217,7 +217,7 @@ func TestClusterReport(t *testing.T) {
 	})
 	t.Run("RA-35_reserved_claims_first", func(t *testing.T) {
 		t.Parallel()
-		r := newRegistry(t, nil)
+		r := newRegistry(t, clocktesting.NewFakePassiveClock(time.Now()))
 		_, scope := r.create()
 		report := Report{Claims: map[string]string{"a": "1", "z": "2", "product.open-cluster-management.io": "p", "id.k8s.io": "i", "long": strings.Repeat("x", 1025)}}
 		require.NoError(t, r.ApplyReport(t.Context(), scope, report))
@@ -229,7 +229,7 @@ func TestClusterReport(t *testing.T) {
 	})
 	t.Run("T59_claims_are_no_labels", func(t *testing.T) {
 		t.Parallel()
-		r := newRegistry(t, nil)
+		r := newRegistry(t, clocktesting.NewFakePassiveClock(time.Now()))
 		o, scope := r.create()
 		before := r.stored()
 		everything := map[string]string{"region": "1", "cluster.open-cluster-management.io/clusterset": "2", "metadata": "3", "labels": "4"}

@@ -7,7 +7,7 @@ import "slices"
 
 // all is the list.
 func all() []mutant {
-	return slices.Concat(sessions(), sending(), statuses(), identities(), agents(), holds(), applying(), evicting(), admissions())
+	return slices.Concat(sessions(), sending(), statuses(), identities(), agents(), holds(), applying(), evicting(), admissions(), health())
 }
 
 func sessions() []mutant {

@@ -50,7 +50,7 @@ func Explain(o *cli.Options) *cobra.Command {
 			}
 			session, sessionErr := sessionOf(ctx, hub, args[0])
 			list := findings(managed, session, sessionErr)
-			verdict, next := verdictOf(answer.GetCluster(), managed, session != nil)
+			verdict, next := verdictOf(answer.GetCluster(), managed, session.GetLive())
 			if form.String() == cli.Table || form.String() == cli.Wide {
 				o.Sayf("%s", verdict)
 			}
@@ -84,9 +84,13 @@ func findings(managed *clusterv1.ManagedCluster, session *adminv1.SessionInfo, s
 	case session == nil:
 		list = append(list, finding{What: "session", State: "none"})
 	default:
+		state := "connected"
+		if !session.GetLive() {
+			state = "held" // by a replica that does not say more
+		}
 		list = append(list, finding{
-			What: "session", State: "connected", Since: session.GetStarted().AsTime(),
-			Detail: fmt.Sprintf("agent %s at %s, hub replica %s", session.GetAgentId(), session.GetRemoteAddress(), session.GetHubReplica()),
+			What: "session", State: state, Since: session.GetStarted().AsTime(),
+			Detail: fmt.Sprintf("agent %q at %s, hub replica %s", session.GetAgentId(), session.GetRemoteAddress(), session.GetHubReplica()),
 		})
 	}
 	for _, c := range managed.Status.Conditions {
