@@ -157,7 +157,7 @@ func TestClusters_reports(t *testing.T) {
 	require.Len(t, o.Status.Capacity, 2)
 	truncated := meta.FindStatusCondition(o.Status.Conditions, ConditionTruncated)
 	require.Equal(t, metav1.ConditionTrue, truncated.Status)
-	require.Contains(t, truncated.Message, `the resource "odd"`)
+	require.Contains(t, truncated.Message, "4 entries of the agent's report are left out")
 	joined := meta.FindStatusCondition(o.Status.Conditions, clusterv1.ManagedClusterConditionJoined)
 	require.Equal(t, "ManagedClusterJoined", joined.Reason)
 	require.Equal(t, metav1.NewTime(clock.Now().Truncate(time.Second)).UTC(), joined.LastTransitionTime.UTC())

@@ -31,7 +31,7 @@ func TestClockOffset(t *testing.T) {
 	}
 
 	silent(0, 10*time.Minute) // may have been long on its way
-	expect(10*time.Minute-time.Second, 20*time.Second, 10*time.Minute-time.Second)
+	expect(10*time.Minute-time.Millisecond, 20*time.Second, 10*time.Minute-time.Millisecond)
 	silent(time.Hour, 10*time.Minute)      // as noted
 	silent(20*time.Second, 30*time.Minute) // one late heartbeat
 	silent(20*time.Second, 10*time.Minute)
