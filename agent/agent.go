@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/clock"
 	ocmfeature "open-cluster-management.io/api/feature"
 
@@ -91,7 +93,7 @@ func (a *Agent) notYet() error { return errors.New("the store is not read yet") 
 // Run runs the agent until ctx ends; that is no error. What the hub delivered is
 // reconciled from the first moment, whether the hub can be reached or not.
 func (a *Agent) Run(ctx context.Context) error {
-	if gates := a.cfg.Gates.Unheeded(ocmfeature.ClusterClaim, ocmfeature.ExecutorValidatingCaches, ocmfeature.RawFeedbackJsonString); len(gates) > 0 {
+	if gates := a.cfg.Gates.Unheeded(ocmfeature.ClusterClaim, ocmfeature.ClusterProperty, ocmfeature.ExecutorValidatingCaches, ocmfeature.RawFeedbackJsonString); len(gates) > 0 {
 		a.log.Warn("these feature gates are known and have no effect: what they turn on or off is not built yet", "gates", strings.Join(gates, ","))
 	}
 	return runTasks(ctx, []task{
@@ -175,9 +177,8 @@ func (a *Agent) runWork(ctx context.Context) error {
 func (a *Agent) runCluster(ctx context.Context) error {
 	cfg := cluster.Config{
 		Kube: a.spoke.kube, Log: a.log.With("room", "cluster"), Clock: clock.RealClock{}, Period: a.cfg.ClusterPeriod, Changed: a.reportCluster,
-	}
-	if a.cfg.Gates.Enabled(ocmfeature.ClusterClaim) {
-		cfg.Dynamic = a.spoke.dynamic
+		Dynamic: a.spoke.dynamic, Claims: a.cfg.Gates.Enabled(ocmfeature.ClusterClaim), Properties: a.cfg.Gates.Enabled(ocmfeature.ClusterProperty),
+		MaxClaims: a.cfg.MaxClaims, ReservedSuffixes: a.cfg.ReservedClaimSuffixes, Event: a.spokeEvent,
 	}
 	watcher, err := cluster.New(cfg)
 	if err != nil {
@@ -185,6 +186,21 @@ func (a *Agent) runCluster(ctx context.Context) error {
 	}
 	a.cluster.Store(watcher)
 	return watcher.Run(ctx)
+}
+
+// spokeEvent makes an event in the agent's namespace on the spoke; one that
+// cannot be made is only logged.
+func (a *Agent) spokeEvent(ctx context.Context, why, note string) {
+	now := metav1.Now()
+	event := &corev1.Event{
+		ObjectMeta:     metav1.ObjectMeta{GenerateName: "fairlead-agent-", Namespace: a.cfg.Namespace},
+		InvolvedObject: corev1.ObjectReference{APIVersion: "v1", Kind: "Namespace", Name: a.cfg.Namespace, Namespace: a.cfg.Namespace},
+		Type:           corev1.EventTypeWarning, Reason: why, Message: note, Source: corev1.EventSource{Component: "fairlead-agent"},
+		FirstTimestamp: now, LastTimestamp: now, Count: 1,
+	}
+	if _, err := a.spoke.kube.CoreV1().Events(a.cfg.Namespace).Create(ctx, event, metav1.CreateOptions{}); err != nil {
+		a.log.Debug("an event could not be made", "reason", why, "error", err)
+	}
 }
 
 // changed tells the work controller of a key whose stored object changed.

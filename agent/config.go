@@ -35,6 +35,9 @@ const (
 	ControllerCluster = "cluster"
 )
 
+// maxClaims leaves room for reserved names in what the hub takes.
+const maxClaims = 150
+
 // Config is everything that can be set. Start from Default.
 type Config struct {
 	// Join is a join string: how to find the hub, recognise it, and be let in.
@@ -78,10 +81,14 @@ type Config struct {
 	// it still has its own rights, and for how long the answer has to be no.
 	ConsentPeriod, ConsentGrace time.Duration
 	ClusterPeriod               time.Duration
-	Gates                       *feature.Gates
-	Controllers                 string
-	QPS                         float32
-	Burst                       int
+	// MaxClaims bounds the custom claims that are reported; names with an end of
+	// ReservedClaimSuffixes are none (RA-35).
+	MaxClaims             int
+	ReservedClaimSuffixes []string
+	Gates                 *feature.Gates
+	Controllers           string
+	QPS                   float32
+	Burst                 int
 
 	// HTTPListen serves /metrics, /livez and /readyz; empty is none.
 	HTTPListen string
@@ -93,7 +100,7 @@ func Default() Config {
 	return Config{
 		Namespace: identity.AgentNamespace, Store: StoreAuto, InstallCRDs: true,
 		StatusSyncInterval: work.DefaultStatusSyncInterval, WorkWorkers: work.DefaultWorkers, MaxJSONRawLength: feedback.DefaultRawLength, MaxFeedbackWatch: 50,
-		EvictionGrace: store.DefaultGrace, ClusterPeriod: time.Minute,
+		EvictionGrace: store.DefaultGrace, ClusterPeriod: time.Minute, MaxClaims: 20,
 		OnDetach: OnDetachKeep, ConsentPeriod: ConsentPeriod, ConsentGrace: ConsentGrace,
 		Gates: feature.Agent(), Controllers: "*", QPS: work.DefaultQPS, Burst: work.DefaultBurst,
 		HTTPListen: "127.0.0.1:8081", Log: slog.Default(),
@@ -135,6 +142,9 @@ func (c *Config) Validate() error {
 	}
 	if c.WorkWorkers <= 0 {
 		errs = append(errs, fmt.Errorf("--workload-agent-workers=%d: want more than 0", c.WorkWorkers))
+	}
+	if c.MaxClaims <= 0 || c.MaxClaims > maxClaims {
+		errs = append(errs, fmt.Errorf("--max-custom-cluster-claims=%d: want 1 to %d", c.MaxClaims, maxClaims))
 	}
 	if c.MaxJSONRawLength <= 0 {
 		errs = append(errs, fmt.Errorf("--max-json-raw-length=%d: want more than 0", c.MaxJSONRawLength))

@@ -162,11 +162,20 @@ func (h *hold) Cluster(ctx context.Context, report agent.Report) error {
 	}
 	err := admission.clusters.ApplyReport(ctx, h.grant.Scope(), store.Report{
 		KubernetesVersion: report.KubernetesVersion, Claims: report.Claims, Capacity: report.Capacity, Allocatable: report.Allocatable,
+		LeftOut: report.LeftOut,
 	})
 	if errors.Is(err, store.ErrNoCluster) {
 		return nil // the session is about to end for it
 	}
 	return err
+}
+
+// Clock implements agent.Reports.
+func (h *hold) Clock(ctx context.Context, offset time.Duration) error {
+	if err := h.sessions.SetClockOffset(ctx, h.grant, offset); !errors.Is(err, store.ErrFenced) {
+		return err
+	}
+	return nil
 }
 
 // DeletesHeld implements agent.Reports.

@@ -40,12 +40,19 @@ const (
 // Config is what a Watcher needs.
 type Config struct {
 	Kube    kubernetes.Interface
-	Dynamic dynamic.Interface // nil: no ClusterClaims
+	Dynamic dynamic.Interface // nil: no claims but the spoke's own
 	Log     *slog.Logger
 	Clock   clock.Clock
 	Period  time.Duration // zero is DefaultPeriod
+	// Claims and Properties say which kinds are reported: ClusterClaims, and
+	// ClusterProperties of about.k8s.io.
+	Claims, Properties bool
 	// MaxClaims bounds the claims that are not reserved names; zero is 20.
 	MaxClaims int
+	// ReservedSuffixes are ends of names that are reserved, too.
+	ReservedSuffixes []string
+	// Event tells people on the spoke. May be nil.
+	Event func(ctx context.Context, reason, note string)
 	// Changed is called after Facts changed. It must not block. May be nil.
 	Changed func()
 }
@@ -64,7 +71,10 @@ type Facts struct {
 type Watcher struct {
 	cfg   Config
 	nodes cache.SharedIndexInformer
+	kinds []cache.SharedIndexInformer // of claims
 	wake  chan struct{}
+
+	truncated int // how many custom claims there were when some were cut off; only loop uses it
 
 	mu    sync.Mutex
 	facts Facts
@@ -111,7 +121,10 @@ func New(cfg Config) (*Watcher, error) {
 	err = w.nodes.SetWatchErrorHandlerWithContext(func(ctx context.Context, _ *cache.Reflector, err error) {
 		cfg.Log.DebugContext(ctx, "nodes cannot be watched; the cluster's capacity is not reported", "error", err)
 	})
-	return w, err
+	if err != nil {
+		return nil, err
+	}
+	return w, w.watchClaims()
 }
 
 // Facts returns what was found last.
@@ -128,6 +141,12 @@ func (w *Watcher) Run(ctx context.Context) error {
 		w.nodes.RunWithContext(ctx)
 		return nil
 	})
+	for _, kind := range w.kinds {
+		group.Go(func() error {
+			kind.RunWithContext(ctx)
+			return nil
+		})
+	}
 	group.Go(func() error { return w.loop(ctx) })
 	return group.Wait()
 }

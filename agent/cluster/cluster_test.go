@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -70,6 +71,7 @@ func watch(t *testing.T, cfg *rest.Config, edit ...func(*Config)) *spoke {
 	s := &spoke{kube: kube, dynamic: dyn, changed: make(chan struct{}, 1000)}
 	config := Config{
 		Kube: kube, Dynamic: dyn, Log: slog.New(slog.DiscardHandler), Clock: hurried{start: time.Now()}, Period: 2 * time.Second,
+		Claims:  true,
 		Changed: func() { s.changed <- struct{}{} },
 	}
 	for _, f := range edit {
@@ -125,7 +127,11 @@ func (s *spoke) claim(t *testing.T, name, value string, labels map[string]any) {
 func TestWatcher(t *testing.T) {
 	t.Parallel()
 	plane := env.StartPlane(t, env.Options{Name: "spoke", NoAudit: true})
-	s := watch(t, plane.RESTConfig())
+	told := make(chan string, 100)
+	s := watch(t, plane.RESTConfig(), func(c *Config) {
+		c.Properties, c.ReservedSuffixes = true, []string{".reserved.dev"}
+		c.Event = func(_ context.Context, reason, _ string) { told <- reason }
+	})
 	system, err := Fingerprint(t.Context(), s.kube)
 	require.NoError(t, err)
 
@@ -157,6 +163,21 @@ func TestWatcher(t *testing.T) {
 		require.Equal(t, "Metal", facts.Claims["platform.open-cluster-management.io"])
 		require.NotContains(t, facts.Claims, "hidden")
 		require.NotContains(t, facts.Claims, "custom-20", "sorted, then cut")
+		require.Equal(t, "CustomClusterClaimsTruncated", <-told)
+		s.claim(t, "zone.reserved.dev", "z", nil)
+		s.until(t, "a reserved suffix is not cut off", func(f Facts) bool { return f.Claims["zone.reserved.dev"] == "z" })
+	})
+	t.Run("RA-34_properties_override_claims", func(t *testing.T) {
+		property := strings.NewReplacer("cluster.open-cluster-management.io", "about.k8s.io", "ClusterClaim", "ClusterProperty", "clusterclaim", "clusterproperty").Replace(claimCRD)
+		property = strings.ReplaceAll(property, "clusterpropertys", "clusterproperties")
+		property = strings.Replace(property, "metadata: {", `metadata: {annotations: {api-approved.kubernetes.io: "unapproved, for a test"}, `, 1)
+		require.NoError(t, env.InstallCRDs(t.Context(), plane.RESTConfig(), []byte(property)))
+		o := &unstructured.Unstructured{Object: map[string]any{
+			"apiVersion": "about.k8s.io/v1alpha1", "kind": "ClusterProperty", "metadata": map[string]any{"name": "custom-00"}, "spec": map[string]any{"value": "property"},
+		}}
+		_, err := s.dynamic.Resource(propertyResource()).Create(t.Context(), o, metav1.CreateOptions{})
+		require.NoError(t, err)
+		s.until(t, "the property's value", func(f Facts) bool { return f.Claims["custom-00"] == "property" })
 	})
 	t.Run("RA-28_unavailable_after_20_s_of_failed_probes", func(t *testing.T) {
 		before := s.watcher.Facts()

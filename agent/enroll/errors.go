@@ -77,6 +77,7 @@ var advice = map[string]string{
 	reason.EnrollmentEnded:     newToken,
 	reason.EnrollmentNotFound:  newToken,
 	reason.CertificateExpired:  reEnroll,
+	reason.ClockSkew:           "have NTP set the clocks of this machine and of the hub",
 	reason.InvalidCSR:          "use an agent release that fits the hub",
 }
 

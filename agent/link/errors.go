@@ -67,6 +67,7 @@ var adviceFor = map[string]string{
 	reason.ProtocolTooOld:   "update the agent to a release that this hub supports",
 	reason.Unauthenticated:  "if the hub says that it needs an agent certificate, something between ends TLS and keeps this agent's: let it pass TLS through (docs/networks.md)",
 	reason.HubCAMismatch:    "the hub's certificate is not signed by the CA that this agent trusts; check the address, and that nothing between ends TLS (docs/networks.md), or enroll again if the hub was set up anew",
+	reason.ClockSkew:        "have NTP set the clocks of this machine and of the hub",
 	reasonOtherHub:          "check --hub and the join string; to move a spoke to another hub, remove the agent's state first",
 }
 

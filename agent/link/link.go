@@ -14,6 +14,7 @@ import (
 
 	agentv1 "fairlead.dev/fairlead/gen/fairlead/agent/v1"
 	"fairlead.dev/fairlead/internal/dialer"
+	"fairlead.dev/fairlead/internal/pki"
 	"fairlead.dev/fairlead/internal/wire"
 	"fairlead.dev/fairlead/internal/wire/reason"
 )
@@ -166,6 +167,10 @@ func (l *Link) began(s *session) {
 		skew = time.Until(w.GetServerTime().AsTime())
 	}
 	l.cfg.Metrics.began(w.GetSessionEpoch(), skew.Seconds())
+	if skew.Abs() > pki.Backdate {
+		l.cfg.Log.Warn("the clocks of hub and spoke differ by more than certificates allow for; have NTP set both",
+			"reason", reason.ClockSkew, "hubAheadBy", skew.Round(time.Second))
+	}
 	l.cfg.Log.Info("session with the hub", "endpoint", s.endpoint, "session", w.GetSessionId(), "epoch", w.GetSessionEpoch(),
 		"replica", w.GetHubReplica(), "sync", w.GetSyncMode(), "skew", skew.Round(time.Millisecond))
 }

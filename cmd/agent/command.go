@@ -128,6 +128,8 @@ func addFlags(f *pflag.FlagSet, cfg *agent.Config) {
 	f.DurationVar(&cfg.EvictionGrace, "appliedmanifestwork-eviction-grace-period", cfg.EvictionGrace, "how long the agent waits, at least, before it deletes or gives up what is gone from the hub without having been deleted there; 876000h (100 years) or more is never")
 	f.StringVar(&cfg.OnDetach, "on-detach", cfg.OnDetach, "what becomes of workloads once the hub has removed this cluster: "+agent.OnDetachKeep+" or "+agent.OnDetachDelete)
 	f.DurationVar(&cfg.ClusterPeriod, "cluster-healthcheck-period", cfg.ClusterPeriod, "how often this cluster's health, version and claims are looked at")
+	f.IntVar(&cfg.MaxClaims, "max-custom-cluster-claims", cfg.MaxClaims, "how many claims with names that are not reserved are reported to the hub, the first by name")
+	f.StringSliceVar(&cfg.ReservedClaimSuffixes, "reserved-cluster-claim-suffixes", cfg.ReservedClaimSuffixes, "ends of claims' names that are reserved, too; may be repeated")
 	f.Var(cfg.Gates, "feature-gates", "feature gates to turn on or off; known: "+strings.Join(cfg.Gates.Known(), ", "))
 	f.StringVar(&cfg.Controllers, "controllers", cfg.Controllers, "which controllers run: * for all, name to add, -name to leave out; known: "+agent.ControllerCluster+", "+agent.ControllerWork)
 	f.Float32Var(&cfg.QPS, "kube-api-qps", cfg.QPS, "requests a second to this cluster's apiserver for works; negative for no limit")

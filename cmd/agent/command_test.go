@@ -18,7 +18,7 @@ func TestFlags(t *testing.T) {
 		addFlags(flags, &cfg)
 		for name, want := range map[string]string{
 			"workload-agent-workers": "10", "status-sync-interval": "10s", "kube-api-qps": "50", "kube-api-burst": "100",
-			"max-json-raw-length": "1024", "max-feedback-watch": "50",
+			"max-json-raw-length": "1024", "max-feedback-watch": "50", "max-custom-cluster-claims": "20",
 		} {
 			flag := flags.Lookup(name)
 			require.NotNil(t, flag, name)

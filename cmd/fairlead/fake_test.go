@@ -166,10 +166,32 @@ func (h *fakeHub) ListClusters(_ context.Context, r *adminv1.ListClustersRequest
 func (h *fakeHub) GetCluster(_ context.Context, r *adminv1.GetClusterRequest) (*adminv1.GetClusterResponse, error) {
 	for _, c := range clusterInfos() {
 		if c.GetName() == r.GetName() {
-			return &adminv1.GetClusterResponse{Cluster: c}, nil
+			return &adminv1.GetClusterResponse{Cluster: c, ManagedClusterJson: managedCluster(c)}, nil
 		}
 	}
 	return nil, refuse(codes.NotFound, reason.NotFound, "reading cluster %q: not found", r.GetName())
+}
+
+// managedCluster is a cluster as the apiserver has it.
+func managedCluster(c *adminv1.ClusterInfo) string {
+	condition := func(kind, status, why, message string) map[string]any {
+		return map[string]any{"type": kind, "status": status, "reason": why, "message": message, "lastTransitionTime": now().Add(-time.Hour).Format(time.RFC3339)}
+	}
+	conditions, taints := []any{}, []any{}
+	if c.GetHubAccepted() {
+		conditions = append(conditions, condition("HubAcceptedManagedCluster", "True", "HubClusterAdminAccepted", "Accepted by hub cluster admin"))
+	}
+	if c.GetAvailable() == "Unknown" {
+		conditions = append(conditions, condition("ManagedClusterConditionAvailable", "Unknown", "ManagedClusterLeaseUpdateStopped", "Registration agent stopped updating its lease."))
+		taints = append(taints, map[string]any{"key": "cluster.open-cluster-management.io/unreachable", "effect": "NoSelect", "timeAdded": now().Add(-time.Hour).Format(time.RFC3339)})
+	}
+	raw, err := json.Marshal(map[string]any{
+		"metadata": map[string]any{"name": c.GetName()}, "spec": map[string]any{"taints": taints}, "status": map[string]any{"conditions": conditions},
+	})
+	if err != nil {
+		panic(err)
+	}
+	return string(raw)
 }
 
 func (h *fakeHub) WatchClusters(_ *adminv1.WatchClustersRequest, stream grpc.ServerStreamingServer[adminv1.WatchClustersResponse]) error {

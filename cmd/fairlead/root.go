@@ -31,7 +31,7 @@ func newRoot(o *cli.Options) *cobra.Command {
 		cli.Group("get", "Show clusters, works, enrollments or sessions", cluster.Get(o), work.Get(o), enrollment.Get(o), session.Get(o)),
 		cli.Group("create", "Create a work", work.Create(o)),
 		cli.Group("delete", "Delete a work, or remove a cluster", work.Delete(o), cluster.Delete(o)),
-		cli.Group("explain", "Say where a work stands, and why", work.Explain(o)),
+		cli.Group("explain", "Say where a work or a cluster stands, and why", work.Explain(o), cluster.Explain(o)),
 		session.Kick(o),
 		cluster.Revoke(o),
 		work.Release(o),

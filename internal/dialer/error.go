@@ -88,6 +88,8 @@ func refused(proxy, endpoint string, answer *http.Response) *Error {
 func handshakeError(endpoint string, err error) error {
 	notTLS := errors.As(err, new(tls.RecordHeaderError))
 	switch {
+	case errors.Is(err, pki.ErrClockSkew):
+		return &Error{Reason: reason.ClockSkew, Message: err.Error(), Err: err}
 	case errors.Is(err, pki.ErrPinMismatch), errors.Is(err, pki.ErrHubIdentity):
 		return &Error{Reason: reason.HubCAMismatch, Message: err.Error(), Err: err}
 	case notTLS, errors.Is(err, errTerminated), foreignAlert(err):

@@ -179,7 +179,7 @@ func TestVerifyServer(t *testing.T) {
 			"other name":             {reason: "another server of the same root", chain: []*x509.Certificate{leaf, hubCA.Cert}, trust: pin, name: "other.test", at: now, want: pki.ErrHubIdentity},
 			"no name":                {reason: "a forgotten name must not switch the check off", chain: []*x509.Certificate{leaf, hubCA.Cert}, trust: pin, at: now, want: pki.ErrHubIdentity},
 			"expired":                {reason: "expiry", chain: []*x509.Certificate{leaf, hubCA.Cert}, trust: pin, name: "hub.test", at: now.Add(2 * time.Hour), want: pki.ErrHubIdentity},
-			"not yet valid":          {reason: "clock far behind", chain: []*x509.Certificate{leaf, hubCA.Cert}, trust: pin, name: "hub.test", at: now.Add(-time.Hour), want: pki.ErrHubIdentity},
+			"not yet valid":          {reason: "clock far behind", chain: []*x509.Certificate{leaf, hubCA.Cert}, trust: pin, name: "hub.test", at: now.Add(-time.Hour), want: pki.ErrClockSkew},
 			"an agent as server":     {reason: "client certificates never verify as a server", chain: []*x509.Certificate{agentLeaf, hubCA.Cert}, trust: pin, name: "hub.test", at: now, want: pki.ErrHubIdentity},
 			"endless chain":          {reason: "bounded work", chain: make([]*x509.Certificate, 50), trust: pin, name: "hub.test", at: now, want: pki.ErrHubIdentity},
 		}
@@ -191,6 +191,31 @@ func TestVerifyServer(t *testing.T) {
 			}
 			require.ErrorIs(t, err, tc.want, "%s: %s", name, tc.reason)
 		}
+	})
+}
+
+// TestT38_clocks_that_differ: within the five minutes that certificates are dated
+// back nothing happens, beyond them the error tells by how much.
+func TestT38_clocks_that_differ(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		now := time.Now()
+		hub := newCA(t, "hub")
+		serving, err := hub.IssueServing([]string{"hub.test"}, now, time.Hour)
+		require.NoError(t, err)
+		at := func(offset time.Duration) error {
+			state := tls.ConnectionState{PeerCertificates: []*x509.Certificate{serving.Leaf, hub.Cert}}
+			return pki.VerifyServer(state, pki.Trust{Pin: pki.Fingerprint(hub.Cert)}, "hub.test", now.Add(offset))
+		}
+		require.NoError(t, at(10*time.Minute))
+		require.NoError(t, at(-4*time.Minute))
+		err = at(-10 * time.Minute)
+		require.ErrorIs(t, err, pki.ErrClockSkew)
+		require.ErrorContains(t, err, "at least 10m0s behind the hub's")
+		forged, err := newCA(t, "hub").IssueServing([]string{"hub.test"}, now, time.Hour)
+		require.NoError(t, err)
+		state := tls.ConnectionState{PeerCertificates: []*x509.Certificate{forged.Leaf, hub.Cert}}
+		err = pki.VerifyServer(state, pki.Trust{Pin: pki.Fingerprint(hub.Cert)}, "hub.test", now.Add(-10*time.Minute))
+		require.ErrorIs(t, err, pki.ErrHubIdentity, "a clock excuses nothing else")
 	})
 }
 
@@ -214,7 +239,7 @@ func FuzzVerifyServer(f *testing.F) {
 		for _, presented := range [][]*x509.Certificate{chain, genuine, append(chain, genuine...)} {
 			err := pki.VerifyServer(tls.ConnectionState{PeerCertificates: presented}, pki.Trust{Pin: pki.Fingerprint(ca.Cert)}, name, at)
 			if err != nil {
-				require.True(t, errors.Is(err, pki.ErrHubIdentity) || errors.Is(err, pki.ErrPinMismatch), err)
+				require.True(t, errors.Is(err, pki.ErrHubIdentity) || errors.Is(err, pki.ErrPinMismatch) || errors.Is(err, pki.ErrClockSkew), err)
 				continue
 			}
 			// Only what the pinned authority signed, for that name and time, passes.

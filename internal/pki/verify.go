@@ -18,6 +18,8 @@ import (
 var (
 	ErrPinMismatch = errors.New("the hub's root certificate is not the pinned one")
 	ErrHubIdentity = errors.New("the hub's certificate does not verify")
+	// ErrClockSkew: it would verify, were it later.
+	ErrClockSkew = errors.New("the clocks of hub and spoke differ")
 )
 
 // maxChain bounds the work that a hostile server can cause.
@@ -64,16 +66,41 @@ func VerifyServer(state tls.ConnectionState, trust Trust, serverName string, now
 	for _, cert := range chain[1:] {
 		intermediates.AddCert(cert)
 	}
-	if _, err := chain[0].Verify(x509.VerifyOptions{
+	options := x509.VerifyOptions{
 		DNSName:       serverName,
 		Roots:         roots,
 		Intermediates: intermediates,
 		CurrentTime:   now,
 		KeyUsages:     []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}); err != nil {
+	}
+	if _, err := chain[0].Verify(options); err != nil {
+		if skew := notYetValid(chain, options); skew != nil {
+			return skew
+		}
 		return fmt.Errorf("%w for %q: it is %q, issued by %q: %w", ErrHubIdentity, serverName, chain[0].Subject, chain[0].Issuer, err)
 	}
 	return nil
+}
+
+// notYetValid is the error of a chain with which nothing is wrong but that it is
+// too early for it. Certificates begin Backdate before they are made, so that
+// this clock is behind the hub's by that more, at least (T38).
+func notYetValid(chain []*x509.Certificate, options x509.VerifyOptions) error {
+	now, begin := options.CurrentTime, options.CurrentTime
+	for _, cert := range chain {
+		if cert.NotBefore.After(begin) {
+			begin = cert.NotBefore
+		}
+	}
+	if !begin.After(now) {
+		return nil
+	}
+	options.CurrentTime = begin
+	if _, err := chain[0].Verify(options); err != nil {
+		return nil //nolint:nilerr // then something else is wrong, too
+	}
+	return fmt.Errorf("%w: this one says %s, at least %s behind the hub's, whose certificate was made at %s or later",
+		ErrClockSkew, now.UTC().Format(time.RFC3339), begin.Add(Backdate).Sub(now).Round(time.Second), begin.Add(Backdate).UTC().Format(time.RFC3339))
 }
 
 func trustedRoots(chain []*x509.Certificate, trust Trust) (*x509.CertPool, error) {

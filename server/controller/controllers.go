@@ -35,6 +35,7 @@ import (
 	"fairlead.dev/fairlead/server/controller/gc"
 	"fairlead.dev/fairlead/server/controller/lease"
 	"fairlead.dev/fairlead/server/controller/registration"
+	"fairlead.dev/fairlead/server/controller/taint"
 	"fairlead.dev/fairlead/server/controller/work"
 )
 
@@ -90,6 +91,7 @@ func All() []Controller {
 		{Name: "registration", Needs: []schema.GroupVersionKind{managedCluster}, Setup: setupRegistration},
 		{Name: "enrollment", Needs: []schema.GroupVersionKind{managedCluster, enrollment}, Setup: setupEnrollment},
 		{Name: "lease", Needs: []schema.GroupVersionKind{managedCluster}, Setup: setupLease},
+		{Name: "taint", Needs: []schema.GroupVersionKind{managedCluster}, Setup: setupTaints},
 		{Name: "cleanup", Needs: []schema.GroupVersionKind{managedCluster}, Setup: setupCleanup},
 		{Name: "clusterset", Needs: []schema.GroupVersionKind{managedCluster, set}, Setup: setupClusterSets},
 		{Name: "clustersetbinding", Needs: []schema.GroupVersionKind{set, binding}, Setup: setupBindings},
@@ -125,6 +127,10 @@ func setupLease(_ context.Context, mgr manager.Manager, deps Deps) error {
 	return lease.Setup(mgr, lease.Config{
 		HubNamespace: deps.HubNamespace, Refresh: deps.ClusterLeaseRefresh, Clock: deps.Clock, Log: deps.Log,
 	})
+}
+
+func setupTaints(_ context.Context, mgr manager.Manager, deps Deps) error {
+	return taint.Setup(mgr, taint.Config{Clock: deps.Clock, Log: deps.Log})
 }
 
 func setupClusterSets(_ context.Context, mgr manager.Manager, deps Deps) error {

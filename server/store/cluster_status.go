@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -19,11 +20,17 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	clusterv1 "open-cluster-management.io/api/cluster/v1"
 
+	clusterclaim "fairlead.dev/fairlead/internal/claim"
 	"fairlead.dev/fairlead/internal/identity"
+	"fairlead.dev/fairlead/internal/wire/reason"
 )
 
-// maxClaimValue bounds a claim's value, as the CRD does.
-const maxClaimValue = 1024
+// maxResourceName bounds the name of a resource: a domain, a slash and a name.
+const maxResourceName = 253 + 1 + 63
+
+// ConditionTruncated says on a ManagedCluster that not all of its agent's report
+// is shown.
+const ConditionTruncated = "ReportTruncated"
 
 // ErrNoCluster is returned when the scope's ManagedCluster is not there any more.
 var ErrNoCluster = errors.New("the ManagedCluster is not there any more")
@@ -32,11 +39,14 @@ var ErrNoCluster = errors.New("the ManagedCluster is not there any more")
 type Report struct {
 	KubernetesVersion             string
 	Claims, Capacity, Allocatable map[string]string
+	// LeftOut is how many entries were left out already.
+	LeftOut int
 }
 
 // ApplyReport shows a report on the ManagedCluster, together with the condition
 // ManagedClusterJoined (RA-25). Nothing is written without a change. Claims and
-// quantities that the CRD would refuse are left out and logged.
+// quantities that the CRD would refuse are left out, which condition
+// ReportTruncated shows.
 func (c *Clusters) ApplyReport(ctx context.Context, scope identity.Scope, report Report) error {
 	managed, err := c.scoped(ctx, scope)
 	if err != nil {
@@ -46,17 +56,27 @@ func (c *Clusters) ApplyReport(ctx context.Context, scope identity.Scope, report
 		Type: clusterv1.ManagedClusterConditionJoined, Status: metav1.ConditionTrue,
 		Reason: "ManagedClusterJoined", Message: "Managed cluster joined",
 	}
-	claims := c.claims(scope, report.Claims)
-	capacity, allocatable := c.quantities(scope, report.Capacity), c.quantities(scope, report.Allocatable)
+	left := &leftOut{count: report.LeftOut}
+	claims := left.claims(report.Claims)
+	capacity, allocatable := left.quantities(report.Capacity), left.quantities(report.Allocatable)
+	if err := c.ApplyCondition(ctx, scope, left.condition()); err != nil {
+		return err
+	}
 	same := managed.Status.Version.Kubernetes == report.KubernetesVersion && slices.Equal(managed.Status.ClusterClaims, claims) &&
-		sameQuantities(managed.Status.Capacity, capacity) && sameQuantities(managed.Status.Allocatable, allocatable)
+		c.shown(managed, capacity, allocatable)
 	if c.date(managed, &joined) && same {
 		return nil
 	}
-	return c.apply(ctx, managed, sessionManager, map[string]any{
+	err = c.apply(ctx, managed, sessionManager, map[string]any{
 		"conditions": []metav1.Condition{joined}, "version": map[string]string{"kubernetes": report.KubernetesVersion},
 		"clusterClaims": claims, "capacity": capacity, "allocatable": allocatable,
 	})
+	if err == nil {
+		c.mu.Lock()
+		c.applied[managed.UID] = names(capacity, allocatable)
+		c.mu.Unlock()
+	}
+	return err
 }
 
 // ApplyCondition shows one condition on the ManagedCluster. Each type has a field
@@ -157,26 +177,49 @@ func (c *Clusters) live(ctx context.Context, path []string) (*metav1.PartialObje
 	return &o, nil
 }
 
-// claims are those that the CRD takes, in the order of their names.
-func (c *Clusters) claims(scope identity.Scope, reported map[string]string) []clusterv1.ManagedClusterClaim {
+// leftOut counts what of a report is not shown.
+type leftOut struct {
+	count int
+	first string
+}
+
+func (l *leftOut) add(what, name string) {
+	if l.first == "" {
+		l.first = fmt.Sprintf("; one is the %s %.100q", what, name)
+	}
+	l.count++
+}
+
+func (l *leftOut) condition() metav1.Condition {
+	if l.count == 0 {
+		return metav1.Condition{Type: ConditionTruncated, Status: metav1.ConditionFalse, Reason: "AllShown", Message: "all of the agent's report is shown"}
+	}
+	return metav1.Condition{
+		Type: ConditionTruncated, Status: metav1.ConditionTrue, Reason: reason.InvalidArgument,
+		Message: fmt.Sprintf("%d entries of the agent's report are left out%s: at most 200 each of claims and resources are taken, names of claims up to %d bytes, values of claims from 1 to %d, quantities as Kubernetes reads them",
+			l.count, l.first, clusterclaim.MaxName, clusterclaim.MaxValue),
+	}
+}
+
+// claims are those that the CRD takes: reserved names first, then by name (RA-35).
+func (l *leftOut) claims(reported map[string]string) []clusterv1.ManagedClusterClaim {
 	claims := []clusterv1.ManagedClusterClaim{}
-	for name, value := range reported {
-		if name == "" || len(name) > 253 || value == "" || len(value) > maxClaimValue {
-			c.log.Warn("a cluster claim is left out; names have 1 to 253 bytes, values 1 to 1024", "cluster", scope.Cluster(), "claim", fmt.Sprintf("%.253q", name))
+	for _, name := range slices.SortedFunc(maps.Keys(reported), clusterclaim.Compare) {
+		if !clusterclaim.Fits(name, reported[name]) {
+			l.add("claim", name)
 			continue
 		}
-		claims = append(claims, clusterv1.ManagedClusterClaim{Name: name, Value: value})
+		claims = append(claims, clusterv1.ManagedClusterClaim{Name: name, Value: reported[name]})
 	}
-	slices.SortFunc(claims, func(a, b clusterv1.ManagedClusterClaim) int { return strings.Compare(a.Name, b.Name) })
 	return claims
 }
 
-func (c *Clusters) quantities(scope identity.Scope, reported map[string]string) clusterv1.ResourceList {
+func (l *leftOut) quantities(reported map[string]string) clusterv1.ResourceList {
 	quantities := clusterv1.ResourceList{}
-	for name, text := range reported {
-		quantity, err := resource.ParseQuantity(text)
-		if err != nil {
-			c.log.Warn("a resource is left out; its quantity cannot be read", "cluster", scope.Cluster(), "resource", name, "error", err)
+	for _, name := range slices.Sorted(maps.Keys(reported)) {
+		quantity, err := resource.ParseQuantity(reported[name])
+		if err != nil || name == "" || len(name) > maxResourceName {
+			l.add("resource", name)
 			continue
 		}
 		quantities[clusterv1.ResourceName(name)] = quantity
@@ -184,15 +227,32 @@ func (c *Clusters) quantities(scope identity.Scope, reported map[string]string) 
 	return quantities
 }
 
-func sameQuantities(a, b clusterv1.ResourceList) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for name, quantity := range a {
-		other, ok := b[name]
-		if !ok || quantity.Cmp(other) != 0 {
-			return false
+// showsQuantities tells whether the status has what is reported, and whether it
+// has more besides.
+func showsQuantities(have, want clusterv1.ResourceList) (shows, more bool) {
+	for name, quantity := range want {
+		if other, ok := have[name]; !ok || quantity.Cmp(other) != 0 {
+			return false, false
 		}
 	}
-	return true
+	return true, len(have) > len(want)
+}
+
+// names is what a report has quantities of.
+func names(capacity, allocatable clusterv1.ResourceList) string {
+	return fmt.Sprintf("%q %q", slices.Sorted(maps.Keys(capacity)), slices.Sorted(maps.Keys(allocatable)))
+}
+
+// shown tells whether the quantities of a report are in the status. What is there
+// besides is either another writer's (RA-32) or was reported before and has to
+// go: the apiserver knows which, so it is asked once for each set of names.
+func (c *Clusters) shown(managed *clusterv1.ManagedCluster, capacity, allocatable clusterv1.ResourceList) bool {
+	capacityShown, more := showsQuantities(managed.Status.Capacity, capacity)
+	allocatableShown, moreToo := showsQuantities(managed.Status.Allocatable, allocatable)
+	if !more && !moreToo {
+		return capacityShown && allocatableShown
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return capacityShown && allocatableShown && c.applied[managed.UID] == names(capacity, allocatable)
 }

@@ -60,6 +60,7 @@ type Clusters struct {
 
 	mu      sync.Mutex
 	changed []func(string)
+	applied map[types.UID]string // what the last report that was written had quantities of
 }
 
 // NewClusters registers what it needs with the cache, which need not have
@@ -69,7 +70,7 @@ func NewClusters(ctx context.Context, config ClustersConfig) (*Clusters, error) 
 	if config.Cache == nil {
 		return nil, errors.New("clusters: a cache is needed")
 	}
-	c := &Clusters{cache: config.Cache, clock: config.Clock, log: config.Log}
+	c := &Clusters{cache: config.Cache, clock: config.Clock, log: config.Log, applied: map[types.UID]string{}}
 	if c.clock == nil {
 		c.clock = clock.RealClock{}
 	}
@@ -92,7 +93,7 @@ func NewClusters(ctx context.Context, config ClustersConfig) (*Clusters, error) 
 		_, err = informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
 			AddFunc:    c.tell,
 			UpdateFunc: func(_, now any) { c.tell(now) },
-			DeleteFunc: c.tell,
+			DeleteFunc: c.gone,
 		})
 		if err != nil {
 			return nil, fmt.Errorf("watching %T: %w", kind, err)
@@ -124,6 +125,19 @@ func (c *Clusters) tell(object any) {
 	for _, f := range all {
 		f(clusterOf(o))
 	}
+}
+
+// gone is tell for what was deleted.
+func (c *Clusters) gone(object any) {
+	if tombstone, ok := object.(toolscache.DeletedFinalStateUnknown); ok {
+		object = tombstone.Obj
+	}
+	if o, ok := object.(client.Object); ok {
+		c.mu.Lock()
+		delete(c.applied, o.GetUID())
+		c.mu.Unlock()
+	}
+	c.tell(object)
 }
 
 func clusterOf(object client.Object) string {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	clocktesting "k8s.io/utils/clock/testing"
@@ -141,8 +142,11 @@ func TestClusters_reports(t *testing.T) {
 		t.Helper()
 		before := r.stored().ResourceVersion
 		require.NoError(t, r.ApplyReport(t.Context(), scope, report))
-		if r.stored().ResourceVersion != before {
+		for now := r.stored().ResourceVersion; now != before; {
 			r.changed()
+			if known, ok := r.managed(t.Context(), scope.Cluster()); ok && known.ResourceVersion == now {
+				break
+			}
 		}
 	}
 	apply()
@@ -151,6 +155,9 @@ func TestClusters_reports(t *testing.T) {
 	require.Equal(t, []clusterv1.ManagedClusterClaim{{Name: "a", Value: "1"}, {Name: "b", Value: "2"}}, o.Status.ClusterClaims)
 	require.Equal(t, "8Gi", new(o.Status.Capacity["memory"]).String())
 	require.Len(t, o.Status.Capacity, 2)
+	truncated := meta.FindStatusCondition(o.Status.Conditions, ConditionTruncated)
+	require.Equal(t, metav1.ConditionTrue, truncated.Status)
+	require.Contains(t, truncated.Message, "4 entries of the agent's report are left out")
 	joined := meta.FindStatusCondition(o.Status.Conditions, clusterv1.ManagedClusterConditionJoined)
 	require.Equal(t, "ManagedClusterJoined", joined.Reason)
 	require.Equal(t, metav1.NewTime(clock.Now().Truncate(time.Second)).UTC(), joined.LastTransitionTime.UTC())
@@ -182,6 +189,78 @@ func TestClusters_reports(t *testing.T) {
 	duplicate.Status, duplicate.Reason = metav1.ConditionFalse, "NoDuplicate"
 	require.NoError(t, r.ApplyCondition(t.Context(), scope, duplicate))
 	require.True(t, meta.IsStatusConditionFalse(r.stored().Status.Conditions, "DuplicateAgent"))
+}
+
+// TestClusterReport shows reports on ManagedClusters.
+func TestClusterReport(t *testing.T) {
+	t.Parallel()
+	t.Run("RA-32_names_of_other_writers_stay", func(t *testing.T) {
+		t.Parallel()
+		r := newRegistry(t, clocktesting.NewFakePassiveClock(time.Now()))
+		_, scope := r.create()
+		report := Report{Capacity: map[string]string{"cpu": "4", "memory": "8Gi"}, Allocatable: map[string]string{"cpu": "3"}}
+		require.NoError(t, r.ApplyReport(t.Context(), scope, report))
+		o := r.stored()
+		o.Status.Capacity["theirs.dev/gpu"] = resource.MustParse("2")
+		require.NoError(t, r.person.Status().Update(t.Context(), o))
+		r.until(func(o *clusterv1.ManagedCluster) bool { return len(o.Status.Capacity) == 3 })
+		report.Capacity["cpu"] = "8"
+		require.NoError(t, r.ApplyReport(t.Context(), scope, report))
+		r.until(func(o *clusterv1.ManagedCluster) bool { return new(o.Status.Capacity["cpu"]).String() == "8" })
+		require.Equal(t, "2", new(r.stored().Status.Capacity["theirs.dev/gpu"]).String())
+		writes := r.writes()
+		require.NoError(t, r.ApplyReport(t.Context(), scope, report))
+		require.Equal(t, writes, r.writes(), "what others have there causes no writes")
+		delete(report.Capacity, "memory")
+		require.NoError(t, r.ApplyReport(t.Context(), scope, report))
+		require.Len(t, r.stored().Status.Capacity, 2, "what the agent reported goes with its report")
+	})
+	t.Run("RA-35_reserved_claims_first", func(t *testing.T) {
+		t.Parallel()
+		r := newRegistry(t, clocktesting.NewFakePassiveClock(time.Now()))
+		_, scope := r.create()
+		report := Report{Claims: map[string]string{"a": "1", "z": "2", "product.open-cluster-management.io": "p", "id.k8s.io": "i", "long": strings.Repeat("x", 1025)}}
+		require.NoError(t, r.ApplyReport(t.Context(), scope, report))
+		names := []string{}
+		for _, c := range r.stored().Status.ClusterClaims {
+			names = append(names, c.Name)
+		}
+		require.Equal(t, []string{"id.k8s.io", "product.open-cluster-management.io", "a", "z"}, names)
+	})
+	t.Run("T59_claims_are_no_labels", func(t *testing.T) {
+		t.Parallel()
+		r := newRegistry(t, clocktesting.NewFakePassiveClock(time.Now()))
+		o, scope := r.create()
+		before := r.stored()
+		everything := map[string]string{"region": "1", "cluster.open-cluster-management.io/clusterset": "2", "metadata": "3", "labels": "4"}
+		require.NoError(t, r.ApplyReport(t.Context(), scope, Report{
+			KubernetesVersion: "region=eu", Claims: everything, Capacity: everything, Allocatable: everything, LeftOut: 3,
+		}))
+		after := r.stored()
+		require.Len(t, after.Status.ClusterClaims, 4)
+		require.Equal(t, before.Labels, after.Labels)
+		require.Equal(t, before.Annotations, after.Annotations)
+		require.Equal(t, before.Spec, after.Spec)
+		require.Equal(t, before.Generation, after.Generation)
+		for _, selector := range []string{"region", "region=1", "cluster.open-cluster-management.io/clusterset=2", "labels"} {
+			found := &clusterv1.ManagedClusterList{}
+			require.NoError(t, r.person.List(t.Context(), found, &client.ListOptions{Raw: &metav1.ListOptions{LabelSelector: selector}}))
+			for i := range found.Items {
+				require.NotEqual(t, o.Name, found.Items[i].Name, selector)
+			}
+		}
+	})
+}
+
+// until waits for the cache to show it.
+func (r *registry) until(is func(*clusterv1.ManagedCluster) bool) {
+	r.t.Helper()
+	for {
+		if o, ok := r.managed(r.t.Context(), r.name); ok && is(o) {
+			return
+		}
+		r.changed()
+	}
 }
 
 func TestClusters_T62_of_another_UID_are_not_written(t *testing.T) {

@@ -110,6 +110,29 @@ func (s *Sessions) SetSpokeHealthy(ctx context.Context, g Grant, healthy bool) e
 	return nil
 }
 
+// clockStep is by how much an offset has to change to be noted.
+const clockStep = time.Second
+
+// SetClockOffset notes on the session Lease how far the agent's clock is behind
+// ours, for the controller that judges it; from one session to the next the note
+// stays. Nothing is written for a change of less than a second. ErrFenced says
+// that g no longer owns its cluster.
+func (s *Sessions) SetClockOffset(ctx context.Context, g Grant, offset time.Duration) error {
+	err := s.modify(ctx, g, func(lease *coordinationv1.Lease) *coordinationv1.Lease {
+		noted, err := time.ParseDuration(lease.Annotations[AnnotationClockOffset])
+		if err == nil && (offset-noted).Abs() < clockStep {
+			return nil
+		}
+		lease = lease.DeepCopy()
+		lease.Annotations[AnnotationClockOffset] = offset.Round(time.Millisecond).String()
+		return lease
+	})
+	if err != nil {
+		return fmt.Errorf("noting the clock of cluster %q: %w", g.Cluster(), err)
+	}
+	return nil
+}
+
 // WaitEnded returns when the cache shows that a session no longer owns its
 // cluster or its replica is dead, or with ctx's error.
 func (s *Sessions) WaitEnded(ctx context.Context, clusterName, sessionID string) error {

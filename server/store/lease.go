@@ -31,6 +31,7 @@ const (
 	AnnotationKick         = "fairlead.dev/kick"
 	AnnotationClusterUID   = "fairlead.dev/managed-cluster-uid"
 	AnnotationSpokeHealthy = "fairlead.dev/spoke-healthy"
+	AnnotationClockOffset  = "fairlead.dev/clock-offset"
 	AnnotationAdminAddress = "fairlead.dev/admin-address"
 )
 

@@ -85,3 +85,24 @@ func admissions() []mutant {
 		},
 	}
 }
+
+// health are guards of what is said about clusters.
+func health() []mutant {
+	return []mutant{
+		{
+			name: "flaps-undamped", rule: "B33: a cluster that comes and goes does not move conditions, taints and events each time",
+			file: "server/controller/lease/flaps.go", tests: []string{"./server/controller/lease"},
+			old: "	if h.better.IsZero() && h.recent(now) < flapLimit {", new: "	if true || h.recent(now) < flapLimit {",
+		},
+		{
+			name: "skew-excuses-chain", rule: "T38: a clock that is behind excuses nothing else about the hub's certificate",
+			file: "internal/pki/verify.go", tests: []string{"./internal/pki"},
+			old: "		return nil //nolint:nilerr // then something else is wrong, too\n", new: "		_ = err\n",
+		},
+		{
+			name: "taints-of-others", rule: "RC-42: the taints of others are not touched",
+			file: "server/controller/taint/taint.go", tests: []string{"./server/controller/taint"},
+			old: "		if !ours(t) {\n			wanted = append(wanted, t)\n			continue", new: "		if !ours(t) {\n			continue",
+		},
+	}
+}

@@ -189,6 +189,8 @@ func (s *state) Delivered(wire.Key, string, string, string) {}
 // Cluster and DeletesHeld implement agent.Reports.
 func (s *state) Cluster(context.Context, agent.Report) error { return nil }
 
+func (s *state) Clock(context.Context, time.Duration) error { return nil }
+
 func (s *state) DeletesHeld(_ context.Context, held agent.Held) error {
 	s.see(func() { s.held = append(s.held, held) })
 	return nil

@@ -20,6 +20,7 @@ const (
 	SerialMismatch   = "SERIAL_MISMATCH"
 	CertificateError = "CERTIFICATE_INVALID"
 	CertificateClone = "CERTIFICATE_CLONED"
+	ClockSkew        = "CLOCK_SKEW"
 	ClusterConnected = "CLUSTER_CONNECTED"
 	ConsentWithdrawn = "CONSENT_WITHDRAWN"
 	DuplicateCluster = "DUPLICATE_CLUSTER"

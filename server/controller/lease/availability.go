@@ -26,6 +26,9 @@ const (
 	// SpokeHealthyAnnotation is "false" while the agent reports that the spoke's
 	// apiserver is not healthy.
 	SpokeHealthyAnnotation = "fairlead.dev/spoke-healthy"
+	// ClockOffsetAnnotation is how far the agent's clock is behind the hub's, as a
+	// Go duration; absent until it was measured.
+	ClockOffsetAnnotation = "fairlead.dev/clock-offset"
 
 	replicaPrefix = identity.ReplicaLeasePrefix
 )
@@ -51,6 +54,8 @@ type facts struct {
 	accepted time.Time
 	// detached: the spoke said that it leaves.
 	detached bool
+	// deleting: the ManagedCluster is on its way out.
+	deleting bool
 	// session is the Lease of the cluster's session, nil if there never was one.
 	session *coordinationv1.Lease
 	// replica is the state of the session's holder; meaningless without one.
@@ -67,6 +72,8 @@ type verdict struct {
 	condition *metav1.Condition
 	// lastSeen is when something was last received.
 	lastSeen time.Time
+	// clock is the offset that the session's Lease tells, empty if it tells none.
+	clock string
 	// again is when the verdict will change if nothing happens; 0 is never.
 	again time.Duration
 }
@@ -77,9 +84,12 @@ func judge(f facts) verdict {
 		return verdict{lastSeen: f.lastSeen(), condition: detached()}
 	}
 	if holder(f.session) != "" && f.replica.alive {
-		return verdict{alive: true, condition: alive(f.session), lastSeen: f.now}
+		return verdict{alive: true, condition: alive(f.session), lastSeen: f.now, clock: f.session.Annotations[ClockOffsetAnnotation]}
 	}
 	seen := f.lastSeen()
+	if f.deleting && f.session == nil {
+		return verdict{lastSeen: seen, condition: stopped()} // RC-38: nobody will come back to be waited for
+	}
 	deadline := seen.Add(f.duration)
 	if deadline.Before(f.quiet) {
 		deadline = f.quiet

@@ -35,7 +35,9 @@ type controller struct {
 	namespace  string
 	replicas   *replicas
 	leases     *clusterLeases
+	flaps      *flaps
 	conditions condition.Writer
+	clocks     condition.Writer
 	clock      clock.PassiveClock
 	events     events.EventRecorder
 	log        *slog.Logger
@@ -47,6 +49,7 @@ func (c *controller) Reconcile(ctx context.Context, request reconcile.Request) (
 	err := c.client.Get(ctx, request.NamespacedName, cluster)
 	if apierrors.IsNotFound(err) {
 		c.leases.forget(request.Name)
+		c.flaps.forget(request.Name)
 		return reconcile.Result{}, nil
 	}
 	if err != nil {
@@ -61,7 +64,11 @@ func (c *controller) Reconcile(ctx context.Context, request reconcile.Request) (
 	if err != nil {
 		return reconcile.Result{}, err
 	}
+	c.damp(cluster, &found, now)
 	refresh, err := c.write(ctx, cluster, found, now)
+	if err == nil {
+		err = c.writeClock(ctx, cluster, found)
+	}
 	if apierrors.IsConflict(err) {
 		return reconcile.Result{RequeueAfter: conflictDelay}, nil
 	}
@@ -71,7 +78,7 @@ func (c *controller) Reconcile(ctx context.Context, request reconcile.Request) (
 // look finds out how a cluster is. What would turn it Unknown is read again
 // from the apiserver: a cache that lags must not be the witness of silence.
 func (c *controller) look(ctx context.Context, cluster *clusterv1.ManagedCluster, accepted, now time.Time) (verdict, error) {
-	f := facts{now: now, duration: silence(cluster), accepted: accepted}
+	f := facts{now: now, duration: silence(cluster), accepted: accepted, deleting: !cluster.DeletionTimestamp.IsZero()}
 	f.detached = meta.IsStatusConditionTrue(cluster.Status.Conditions, identity.ConditionDetached)
 	f.quiet = c.replicas.quietUntil(now, f.duration)
 	found, err := c.judge(ctx, c.client, cluster.Name, f)
@@ -99,6 +106,29 @@ func (c *controller) judge(ctx context.Context, reader client.Reader, cluster st
 	return judge(f), nil
 }
 
+// damp leaves the condition of a cluster that comes and goes as it is until the
+// cluster has stayed. What was said at a transition stays said.
+func (c *controller) damp(cluster *clusterv1.ManagedCluster, found *verdict, now time.Time) {
+	if found.condition == nil {
+		return
+	}
+	before, had := metav1.ConditionStatus(""), meta.FindStatusCondition(cluster.Status.Conditions, clusterv1.ManagedClusterConditionAvailable)
+	if had != nil {
+		before = had.Status
+	}
+	if wait := c.flaps.hold(cluster.Name, before, found.condition.Status, now); wait > 0 {
+		found.condition, found.again = nil, sooner(found.again, wait)
+		return
+	}
+	switch {
+	case had == nil:
+	case before == found.condition.Status && had.Reason == found.condition.Reason:
+		found.condition.Message = had.Message
+	case rank(found.condition.Status) < rank(before):
+		found.condition.Message += c.flaps.said(cluster.Name, now)
+	}
+}
+
 // write writes what has changed and returns when the Lease is due again.
 func (c *controller) write(ctx context.Context, cluster *clusterv1.ManagedCluster, found verdict, now time.Time) (time.Duration, error) {
 	before := meta.FindStatusCondition(cluster.Status.Conditions, clusterv1.ManagedClusterConditionAvailable)
@@ -120,6 +150,9 @@ func (c *controller) write(ctx context.Context, cluster *clusterv1.ManagedCluste
 	}
 	wrote, err := c.conditions.Apply(ctx, cluster, cluster.Status.Conditions, *found.condition)
 	if wrote && changes {
+		if before != nil && rank(found.condition.Status) < rank(before.Status) {
+			c.flaps.worsened(cluster.Name, now)
+		}
 		c.tell(ctx, cluster, found)
 	}
 	return due, errors.Join(problem, err)
@@ -138,12 +171,16 @@ func (c *controller) tell(ctx context.Context, cluster *clusterv1.ManagedCluster
 		eventType, reason = corev1.EventTypeWarning, "Unavailable"
 	case metav1.ConditionTrue:
 	}
-	regarding := &corev1.ObjectReference{
+	c.events.Eventf(regarding(cluster), nil, eventType, reason, "Observe", "%s Last heard from at %s.",
+		found.condition.Message, found.lastSeen.UTC().Format(time.RFC3339))
+}
+
+// regarding has events land in the cluster's namespace.
+func regarding(cluster *clusterv1.ManagedCluster) *corev1.ObjectReference {
+	return &corev1.ObjectReference{
 		APIVersion: clusterv1.GroupVersion.String(), Kind: "ManagedCluster",
 		Name: cluster.Name, UID: cluster.UID, Namespace: cluster.Name,
 	}
-	c.events.Eventf(regarding, nil, eventType, reason, "Observe", "%s Last heard from at %s.",
-		found.condition.Message, found.lastSeen.UTC().Format(time.RFC3339))
 }
 
 // sooner is the smaller of two delays of which 0 means never.

@@ -35,6 +35,8 @@ import (
 const (
 	// FieldManager owns the condition and the Leases that this package writes.
 	FieldManager = "fairlead-lease"
+	// ClockManager owns the condition about the agent's clock.
+	ClockManager = "fairlead-clock"
 
 	// DefaultRefresh is how often the Lease of a living cluster is renewed.
 	DefaultRefresh = time.Hour
@@ -109,7 +111,9 @@ func newController(mgr manager.Manager, cfg Config) *controller {
 			wake: make(chan event.GenericEvent), known: map[string]observation{},
 		},
 		leases:     &clusterLeases{client: mgr.GetClient(), refresh: cfg.Refresh, written: map[string]time.Time{}},
+		flaps:      &flaps{of: map[string]*flapping{}},
 		conditions: condition.Writer{Client: mgr.GetClient(), FieldManager: FieldManager, Clock: cfg.Clock},
+		clocks:     condition.Writer{Client: mgr.GetClient(), FieldManager: ClockManager, Clock: cfg.Clock},
 		clock:      cfg.Clock, events: mgr.GetEventRecorder(eventSource), log: cfg.Log,
 	}
 }
@@ -127,7 +131,9 @@ func sessionCluster(_ context.Context, o client.Object) []reconcile.Request {
 func matters(e event.UpdateEvent) bool {
 	before, ok := e.ObjectOld.(*clusterv1.ManagedCluster)
 	after, same := e.ObjectNew.(*clusterv1.ManagedCluster)
-	if !ok || !same || before.Generation != after.Generation || before.UID != after.UID {
+	if !ok || !same || before.Generation != after.Generation || before.UID != after.UID ||
+		before.DeletionTimestamp.IsZero() != after.DeletionTimestamp.IsZero() ||
+		before.Annotations[SkipClockAnnotation] != after.Annotations[SkipClockAnnotation] {
 		return true
 	}
 	for _, kind := range []string{clusterv1.ManagedClusterConditionHubAccepted, clusterv1.ManagedClusterConditionAvailable, identity.ConditionDetached} {
@@ -148,5 +154,6 @@ func moved(e event.UpdateEvent) bool {
 	}
 	return holder(before) != holder(after) ||
 		before.Annotations[LastSeenAnnotation] != after.Annotations[LastSeenAnnotation] ||
-		before.Annotations[SpokeHealthyAnnotation] != after.Annotations[SpokeHealthyAnnotation]
+		before.Annotations[SpokeHealthyAnnotation] != after.Annotations[SpokeHealthyAnnotation] ||
+		before.Annotations[ClockOffsetAnnotation] != after.Annotations[ClockOffsetAnnotation]
 }

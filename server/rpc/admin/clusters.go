@@ -251,7 +251,7 @@ func (s *Service) clusterInfo(u *unstructured.Unstructured, known facts) (*admin
 		}
 		return info, nil
 	}
-	for _, warning := range []string{identity.ConditionDetached, "DuplicateAgent", "CertificateCloned", "AgentFlapping", "DeletesHeld"} {
+	for _, warning := range []string{identity.ConditionDetached, "DuplicateAgent", "CertificateCloned", "AgentFlapping", "DeletesHeld", "ReportTruncated"} {
 		if c := meta.FindStatusCondition(cluster.Status.Conditions, warning); c != nil && c.Status == metav1.ConditionTrue {
 			info.Message = warning + ": " + c.Message
 			break

@@ -100,6 +100,8 @@ type Works interface {
 type Report struct {
 	KubernetesVersion             string
 	Claims, Capacity, Allocatable map[string]string
+	// LeftOut is how many entries were dropped for their number or size.
+	LeftOut int
 	// Healthy says that the spoke's own apiserver answers.
 	Healthy bool
 }
@@ -116,4 +118,6 @@ type Held struct {
 type Reports interface {
 	Cluster(ctx context.Context, report Report) error
 	DeletesHeld(ctx context.Context, held Held) error
+	// Clock takes how far the agent's clock is behind the hub's.
+	Clock(ctx context.Context, offset time.Duration) error
 }

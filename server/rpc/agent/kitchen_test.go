@@ -49,6 +49,7 @@ type kitchen struct {
 
 // clusterFake is one cluster's works, and what was written about them.
 type clusterFake struct {
+	clocks   []time.Duration
 	objects  map[wire.Key]session.Content
 	watchers map[int]func(session.Marked)
 	next     int
@@ -252,6 +253,11 @@ func (h *holdFake) Cluster(_ context.Context, report Report) (err error) {
 		err = h.k.reportErr
 	})
 	return err
+}
+
+func (h *holdFake) Clock(_ context.Context, offset time.Duration) error {
+	h.with(func(c *clusterFake) { c.clocks = append(c.clocks, offset) })
+	return nil
 }
 
 func (h *holdFake) DeletesHeld(_ context.Context, held Held) error {

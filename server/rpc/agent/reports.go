@@ -6,10 +6,12 @@ package agent
 import (
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
 	agentv1 "fairlead.dev/fairlead/gen/fairlead/agent/v1"
+	"fairlead.dev/fairlead/internal/claim"
 	"fairlead.dev/fairlead/internal/wire"
 )
 
@@ -87,26 +89,33 @@ func (r *runner) retryReport(report *agentv1.ClusterReport) bool {
 
 func (r *runner) writeReport(report *agentv1.ClusterReport) error {
 	to := r.hold.Reports
-	err := to.Cluster(r.ctx, Report{
-		KubernetesVersion: wire.Truncate(report.GetKubernetesVersion()),
-		Claims:            bounded(report.GetClaims()), Capacity: bounded(report.GetCapacity()), Allocatable: bounded(report.GetAllocatable()),
-		Healthy: report.GetApiserverHealthy(),
-	})
+	leftOut := 0
+	take := func(values map[string]string) map[string]string {
+		kept := bounded(values)
+		leftOut += len(values) - len(kept)
+		return kept
+	}
+	taken := Report{
+		KubernetesVersion: wire.Truncate(report.GetKubernetesVersion()), Healthy: report.GetApiserverHealthy(),
+		Claims: take(report.GetClaims()), Capacity: take(report.GetCapacity()), Allocatable: take(report.GetAllocatable()),
+	}
+	taken.LeftOut = leftOut
+	err := to.Cluster(r.ctx, taken)
 	if err != nil {
 		return err
 	}
 	return to.DeletesHeld(r.ctx, heldOf(report.GetHeld()))
 }
 
-// bounded drops what is too large for a ManagedCluster, in no order: an agent
-// that sends it breaks its own rules (T74).
+// bounded drops what is too large for a ManagedCluster, and of too many those
+// with the last names: an agent that sends them breaks its own rules (T74).
 func bounded(values map[string]string) map[string]string {
 	if len(values) <= maxReportEntries && !tooLong(values) {
 		return values
 	}
 	kept := make(map[string]string, maxReportEntries)
-	for key, value := range maps.All(values) {
-		if len(kept) < maxReportEntries && len(key) <= maxReportValue && len(value) <= maxReportValue {
+	for _, key := range slices.SortedFunc(maps.Keys(values), claim.Compare) {
+		if value := values[key]; len(kept) < maxReportEntries && len(key) <= maxReportValue && len(value) <= maxReportValue {
 			kept[key] = value
 		}
 	}

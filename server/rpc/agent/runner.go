@@ -64,6 +64,7 @@ type runner struct {
 	sending  atomic.Int64 // when the Send in progress began; 0: none
 	stall    stall        // the watchdog's own
 	reports  reports
+	clock    agentClock // the receiver's own
 }
 
 // log is made when it is needed, which is rarely.
@@ -175,6 +176,7 @@ func (r *runner) receiveFrames() {
 			r.left.Store(true)
 		}
 		r.step(session.Frame{Message: frame})
+		r.tellClock(frame.GetHeartbeat())
 		if frame.GetHeartbeat() != nil || frame.GetClusterReport() != nil {
 			r.service.Background("receiver", r.receiveFrames)
 			return

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	agentv1 "fairlead.dev/fairlead/gen/fairlead/agent/v1"
 	"fairlead.dev/fairlead/internal/wire"
@@ -396,6 +397,27 @@ func TestT25_sessions_being_opened_are_limited(t *testing.T) {
 		require.Zero(t, h.service.queued.Load())
 		h.service.queued.Store(10 * startsPerSecond)
 		require.GreaterOrEqual(t, h.service.spread(), 10*time.Second, "the more wait, the later the others come back")
+	})
+}
+
+func TestT38_an_agent_s_clock_is_measured_and_nothing_else(t *testing.T) {
+	bubble(t, func(t *testing.T, h *hubFake) {
+		a := h.connect("c1")
+		for _, offset := range []time.Duration{-10 * time.Minute, -10 * time.Minute, 10 * time.Minute, 10 * time.Minute, 0} {
+			sent := timestamppb.New(time.Now().Add(-offset))
+			require.NoError(t, a.stream.Send(&agentv1.SessionRequest{Message: &agentv1.SessionRequest_Heartbeat{Heartbeat: &agentv1.Heartbeat{Sent: sent}}}))
+			synctest.Wait()
+			<-time.After(5 * time.Second)
+			if offset > 0 {
+				continue
+			}
+			<-time.After(5 * time.Second)
+		}
+		h.kitchen.see("c1", func(c *clusterFake) {
+			require.NotEmpty(t, c.clocks)
+			require.InDelta(t, -10*time.Minute, c.clocks[0], float64(time.Second))
+		})
+		require.Equal(t, 1, h.service.Sessions().Len(), "however wrong its clock is")
 	})
 }
 

@@ -28,8 +28,11 @@ func (w *world) cluster(t *testing.T, name string) *clusterv1.ManagedCluster {
 	return cluster
 }
 
+// newCluster has the taint that the hub would add by itself, between two of our
+// updates.
 func (w *world) newCluster(change ...func(*clusterv1.ManagedCluster)) *clusterv1.ManagedCluster {
 	cluster := &clusterv1.ManagedCluster{ObjectMeta: metav1.ObjectMeta{Name: w.plane.Unique("cluster")}}
+	cluster.Spec.Taints = []clusterv1.Taint{{Key: clusterv1.ManagedClusterTaintUnreachable, Effect: clusterv1.TaintEffectNoSelect}}
 	for _, c := range change {
 		c(cluster)
 	}
@@ -105,7 +108,8 @@ func (w *world) taints(t *testing.T) {
 	taint := func(key, value string, at metav1.Time) clusterv1.Taint {
 		return clusterv1.Taint{Key: key, Value: value, Effect: clusterv1.TaintEffectNoSelect, TimeAdded: at}
 	}
-	cluster := w.newCluster(tainted(taint("a", "1", old), taint("b", "1", metav1.Time{})))
+	unreachable := taint(clusterv1.ManagedClusterTaintUnreachable, "", metav1.Time{})
+	cluster := w.newCluster(tainted(taint("a", "1", old), taint("b", "1", metav1.Time{}), unreachable))
 	start := time.Now().Truncate(time.Second)
 	require.NoError(t, w.kube.Create(t.Context(), cluster))
 	for i := range cluster.Spec.Taints {
@@ -118,12 +122,12 @@ func (w *world) taints(t *testing.T) {
 		"unchanged": {taint("a", "1", old), taint("b", "1", added)},
 	} {
 		changed := cluster.DeepCopy()
-		tainted(bad...)(changed)
+		tainted(append(bad, unreachable)...)(changed)
 		err := w.kube.Update(t.Context(), changed)
 		require.True(t, apierrors.IsBadRequest(err), "WH-03, %s: %v", name, err)
 		require.ErrorContains(t, err, "It is not allowed to set TimeAdded of Taint", name)
 	}
-	tainted(taint("a", "1", metav1.Time{}), taint("b", "2", added), taint("c", "1", metav1.Time{}))(cluster)
+	tainted(taint("a", "1", metav1.Time{}), taint("b", "2", added), taint("c", "1", metav1.Time{}), unreachable)(cluster)
 	require.NoError(t, w.kube.Update(t.Context(), cluster))
 	require.True(t, added.Equal(&cluster.Spec.Taints[0].TimeAdded), "who leaves it out keeps it")
 	require.False(t, cluster.Spec.Taints[1].TimeAdded.IsZero())

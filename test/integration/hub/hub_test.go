@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/timestamppb"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -95,15 +96,19 @@ func TestHub_cluster_report_and_leases(t *testing.T) {
 		KubernetesVersion: "v1.37.2", Claims: map[string]string{"region": "north"}, Capacity: map[string]string{"cpu": "4"}, ApiserverHealthy: true,
 		Held: []*agentv1.HeldBatch{{BatchId: "b1", Reason: agentv1.HeldReason_HELD_REASON_COUNT}},
 	}}})
+	s.send(&agentv1.SessionRequest{Message: &agentv1.SessionRequest_Heartbeat{Heartbeat: &agentv1.Heartbeat{Sent: timestamppb.Now()}}})
 	until(t, "the report to show", func() error {
 		cluster := &clusterv1.ManagedCluster{}
 		if err := hub.kube.Get(t.Context(), client.ObjectKey{Name: name}, cluster); err != nil {
 			return err
 		}
-		for _, condition := range []string{"ManagedClusterJoined", "HubAcceptedManagedCluster", "ManagedClusterConditionAvailable", "DeletesHeld"} {
+		for _, condition := range []string{"ManagedClusterJoined", "HubAcceptedManagedCluster", "ManagedClusterConditionAvailable", "ManagedClusterConditionClockSynced", "DeletesHeld"} {
 			if !meta.IsStatusConditionTrue(cluster.Status.Conditions, condition) {
 				return fmt.Errorf("condition %s is not True: %+v", condition, cluster.Status.Conditions)
 			}
+		}
+		if len(cluster.Spec.Taints) > 0 {
+			return fmt.Errorf("taints: %+v", cluster.Spec.Taints)
 		}
 		if cluster.Status.Version.Kubernetes != "v1.37.2" || len(cluster.Status.ClusterClaims) != 1 || !cluster.Status.Capacity[clusterv1.ResourceCPU].Equal(resource.MustParse("4")) {
 			return fmt.Errorf("status: %+v", cluster.Status)
