@@ -4,6 +4,9 @@
 package kube
 
 import (
+	"maps"
+
+	"k8s.io/apimachinery/pkg/labels"
 	clusterv1 "open-cluster-management.io/api/cluster/v1"
 
 	"fairlead.dev/fairlead/internal/api/v1alpha1"
@@ -17,13 +20,17 @@ const clusterSetLabel = "cluster.open-cluster-management.io/clusterset"
 // its spec. Only such a one may be deleted when the enrollment is denied or
 // expires; delete it with its UID and resourceVersion as preconditions.
 func UntouchedManagedCluster(cluster *clusterv1.ManagedCluster, enrollment string) bool {
-	if cluster.Annotations[v1alpha1.AnnotationMadeBy] != enrollment || len(cluster.Annotations) != 1 {
+	made := map[string]string{v1alpha1.AnnotationMadeBy: enrollment}
+	if given, ok := cluster.Annotations[v1alpha1.AnnotationMadeWithLabels]; ok {
+		made[v1alpha1.AnnotationMadeWithLabels] = given
+	}
+	if !maps.Equal(cluster.Annotations, made) {
 		return false
 	}
-	for label := range cluster.Labels {
-		if label != clusterSetLabel {
-			return false
-		}
+	own := maps.Clone(cluster.Labels)
+	delete(own, clusterSetLabel)
+	if labels.Set(own).String() != made[v1alpha1.AnnotationMadeWithLabels] {
+		return false
 	}
 	spec := cluster.Spec
 	return cluster.Generation <= 1 && !spec.HubAcceptsClient && len(spec.Taints) == 0 &&

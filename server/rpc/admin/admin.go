@@ -55,6 +55,7 @@ type TokenPolicy struct {
 	AutoAccept               bool
 	ReEnroll                 bool // lets in a cluster that had a certificate before
 	Endpoints                []string
+	ClusterLabels            map[string]string
 }
 
 // Token is a join token as listed. Presented, JoinString and CASHA256 are set

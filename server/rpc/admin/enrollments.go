@@ -37,7 +37,7 @@ func (s enrollmentService) CreateJoinToken(ctx context.Context, r *adminv1.Creat
 	}
 	token, err := s.Tokens.Create(ctx, TokenPolicy{
 		ClusterName: r.GetClusterName(), NamePattern: r.GetNamePattern(), TTL: r.GetTtl().AsDuration(), MaxUses: r.GetMaxUses(),
-		SourceCIDRs: r.GetSourceCidrs(), AutoAccept: r.GetAutoAccept(), ReEnroll: r.GetReEnroll(), Endpoints: r.GetEndpoints(),
+		SourceCIDRs: r.GetSourceCidrs(), AutoAccept: r.GetAutoAccept(), ReEnroll: r.GetReEnroll(), Endpoints: r.GetEndpoints(), ClusterLabels: r.GetClusterLabels(),
 	}, name)
 	if err != nil {
 		return nil, err
@@ -68,6 +68,7 @@ func (s enrollmentService) ListJoinTokens(ctx context.Context, r *adminv1.ListJo
 		out.Tokens = append(out.Tokens, &adminv1.JoinToken{
 			TokenId: t.ID, ClusterName: t.Policy.ClusterName, NamePattern: t.Policy.NamePattern, Expires: timestamppb.New(t.Expires),
 			UsesLeft: t.UsesLeft, AutoAccept: t.Policy.AutoAccept, SourceCidrs: t.Policy.SourceCIDRs, CreatedBy: t.CreatedBy, ReEnroll: t.Policy.ReEnroll,
+			ClusterLabels: t.Policy.ClusterLabels,
 		})
 	}
 	return out, nil

@@ -92,7 +92,10 @@ type CreateJoinTokenRequest struct {
 	Endpoints   []string               `protobuf:"bytes,7,rep,name=endpoints,proto3" json:"endpoints,omitempty"`                      // in the join string; default: the hub's own
 	// Lets in a cluster that was issued a certificate before; needs cluster_name
 	// and its own permission, because it hands an identity to another key.
-	ReEnroll      bool `protobuf:"varint,8,opt,name=re_enroll,json=reEnroll,proto3" json:"re_enroll,omitempty"`
+	ReEnroll bool `protobuf:"varint,8,opt,name=re_enroll,json=reEnroll,proto3" json:"re_enroll,omitempty"`
+	// Labels of the ManagedClusters that the hub makes for this token. One that was
+	// made beforehand keeps its own.
+	ClusterLabels map[string]string `protobuf:"bytes,9,rep,name=cluster_labels,json=clusterLabels,proto3" json:"cluster_labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -181,6 +184,13 @@ func (x *CreateJoinTokenRequest) GetReEnroll() bool {
 		return x.ReEnroll
 	}
 	return false
+}
+
+func (x *CreateJoinTokenRequest) GetClusterLabels() map[string]string {
+	if x != nil {
+		return x.ClusterLabels
+	}
+	return nil
 }
 
 type CreateJoinTokenResponse struct {
@@ -374,6 +384,7 @@ type JoinToken struct {
 	SourceCidrs   []string               `protobuf:"bytes,7,rep,name=source_cidrs,json=sourceCidrs,proto3" json:"source_cidrs,omitempty"`
 	CreatedBy     string                 `protobuf:"bytes,8,opt,name=created_by,json=createdBy,proto3" json:"created_by,omitempty"`
 	ReEnroll      bool                   `protobuf:"varint,9,opt,name=re_enroll,json=reEnroll,proto3" json:"re_enroll,omitempty"`
+	ClusterLabels map[string]string      `protobuf:"bytes,10,rep,name=cluster_labels,json=clusterLabels,proto3" json:"cluster_labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -469,6 +480,13 @@ func (x *JoinToken) GetReEnroll() bool {
 		return x.ReEnroll
 	}
 	return false
+}
+
+func (x *JoinToken) GetClusterLabels() map[string]string {
+	if x != nil {
+		return x.ClusterLabels
+	}
+	return nil
 }
 
 type RevokeJoinTokenRequest struct {
@@ -4213,7 +4231,7 @@ var File_fairlead_admin_v1_admin_proto protoreflect.FileDescriptor
 
 const file_fairlead_admin_v1_admin_proto_rawDesc = "" +
 	"\n" +
-	"\x1dfairlead/admin/v1/admin.proto\x12\x11fairlead.admin.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa5\x02\n" +
+	"\x1dfairlead/admin/v1/admin.proto\x12\x11fairlead.admin.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xcc\x03\n" +
 	"\x16CreateJoinTokenRequest\x12!\n" +
 	"\fcluster_name\x18\x01 \x01(\tR\vclusterName\x12!\n" +
 	"\fname_pattern\x18\x02 \x01(\tR\vnamePattern\x12+\n" +
@@ -4223,7 +4241,11 @@ const file_fairlead_admin_v1_admin_proto_rawDesc = "" +
 	"\vauto_accept\x18\x06 \x01(\bR\n" +
 	"autoAccept\x12\x1c\n" +
 	"\tendpoints\x18\a \x03(\tR\tendpoints\x12\x1b\n" +
-	"\tre_enroll\x18\b \x01(\bR\breEnroll\"\xc5\x01\n" +
+	"\tre_enroll\x18\b \x01(\bR\breEnroll\x12c\n" +
+	"\x0ecluster_labels\x18\t \x03(\v2<.fairlead.admin.v1.CreateJoinTokenRequest.ClusterLabelsEntryR\rclusterLabels\x1a@\n" +
+	"\x12ClusterLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xc5\x01\n" +
 	"\x17CreateJoinTokenResponse\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\tR\x05token\x12\x19\n" +
 	"\btoken_id\x18\x02 \x01(\tR\atokenId\x12\"\n" +
@@ -4237,7 +4259,7 @@ const file_fairlead_admin_v1_admin_proto_rawDesc = "" +
 	"page_token\x18\x02 \x01(\tR\tpageToken\"v\n" +
 	"\x16ListJoinTokensResponse\x124\n" +
 	"\x06tokens\x18\x01 \x03(\v2\x1c.fairlead.admin.v1.JoinTokenR\x06tokens\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xbf\x02\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xd9\x03\n" +
 	"\tJoinToken\x12\x19\n" +
 	"\btoken_id\x18\x01 \x01(\tR\atokenId\x12!\n" +
 	"\fcluster_name\x18\x02 \x01(\tR\vclusterName\x124\n" +
@@ -4249,7 +4271,12 @@ const file_fairlead_admin_v1_admin_proto_rawDesc = "" +
 	"\fsource_cidrs\x18\a \x03(\tR\vsourceCidrs\x12\x1d\n" +
 	"\n" +
 	"created_by\x18\b \x01(\tR\tcreatedBy\x12\x1b\n" +
-	"\tre_enroll\x18\t \x01(\bR\breEnroll\"3\n" +
+	"\tre_enroll\x18\t \x01(\bR\breEnroll\x12V\n" +
+	"\x0ecluster_labels\x18\n" +
+	" \x03(\v2/.fairlead.admin.v1.JoinToken.ClusterLabelsEntryR\rclusterLabels\x1a@\n" +
+	"\x12ClusterLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"3\n" +
 	"\x16RevokeJoinTokenRequest\x12\x19\n" +
 	"\btoken_id\x18\x01 \x01(\tR\atokenId\"\x19\n" +
 	"\x17RevokeJoinTokenResponse\"j\n" +
@@ -4569,7 +4596,7 @@ func file_fairlead_admin_v1_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_fairlead_admin_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_fairlead_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 64)
+var file_fairlead_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 66)
 var file_fairlead_admin_v1_admin_proto_goTypes = []any{
 	(StopState)(0),                     // 0: fairlead.admin.v1.StopState
 	(*CreateJoinTokenRequest)(nil),     // 1: fairlead.admin.v1.CreateJoinTokenRequest
@@ -4636,110 +4663,114 @@ var file_fairlead_admin_v1_admin_proto_goTypes = []any{
 	(*ActivateAuthorityResponse)(nil),  // 62: fairlead.admin.v1.ActivateAuthorityResponse
 	(*RetireAuthorityRequest)(nil),     // 63: fairlead.admin.v1.RetireAuthorityRequest
 	(*RetireAuthorityResponse)(nil),    // 64: fairlead.admin.v1.RetireAuthorityResponse
-	(*durationpb.Duration)(nil),        // 65: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),      // 66: google.protobuf.Timestamp
+	nil,                                // 65: fairlead.admin.v1.CreateJoinTokenRequest.ClusterLabelsEntry
+	nil,                                // 66: fairlead.admin.v1.JoinToken.ClusterLabelsEntry
+	(*durationpb.Duration)(nil),        // 67: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),      // 68: google.protobuf.Timestamp
 }
 var file_fairlead_admin_v1_admin_proto_depIdxs = []int32{
-	65, // 0: fairlead.admin.v1.CreateJoinTokenRequest.ttl:type_name -> google.protobuf.Duration
-	66, // 1: fairlead.admin.v1.CreateJoinTokenResponse.expires:type_name -> google.protobuf.Timestamp
-	5,  // 2: fairlead.admin.v1.ListJoinTokensResponse.tokens:type_name -> fairlead.admin.v1.JoinToken
-	66, // 3: fairlead.admin.v1.JoinToken.expires:type_name -> google.protobuf.Timestamp
-	10, // 4: fairlead.admin.v1.ListEnrollmentsResponse.enrollments:type_name -> fairlead.admin.v1.Enrollment
-	66, // 5: fairlead.admin.v1.Enrollment.created:type_name -> google.protobuf.Timestamp
-	66, // 6: fairlead.admin.v1.Enrollment.certificate_expires:type_name -> google.protobuf.Timestamp
-	10, // 7: fairlead.admin.v1.WatchEnrollmentsResponse.upsert:type_name -> fairlead.admin.v1.Enrollment
-	45, // 8: fairlead.admin.v1.WatchEnrollmentsResponse.bookmark:type_name -> fairlead.admin.v1.Bookmark
-	46, // 9: fairlead.admin.v1.WatchEnrollmentsResponse.reset:type_name -> fairlead.admin.v1.Reset
-	10, // 10: fairlead.admin.v1.AcceptEnrollmentResponse.enrollment:type_name -> fairlead.admin.v1.Enrollment
-	19, // 11: fairlead.admin.v1.ListClustersResponse.clusters:type_name -> fairlead.admin.v1.ClusterInfo
-	66, // 12: fairlead.admin.v1.ClusterInfo.certificate_expires:type_name -> google.protobuf.Timestamp
-	66, // 13: fairlead.admin.v1.ClusterInfo.last_seen:type_name -> google.protobuf.Timestamp
-	66, // 14: fairlead.admin.v1.ClusterInfo.created:type_name -> google.protobuf.Timestamp
-	19, // 15: fairlead.admin.v1.WatchClustersResponse.upsert:type_name -> fairlead.admin.v1.ClusterInfo
-	45, // 16: fairlead.admin.v1.WatchClustersResponse.bookmark:type_name -> fairlead.admin.v1.Bookmark
-	46, // 17: fairlead.admin.v1.WatchClustersResponse.reset:type_name -> fairlead.admin.v1.Reset
-	19, // 18: fairlead.admin.v1.GetClusterResponse.cluster:type_name -> fairlead.admin.v1.ClusterInfo
-	28, // 19: fairlead.admin.v1.ListSessionsResponse.sessions:type_name -> fairlead.admin.v1.SessionInfo
-	66, // 20: fairlead.admin.v1.SessionInfo.started:type_name -> google.protobuf.Timestamp
-	65, // 21: fairlead.admin.v1.SessionInfo.send_stalled:type_name -> google.protobuf.Duration
-	66, // 22: fairlead.admin.v1.SessionInfo.last_received:type_name -> google.protobuf.Timestamp
-	66, // 23: fairlead.admin.v1.SessionInfo.certificate_expires:type_name -> google.protobuf.Timestamp
-	28, // 24: fairlead.admin.v1.WatchSessionsResponse.upsert:type_name -> fairlead.admin.v1.SessionInfo
-	45, // 25: fairlead.admin.v1.WatchSessionsResponse.bookmark:type_name -> fairlead.admin.v1.Bookmark
-	46, // 26: fairlead.admin.v1.WatchSessionsResponse.reset:type_name -> fairlead.admin.v1.Reset
-	44, // 27: fairlead.admin.v1.ListWorksResponse.works:type_name -> fairlead.admin.v1.Work
-	44, // 28: fairlead.admin.v1.WatchWorksResponse.upsert:type_name -> fairlead.admin.v1.Work
-	43, // 29: fairlead.admin.v1.WatchWorksResponse.removed:type_name -> fairlead.admin.v1.WorkRef
-	45, // 30: fairlead.admin.v1.WatchWorksResponse.bookmark:type_name -> fairlead.admin.v1.Bookmark
-	46, // 31: fairlead.admin.v1.WatchWorksResponse.reset:type_name -> fairlead.admin.v1.Reset
-	43, // 32: fairlead.admin.v1.Work.ref:type_name -> fairlead.admin.v1.WorkRef
-	49, // 33: fairlead.admin.v1.ExplainDeliveryResponse.stops:type_name -> fairlead.admin.v1.DeliveryStop
-	66, // 34: fairlead.admin.v1.ExplainDeliveryResponse.last_seen:type_name -> google.protobuf.Timestamp
-	50, // 35: fairlead.admin.v1.ExplainDeliveryResponse.manifests:type_name -> fairlead.admin.v1.ManifestVerdict
-	0,  // 36: fairlead.admin.v1.DeliveryStop.state:type_name -> fairlead.admin.v1.StopState
-	66, // 37: fairlead.admin.v1.DeliveryStop.time:type_name -> google.protobuf.Timestamp
-	53, // 38: fairlead.admin.v1.ListHeldDeletesResponse.batches:type_name -> fairlead.admin.v1.HeldBatch
-	66, // 39: fairlead.admin.v1.HeldBatch.since:type_name -> google.protobuf.Timestamp
-	58, // 40: fairlead.admin.v1.GetTrustResponse.authorities:type_name -> fairlead.admin.v1.Authority
-	66, // 41: fairlead.admin.v1.Authority.not_after:type_name -> google.protobuf.Timestamp
-	58, // 42: fairlead.admin.v1.PrepareAuthorityResponse.authority:type_name -> fairlead.admin.v1.Authority
-	1,  // 43: fairlead.admin.v1.EnrollmentAdminService.CreateJoinToken:input_type -> fairlead.admin.v1.CreateJoinTokenRequest
-	3,  // 44: fairlead.admin.v1.EnrollmentAdminService.ListJoinTokens:input_type -> fairlead.admin.v1.ListJoinTokensRequest
-	6,  // 45: fairlead.admin.v1.EnrollmentAdminService.RevokeJoinToken:input_type -> fairlead.admin.v1.RevokeJoinTokenRequest
-	8,  // 46: fairlead.admin.v1.EnrollmentAdminService.ListEnrollments:input_type -> fairlead.admin.v1.ListEnrollmentsRequest
-	11, // 47: fairlead.admin.v1.EnrollmentAdminService.WatchEnrollments:input_type -> fairlead.admin.v1.WatchEnrollmentsRequest
-	13, // 48: fairlead.admin.v1.EnrollmentAdminService.AcceptEnrollment:input_type -> fairlead.admin.v1.AcceptEnrollmentRequest
-	15, // 49: fairlead.admin.v1.EnrollmentAdminService.DenyEnrollment:input_type -> fairlead.admin.v1.DenyEnrollmentRequest
-	17, // 50: fairlead.admin.v1.ClusterAdminService.ListClusters:input_type -> fairlead.admin.v1.ListClustersRequest
-	22, // 51: fairlead.admin.v1.ClusterAdminService.GetCluster:input_type -> fairlead.admin.v1.GetClusterRequest
-	20, // 52: fairlead.admin.v1.ClusterAdminService.WatchClusters:input_type -> fairlead.admin.v1.WatchClustersRequest
-	24, // 53: fairlead.admin.v1.ClusterAdminService.RevokeCluster:input_type -> fairlead.admin.v1.RevokeClusterRequest
-	26, // 54: fairlead.admin.v1.ClusterAdminService.ListSessions:input_type -> fairlead.admin.v1.ListSessionsRequest
-	29, // 55: fairlead.admin.v1.ClusterAdminService.WatchSessions:input_type -> fairlead.admin.v1.WatchSessionsRequest
-	31, // 56: fairlead.admin.v1.ClusterAdminService.KickSession:input_type -> fairlead.admin.v1.KickSessionRequest
-	33, // 57: fairlead.admin.v1.WorkAdminService.ApplyWork:input_type -> fairlead.admin.v1.ApplyWorkRequest
-	35, // 58: fairlead.admin.v1.WorkAdminService.GetWork:input_type -> fairlead.admin.v1.GetWorkRequest
-	37, // 59: fairlead.admin.v1.WorkAdminService.ListWorks:input_type -> fairlead.admin.v1.ListWorksRequest
-	39, // 60: fairlead.admin.v1.WorkAdminService.DeleteWork:input_type -> fairlead.admin.v1.DeleteWorkRequest
-	41, // 61: fairlead.admin.v1.WorkAdminService.WatchWorks:input_type -> fairlead.admin.v1.WatchWorksRequest
-	47, // 62: fairlead.admin.v1.WorkAdminService.ExplainDelivery:input_type -> fairlead.admin.v1.ExplainDeliveryRequest
-	51, // 63: fairlead.admin.v1.WorkAdminService.ListHeldDeletes:input_type -> fairlead.admin.v1.ListHeldDeletesRequest
-	54, // 64: fairlead.admin.v1.WorkAdminService.ReleaseHeldDeletes:input_type -> fairlead.admin.v1.ReleaseHeldDeletesRequest
-	56, // 65: fairlead.admin.v1.TrustAdminService.GetTrust:input_type -> fairlead.admin.v1.GetTrustRequest
-	59, // 66: fairlead.admin.v1.TrustAdminService.PrepareAuthority:input_type -> fairlead.admin.v1.PrepareAuthorityRequest
-	61, // 67: fairlead.admin.v1.TrustAdminService.ActivateAuthority:input_type -> fairlead.admin.v1.ActivateAuthorityRequest
-	63, // 68: fairlead.admin.v1.TrustAdminService.RetireAuthority:input_type -> fairlead.admin.v1.RetireAuthorityRequest
-	2,  // 69: fairlead.admin.v1.EnrollmentAdminService.CreateJoinToken:output_type -> fairlead.admin.v1.CreateJoinTokenResponse
-	4,  // 70: fairlead.admin.v1.EnrollmentAdminService.ListJoinTokens:output_type -> fairlead.admin.v1.ListJoinTokensResponse
-	7,  // 71: fairlead.admin.v1.EnrollmentAdminService.RevokeJoinToken:output_type -> fairlead.admin.v1.RevokeJoinTokenResponse
-	9,  // 72: fairlead.admin.v1.EnrollmentAdminService.ListEnrollments:output_type -> fairlead.admin.v1.ListEnrollmentsResponse
-	12, // 73: fairlead.admin.v1.EnrollmentAdminService.WatchEnrollments:output_type -> fairlead.admin.v1.WatchEnrollmentsResponse
-	14, // 74: fairlead.admin.v1.EnrollmentAdminService.AcceptEnrollment:output_type -> fairlead.admin.v1.AcceptEnrollmentResponse
-	16, // 75: fairlead.admin.v1.EnrollmentAdminService.DenyEnrollment:output_type -> fairlead.admin.v1.DenyEnrollmentResponse
-	18, // 76: fairlead.admin.v1.ClusterAdminService.ListClusters:output_type -> fairlead.admin.v1.ListClustersResponse
-	23, // 77: fairlead.admin.v1.ClusterAdminService.GetCluster:output_type -> fairlead.admin.v1.GetClusterResponse
-	21, // 78: fairlead.admin.v1.ClusterAdminService.WatchClusters:output_type -> fairlead.admin.v1.WatchClustersResponse
-	25, // 79: fairlead.admin.v1.ClusterAdminService.RevokeCluster:output_type -> fairlead.admin.v1.RevokeClusterResponse
-	27, // 80: fairlead.admin.v1.ClusterAdminService.ListSessions:output_type -> fairlead.admin.v1.ListSessionsResponse
-	30, // 81: fairlead.admin.v1.ClusterAdminService.WatchSessions:output_type -> fairlead.admin.v1.WatchSessionsResponse
-	32, // 82: fairlead.admin.v1.ClusterAdminService.KickSession:output_type -> fairlead.admin.v1.KickSessionResponse
-	34, // 83: fairlead.admin.v1.WorkAdminService.ApplyWork:output_type -> fairlead.admin.v1.ApplyWorkResponse
-	36, // 84: fairlead.admin.v1.WorkAdminService.GetWork:output_type -> fairlead.admin.v1.GetWorkResponse
-	38, // 85: fairlead.admin.v1.WorkAdminService.ListWorks:output_type -> fairlead.admin.v1.ListWorksResponse
-	40, // 86: fairlead.admin.v1.WorkAdminService.DeleteWork:output_type -> fairlead.admin.v1.DeleteWorkResponse
-	42, // 87: fairlead.admin.v1.WorkAdminService.WatchWorks:output_type -> fairlead.admin.v1.WatchWorksResponse
-	48, // 88: fairlead.admin.v1.WorkAdminService.ExplainDelivery:output_type -> fairlead.admin.v1.ExplainDeliveryResponse
-	52, // 89: fairlead.admin.v1.WorkAdminService.ListHeldDeletes:output_type -> fairlead.admin.v1.ListHeldDeletesResponse
-	55, // 90: fairlead.admin.v1.WorkAdminService.ReleaseHeldDeletes:output_type -> fairlead.admin.v1.ReleaseHeldDeletesResponse
-	57, // 91: fairlead.admin.v1.TrustAdminService.GetTrust:output_type -> fairlead.admin.v1.GetTrustResponse
-	60, // 92: fairlead.admin.v1.TrustAdminService.PrepareAuthority:output_type -> fairlead.admin.v1.PrepareAuthorityResponse
-	62, // 93: fairlead.admin.v1.TrustAdminService.ActivateAuthority:output_type -> fairlead.admin.v1.ActivateAuthorityResponse
-	64, // 94: fairlead.admin.v1.TrustAdminService.RetireAuthority:output_type -> fairlead.admin.v1.RetireAuthorityResponse
-	69, // [69:95] is the sub-list for method output_type
-	43, // [43:69] is the sub-list for method input_type
-	43, // [43:43] is the sub-list for extension type_name
-	43, // [43:43] is the sub-list for extension extendee
-	0,  // [0:43] is the sub-list for field type_name
+	67, // 0: fairlead.admin.v1.CreateJoinTokenRequest.ttl:type_name -> google.protobuf.Duration
+	65, // 1: fairlead.admin.v1.CreateJoinTokenRequest.cluster_labels:type_name -> fairlead.admin.v1.CreateJoinTokenRequest.ClusterLabelsEntry
+	68, // 2: fairlead.admin.v1.CreateJoinTokenResponse.expires:type_name -> google.protobuf.Timestamp
+	5,  // 3: fairlead.admin.v1.ListJoinTokensResponse.tokens:type_name -> fairlead.admin.v1.JoinToken
+	68, // 4: fairlead.admin.v1.JoinToken.expires:type_name -> google.protobuf.Timestamp
+	66, // 5: fairlead.admin.v1.JoinToken.cluster_labels:type_name -> fairlead.admin.v1.JoinToken.ClusterLabelsEntry
+	10, // 6: fairlead.admin.v1.ListEnrollmentsResponse.enrollments:type_name -> fairlead.admin.v1.Enrollment
+	68, // 7: fairlead.admin.v1.Enrollment.created:type_name -> google.protobuf.Timestamp
+	68, // 8: fairlead.admin.v1.Enrollment.certificate_expires:type_name -> google.protobuf.Timestamp
+	10, // 9: fairlead.admin.v1.WatchEnrollmentsResponse.upsert:type_name -> fairlead.admin.v1.Enrollment
+	45, // 10: fairlead.admin.v1.WatchEnrollmentsResponse.bookmark:type_name -> fairlead.admin.v1.Bookmark
+	46, // 11: fairlead.admin.v1.WatchEnrollmentsResponse.reset:type_name -> fairlead.admin.v1.Reset
+	10, // 12: fairlead.admin.v1.AcceptEnrollmentResponse.enrollment:type_name -> fairlead.admin.v1.Enrollment
+	19, // 13: fairlead.admin.v1.ListClustersResponse.clusters:type_name -> fairlead.admin.v1.ClusterInfo
+	68, // 14: fairlead.admin.v1.ClusterInfo.certificate_expires:type_name -> google.protobuf.Timestamp
+	68, // 15: fairlead.admin.v1.ClusterInfo.last_seen:type_name -> google.protobuf.Timestamp
+	68, // 16: fairlead.admin.v1.ClusterInfo.created:type_name -> google.protobuf.Timestamp
+	19, // 17: fairlead.admin.v1.WatchClustersResponse.upsert:type_name -> fairlead.admin.v1.ClusterInfo
+	45, // 18: fairlead.admin.v1.WatchClustersResponse.bookmark:type_name -> fairlead.admin.v1.Bookmark
+	46, // 19: fairlead.admin.v1.WatchClustersResponse.reset:type_name -> fairlead.admin.v1.Reset
+	19, // 20: fairlead.admin.v1.GetClusterResponse.cluster:type_name -> fairlead.admin.v1.ClusterInfo
+	28, // 21: fairlead.admin.v1.ListSessionsResponse.sessions:type_name -> fairlead.admin.v1.SessionInfo
+	68, // 22: fairlead.admin.v1.SessionInfo.started:type_name -> google.protobuf.Timestamp
+	67, // 23: fairlead.admin.v1.SessionInfo.send_stalled:type_name -> google.protobuf.Duration
+	68, // 24: fairlead.admin.v1.SessionInfo.last_received:type_name -> google.protobuf.Timestamp
+	68, // 25: fairlead.admin.v1.SessionInfo.certificate_expires:type_name -> google.protobuf.Timestamp
+	28, // 26: fairlead.admin.v1.WatchSessionsResponse.upsert:type_name -> fairlead.admin.v1.SessionInfo
+	45, // 27: fairlead.admin.v1.WatchSessionsResponse.bookmark:type_name -> fairlead.admin.v1.Bookmark
+	46, // 28: fairlead.admin.v1.WatchSessionsResponse.reset:type_name -> fairlead.admin.v1.Reset
+	44, // 29: fairlead.admin.v1.ListWorksResponse.works:type_name -> fairlead.admin.v1.Work
+	44, // 30: fairlead.admin.v1.WatchWorksResponse.upsert:type_name -> fairlead.admin.v1.Work
+	43, // 31: fairlead.admin.v1.WatchWorksResponse.removed:type_name -> fairlead.admin.v1.WorkRef
+	45, // 32: fairlead.admin.v1.WatchWorksResponse.bookmark:type_name -> fairlead.admin.v1.Bookmark
+	46, // 33: fairlead.admin.v1.WatchWorksResponse.reset:type_name -> fairlead.admin.v1.Reset
+	43, // 34: fairlead.admin.v1.Work.ref:type_name -> fairlead.admin.v1.WorkRef
+	49, // 35: fairlead.admin.v1.ExplainDeliveryResponse.stops:type_name -> fairlead.admin.v1.DeliveryStop
+	68, // 36: fairlead.admin.v1.ExplainDeliveryResponse.last_seen:type_name -> google.protobuf.Timestamp
+	50, // 37: fairlead.admin.v1.ExplainDeliveryResponse.manifests:type_name -> fairlead.admin.v1.ManifestVerdict
+	0,  // 38: fairlead.admin.v1.DeliveryStop.state:type_name -> fairlead.admin.v1.StopState
+	68, // 39: fairlead.admin.v1.DeliveryStop.time:type_name -> google.protobuf.Timestamp
+	53, // 40: fairlead.admin.v1.ListHeldDeletesResponse.batches:type_name -> fairlead.admin.v1.HeldBatch
+	68, // 41: fairlead.admin.v1.HeldBatch.since:type_name -> google.protobuf.Timestamp
+	58, // 42: fairlead.admin.v1.GetTrustResponse.authorities:type_name -> fairlead.admin.v1.Authority
+	68, // 43: fairlead.admin.v1.Authority.not_after:type_name -> google.protobuf.Timestamp
+	58, // 44: fairlead.admin.v1.PrepareAuthorityResponse.authority:type_name -> fairlead.admin.v1.Authority
+	1,  // 45: fairlead.admin.v1.EnrollmentAdminService.CreateJoinToken:input_type -> fairlead.admin.v1.CreateJoinTokenRequest
+	3,  // 46: fairlead.admin.v1.EnrollmentAdminService.ListJoinTokens:input_type -> fairlead.admin.v1.ListJoinTokensRequest
+	6,  // 47: fairlead.admin.v1.EnrollmentAdminService.RevokeJoinToken:input_type -> fairlead.admin.v1.RevokeJoinTokenRequest
+	8,  // 48: fairlead.admin.v1.EnrollmentAdminService.ListEnrollments:input_type -> fairlead.admin.v1.ListEnrollmentsRequest
+	11, // 49: fairlead.admin.v1.EnrollmentAdminService.WatchEnrollments:input_type -> fairlead.admin.v1.WatchEnrollmentsRequest
+	13, // 50: fairlead.admin.v1.EnrollmentAdminService.AcceptEnrollment:input_type -> fairlead.admin.v1.AcceptEnrollmentRequest
+	15, // 51: fairlead.admin.v1.EnrollmentAdminService.DenyEnrollment:input_type -> fairlead.admin.v1.DenyEnrollmentRequest
+	17, // 52: fairlead.admin.v1.ClusterAdminService.ListClusters:input_type -> fairlead.admin.v1.ListClustersRequest
+	22, // 53: fairlead.admin.v1.ClusterAdminService.GetCluster:input_type -> fairlead.admin.v1.GetClusterRequest
+	20, // 54: fairlead.admin.v1.ClusterAdminService.WatchClusters:input_type -> fairlead.admin.v1.WatchClustersRequest
+	24, // 55: fairlead.admin.v1.ClusterAdminService.RevokeCluster:input_type -> fairlead.admin.v1.RevokeClusterRequest
+	26, // 56: fairlead.admin.v1.ClusterAdminService.ListSessions:input_type -> fairlead.admin.v1.ListSessionsRequest
+	29, // 57: fairlead.admin.v1.ClusterAdminService.WatchSessions:input_type -> fairlead.admin.v1.WatchSessionsRequest
+	31, // 58: fairlead.admin.v1.ClusterAdminService.KickSession:input_type -> fairlead.admin.v1.KickSessionRequest
+	33, // 59: fairlead.admin.v1.WorkAdminService.ApplyWork:input_type -> fairlead.admin.v1.ApplyWorkRequest
+	35, // 60: fairlead.admin.v1.WorkAdminService.GetWork:input_type -> fairlead.admin.v1.GetWorkRequest
+	37, // 61: fairlead.admin.v1.WorkAdminService.ListWorks:input_type -> fairlead.admin.v1.ListWorksRequest
+	39, // 62: fairlead.admin.v1.WorkAdminService.DeleteWork:input_type -> fairlead.admin.v1.DeleteWorkRequest
+	41, // 63: fairlead.admin.v1.WorkAdminService.WatchWorks:input_type -> fairlead.admin.v1.WatchWorksRequest
+	47, // 64: fairlead.admin.v1.WorkAdminService.ExplainDelivery:input_type -> fairlead.admin.v1.ExplainDeliveryRequest
+	51, // 65: fairlead.admin.v1.WorkAdminService.ListHeldDeletes:input_type -> fairlead.admin.v1.ListHeldDeletesRequest
+	54, // 66: fairlead.admin.v1.WorkAdminService.ReleaseHeldDeletes:input_type -> fairlead.admin.v1.ReleaseHeldDeletesRequest
+	56, // 67: fairlead.admin.v1.TrustAdminService.GetTrust:input_type -> fairlead.admin.v1.GetTrustRequest
+	59, // 68: fairlead.admin.v1.TrustAdminService.PrepareAuthority:input_type -> fairlead.admin.v1.PrepareAuthorityRequest
+	61, // 69: fairlead.admin.v1.TrustAdminService.ActivateAuthority:input_type -> fairlead.admin.v1.ActivateAuthorityRequest
+	63, // 70: fairlead.admin.v1.TrustAdminService.RetireAuthority:input_type -> fairlead.admin.v1.RetireAuthorityRequest
+	2,  // 71: fairlead.admin.v1.EnrollmentAdminService.CreateJoinToken:output_type -> fairlead.admin.v1.CreateJoinTokenResponse
+	4,  // 72: fairlead.admin.v1.EnrollmentAdminService.ListJoinTokens:output_type -> fairlead.admin.v1.ListJoinTokensResponse
+	7,  // 73: fairlead.admin.v1.EnrollmentAdminService.RevokeJoinToken:output_type -> fairlead.admin.v1.RevokeJoinTokenResponse
+	9,  // 74: fairlead.admin.v1.EnrollmentAdminService.ListEnrollments:output_type -> fairlead.admin.v1.ListEnrollmentsResponse
+	12, // 75: fairlead.admin.v1.EnrollmentAdminService.WatchEnrollments:output_type -> fairlead.admin.v1.WatchEnrollmentsResponse
+	14, // 76: fairlead.admin.v1.EnrollmentAdminService.AcceptEnrollment:output_type -> fairlead.admin.v1.AcceptEnrollmentResponse
+	16, // 77: fairlead.admin.v1.EnrollmentAdminService.DenyEnrollment:output_type -> fairlead.admin.v1.DenyEnrollmentResponse
+	18, // 78: fairlead.admin.v1.ClusterAdminService.ListClusters:output_type -> fairlead.admin.v1.ListClustersResponse
+	23, // 79: fairlead.admin.v1.ClusterAdminService.GetCluster:output_type -> fairlead.admin.v1.GetClusterResponse
+	21, // 80: fairlead.admin.v1.ClusterAdminService.WatchClusters:output_type -> fairlead.admin.v1.WatchClustersResponse
+	25, // 81: fairlead.admin.v1.ClusterAdminService.RevokeCluster:output_type -> fairlead.admin.v1.RevokeClusterResponse
+	27, // 82: fairlead.admin.v1.ClusterAdminService.ListSessions:output_type -> fairlead.admin.v1.ListSessionsResponse
+	30, // 83: fairlead.admin.v1.ClusterAdminService.WatchSessions:output_type -> fairlead.admin.v1.WatchSessionsResponse
+	32, // 84: fairlead.admin.v1.ClusterAdminService.KickSession:output_type -> fairlead.admin.v1.KickSessionResponse
+	34, // 85: fairlead.admin.v1.WorkAdminService.ApplyWork:output_type -> fairlead.admin.v1.ApplyWorkResponse
+	36, // 86: fairlead.admin.v1.WorkAdminService.GetWork:output_type -> fairlead.admin.v1.GetWorkResponse
+	38, // 87: fairlead.admin.v1.WorkAdminService.ListWorks:output_type -> fairlead.admin.v1.ListWorksResponse
+	40, // 88: fairlead.admin.v1.WorkAdminService.DeleteWork:output_type -> fairlead.admin.v1.DeleteWorkResponse
+	42, // 89: fairlead.admin.v1.WorkAdminService.WatchWorks:output_type -> fairlead.admin.v1.WatchWorksResponse
+	48, // 90: fairlead.admin.v1.WorkAdminService.ExplainDelivery:output_type -> fairlead.admin.v1.ExplainDeliveryResponse
+	52, // 91: fairlead.admin.v1.WorkAdminService.ListHeldDeletes:output_type -> fairlead.admin.v1.ListHeldDeletesResponse
+	55, // 92: fairlead.admin.v1.WorkAdminService.ReleaseHeldDeletes:output_type -> fairlead.admin.v1.ReleaseHeldDeletesResponse
+	57, // 93: fairlead.admin.v1.TrustAdminService.GetTrust:output_type -> fairlead.admin.v1.GetTrustResponse
+	60, // 94: fairlead.admin.v1.TrustAdminService.PrepareAuthority:output_type -> fairlead.admin.v1.PrepareAuthorityResponse
+	62, // 95: fairlead.admin.v1.TrustAdminService.ActivateAuthority:output_type -> fairlead.admin.v1.ActivateAuthorityResponse
+	64, // 96: fairlead.admin.v1.TrustAdminService.RetireAuthority:output_type -> fairlead.admin.v1.RetireAuthorityResponse
+	71, // [71:97] is the sub-list for method output_type
+	45, // [45:71] is the sub-list for method input_type
+	45, // [45:45] is the sub-list for extension type_name
+	45, // [45:45] is the sub-list for extension extendee
+	0,  // [0:45] is the sub-list for field type_name
 }
 
 func init() { file_fairlead_admin_v1_admin_proto_init() }
@@ -4777,7 +4808,7 @@ func file_fairlead_admin_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_fairlead_admin_v1_admin_proto_rawDesc), len(file_fairlead_admin_v1_admin_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   64,
+			NumMessages:   66,
 			NumExtensions: 0,
 			NumServices:   4,
 		},
