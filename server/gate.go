@@ -69,7 +69,7 @@ func (h *house) openAdmission(ctx context.Context) error {
 	}
 	service, err := enroll.New(ctx, enroll.Config{
 		Hub: h.direct, Agents: agents, Cache: h.cache, Namespace: h.cfg.Namespace,
-		HubID: h.hub.ID, HMACKey: h.hub.HMACKey, Clock: clock.RealClock{}, Log: h.log,
+		HubID: h.hub.ID, HMACKey: h.hub.HMACKey, Events: h.event, Clock: clock.RealClock{}, Log: h.log,
 	})
 	if err != nil {
 		return err

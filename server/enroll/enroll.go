@@ -140,7 +140,7 @@ func (s *Service) tokenFailed(ctx context.Context, ask *asked, err error) error 
 	}
 	id := ask.presented().id()
 	s.limits.failed(id, s.cfg.Clock.Now())
-	s.cfg.Log.Warn("audit", "action", "enroll.refused", "reason", refused.Reason, "cluster", ask.Cluster, "tokenId", id,
+	s.cfg.Log.Warn("audit", "action", "enroll.refused", "actor", ask.agent.User(), "cluster", ask.Cluster, "before", "", "after", "", "reason", refused.Reason, "tokenId", id,
 		"source", ask.Source.String(), "pairingCode", ask.code)
 	if refused.Reason == reason.TokenUsed {
 		s.noteConflict(ctx, ask)
@@ -190,7 +190,8 @@ func (s *Service) record(ctx context.Context, ask *asked, token Token, replaces 
 	if err != nil {
 		return nil, fmt.Errorf("recording the enrollment of cluster %q: %w", ask.Cluster, err)
 	}
-	s.audit("enroll.request", ask.agent.User(), enrollment, "source", ask.Source.String(), "tokenId", token.ID)
+	s.audit("enroll.request", ask.agent.User(), enrollment, "", "source", ask.Source.String(), "tokenId", token.ID)
+	s.tell(ctx, enrollment, "EnrollmentRequested", "Enroll", "%s asks to join with join token %s of %s and pairing code %s.", ask.Source, token.ID, token.CreatedBy, ask.code)
 	return enrollment, nil
 }
 

@@ -62,8 +62,7 @@ func (p *pass) signNext(ctx context.Context) error {
 		return err
 	}
 	p.e.Status.Next = p.record(p.renewal, leaf)
-	p.log.InfoContext(ctx, "certificate renewed", "cluster", p.e.Spec.ClusterName, "enrollment", p.e.Name,
-		"serial", p.e.Status.Next.Serial, "notAfter", leaf.NotAfter)
+	p.notef("CertificateRenewed", "Sign", "Cluster %s got certificate %s, valid until %s.", p.e.Spec.ClusterName, pki.Serial(leaf), leaf.NotAfter.UTC().Format(time.RFC3339))
 	return nil
 }
 

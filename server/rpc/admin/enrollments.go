@@ -42,8 +42,8 @@ func (s enrollmentService) CreateJoinToken(ctx context.Context, r *adminv1.Creat
 	if err != nil {
 		return nil, err
 	}
-	s.audit(ctx, "CreateJoinToken", name, "tokenId", token.ID, "cluster", r.GetClusterName(), "pattern", r.GetNamePattern(),
-		"autoAccept", r.GetAutoAccept(), "reEnroll", r.GetReEnroll(), "expires", token.Expires)
+	s.audit(ctx, deed{action: "CreateJoinToken", actor: name, cluster: r.GetClusterName() + r.GetNamePattern(), before: "none", after: "valid"}, "tokenId", token.ID,
+		"autoAccept", r.GetAutoAccept(), "reEnroll", r.GetReEnroll(), "uses", r.GetMaxUses(), "sources", r.GetSourceCidrs(), "labels", r.GetClusterLabels(), "expires", token.Expires)
 	return &adminv1.CreateJoinTokenResponse{
 		Token: token.Presented, TokenId: token.ID, HubCaSha256: token.CASHA256,
 		Expires: timestamppb.New(token.Expires), JoinString: token.JoinString,
@@ -83,7 +83,7 @@ func (s enrollmentService) RevokeJoinToken(ctx context.Context, r *adminv1.Revok
 	if err := s.Tokens.Revoke(ctx, r.GetTokenId()); err != nil {
 		return nil, err
 	}
-	s.audit(ctx, "RevokeJoinToken", name, "tokenId", r.GetTokenId())
+	s.audit(ctx, deed{action: "RevokeJoinToken", actor: name, before: "valid", after: "revoked"}, "tokenId", r.GetTokenId())
 	return &adminv1.RevokeJoinTokenResponse{}, nil
 }
 
@@ -153,7 +153,8 @@ func (s enrollmentService) AcceptEnrollment(ctx context.Context, r *adminv1.Acce
 	if err := s.Enrollments.Accept(ctx, who.config, enrollment.GetEnrollmentId(), code, name); err != nil {
 		return nil, err
 	}
-	s.audit(ctx, "AcceptEnrollment", name, "enrollment", enrollment.GetEnrollmentId(), "cluster", enrollment.GetClusterName(), "before", enrollment.GetState())
+	s.audit(ctx, deed{action: "AcceptEnrollment", actor: name, cluster: enrollment.GetClusterName(), before: enrollment.GetState(), after: "Accepted"},
+		"enrollment", enrollment.GetEnrollmentId(), "pairingCode", code)
 	after, err := s.withCode(ctx, enrollment.GetEnrollmentId(), "", code)
 	if err != nil {
 		return nil, err
@@ -252,7 +253,8 @@ func (s enrollmentService) DenyEnrollment(ctx context.Context, r *adminv1.DenyEn
 	if err := s.Enrollments.Deny(ctx, who.config, enrollment.GetEnrollmentId(), r.GetReason(), name); err != nil {
 		return nil, err
 	}
-	s.audit(ctx, "DenyEnrollment", name, "enrollment", enrollment.GetEnrollmentId(), "cluster", enrollment.GetClusterName(), "before", enrollment.GetState(), "reason", r.GetReason())
+	s.audit(ctx, deed{action: "DenyEnrollment", actor: name, cluster: enrollment.GetClusterName(), before: enrollment.GetState(), after: "Denied"},
+		"enrollment", enrollment.GetEnrollmentId(), "pairingCode", enrollment.GetPairingCode(), "reason", r.GetReason())
 	return &adminv1.DenyEnrollmentResponse{}, nil
 }
 
