@@ -242,7 +242,7 @@ func (s *Service) revokeOthers(ctx context.Context, by *v1alpha1.ClusterEnrollme
 		}
 		if wrote {
 			s.audit("enroll.revoked", by.Name, replaced, before)
-			s.tell(ctx, replaced, "EnrollmentRevoked", "Revoke", "Enrollment %s was replaced by %s.", replaced.Name, by.Name)
+			s.tell(ctx, replaced, "EnrollmentRevoked", "Revoke", fmt.Sprintf("Enrollment %s was replaced by %s.", replaced.Name, by.Name))
 		}
 	}
 	s.markCloned(ctx, by.Spec.ClusterName, metav1.ConditionFalse, "EnrolledAgain", "the cluster has enrolled again")

@@ -191,7 +191,8 @@ func (s *Service) record(ctx context.Context, ask *asked, token Token, replaces 
 		return nil, fmt.Errorf("recording the enrollment of cluster %q: %w", ask.Cluster, err)
 	}
 	s.audit("enroll.request", ask.agent.User(), enrollment, "", "source", ask.Source.String(), "tokenId", token.ID)
-	s.tell(ctx, enrollment, "EnrollmentRequested", "Enroll", "%s asks to join with join token %s of %s and pairing code %s.", ask.Source, token.ID, token.CreatedBy, ask.code)
+	s.tell(ctx, enrollment, "EnrollmentRequested", "Enroll",
+		fmt.Sprintf("%s asks to join with join token %s of %s and pairing code %s.", ask.Source, token.ID, token.CreatedBy, ask.code))
 	return enrollment, nil
 }
 

@@ -59,8 +59,7 @@ func TestT52_guesses_are_few(t *testing.T) {
 
 // T53, scaled: fifty sources ask as fast as they can, with good tokens. What is
 // stored stays within the bound, nobody who waits is pushed out, and an honest one
-// is heard: the budget of all is not used up, and once there is room it waits for a
-// person like any other.
+// is heard: the budget of all is not used up.
 func TestT53_a_flood_keeps_nobody_out(t *testing.T) { // not parallel: it counts what all have left waiting
 	h := newHub(t)
 	const sources, clusters, room = 50, 24, 10
@@ -95,10 +94,12 @@ func TestT53_a_flood_keeps_nobody_out(t *testing.T) { // not parallel: it counts
 	}
 	begun := time.Now()
 	require.Eventually(t, func() bool { return full.Load() > 0 && attempts.Load() > 10_000 }, wait, tick)
-	require.Eventually(t, func() bool {
+	heard := false
+	for range 3 {
 		_, err := s.Enroll(t.Context(), honest)
-		return errors.Is(err, &enroll.Error{Reason: reason.TooManyPending})
-	}, wait, tick, "the budget of all is not used up by a few: the bound on what waits is what says no")
+		heard = heard || errors.Is(err, &enroll.Error{Reason: reason.TooManyPending})
+	}
+	require.True(t, heard, "the budget of all is not used up by a few: the bound on what waits is what says no")
 	close(stop)
 	group.Wait()
 	t.Logf("%d attempts in %v", attempts.Load(), time.Since(begun))

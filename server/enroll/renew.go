@@ -112,7 +112,7 @@ func (s *Service) Detach(ctx context.Context, cert *x509.Certificate, why string
 	})
 	if wrote {
 		s.audit("enroll.detached", id.User(), left, before, "why", why)
-		s.tell(ctx, left, "EnrollmentDetached", "Detach", "The spoke has left: %s", why)
+		s.tell(ctx, left, "EnrollmentDetached", "Detach", "The spoke has left: "+why)
 	}
 	return err
 }

@@ -218,8 +218,8 @@ func (s *Service) audit(action, actor string, e *v1alpha1.ClusterEnrollment, bef
 }
 
 // tell makes an Event of it.
-func (s *Service) tell(ctx context.Context, e *v1alpha1.ClusterEnrollment, why, action, format string, args ...any) {
+func (s *Service) tell(ctx context.Context, e *v1alpha1.ClusterEnrollment, why, action, note string) {
 	if s.cfg.Events != nil {
-		s.cfg.Events(ctx, e.Spec.ClusterName, why, action, fmt.Sprintf(format, args...))
+		s.cfg.Events(ctx, e.Spec.ClusterName, why, action, note)
 	}
 }

@@ -7,7 +7,7 @@ import "slices"
 
 // all is the list.
 func all() []mutant {
-	return slices.Concat(sessions(), sending(), statuses(), identities(), agents(), holds(), applying(), admissions())
+	return slices.Concat(sessions(), sending(), statuses(), identities(), joining(), agents(), holds(), applying(), admissions())
 }
 
 func sessions() []mutant {
