@@ -69,27 +69,28 @@ func (s *Service) Enroll(ctx context.Context, req Request) (Enrollment, error) {
 
 // admit spends what the request costs, first of its source's budget and only
 // then of everybody's: some sources that ask without end must not keep out the
-// others. Repeats by the same key cost the source nothing. It verifies nothing:
-// what is refused here must be cheap.
+// others. A key that has an enrollment repeats on a budget of its own. It verifies
+// nothing: what is refused here must be cheap.
 func (s *Service) admit(ctx context.Context, req Request) error {
 	now := s.cfg.Clock.Now()
-	if !s.known(ctx, req) {
-		if err := spend(s.limits.source.of(sourceKey(req.Source)), now); err != nil {
-			return err
-		}
+	if name, known := s.known(ctx, req); known {
+		return spend(s.limits.repeats.of(name), now)
+	}
+	if err := spend(s.limits.source.of(sourceKey(req.Source)), now); err != nil {
+		return err
 	}
 	return spend(s.limits.global, now)
 }
 
-// known says whether the key in a request has an enrollment already.
-func (s *Service) known(ctx context.Context, req Request) bool {
+// known is the enrollment that the key in a request has already, if it has.
+func (s *Service) known(ctx context.Context, req Request) (string, bool) {
 	csr, err := x509.ParseCertificateRequest(req.CSR)
 	if err != nil {
-		return false
+		return "", false
 	}
-	code := identity.PairingCode(csr.RawSubjectPublicKeyInfo, req.Cluster, s.cfg.HubID)
-	_, err = s.watch.get(ctx, identity.EnrollmentName(req.Cluster, code))
-	return err == nil
+	name := identity.EnrollmentName(req.Cluster, identity.PairingCode(csr.RawSubjectPublicKeyInfo, req.Cluster, s.cfg.HubID))
+	_, err = s.watch.get(ctx, name)
+	return name, err == nil
 }
 
 // parse holds name and certificate request against the rules.

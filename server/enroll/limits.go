@@ -35,6 +35,8 @@ const (
 	defaultFailuresPerHour = 10
 	defaultGlobalPerSecond = 50
 
+	repeatsOfSource = 4 // as many times may a key repeat its request as a source may make new ones
+
 	trackedKeys = 1 << 16 // addresses and ids that are remembered
 	ipv6Prefix  = 64      // one site has as many addresses as it likes below that
 )
@@ -44,6 +46,7 @@ type limiters struct {
 	global   *rate.Limiter
 	source   *buckets
 	failures *buckets
+	repeats  *buckets // per key that has an enrollment
 }
 
 func newLimiters(l Limits) *limiters {
@@ -54,10 +57,12 @@ func newLimiters(l Limits) *limiters {
 		return configured
 	}
 	global := value(l.GlobalPerSecond, defaultGlobalPerSecond)
+	source := value(l.SourcePerMinute, defaultSourcePerMinute)
 	return &limiters{
 		pending:  value(l.Pending, defaultPending),
 		global:   rate.NewLimiter(perInterval(global, time.Second), global),
-		source:   newBuckets(value(l.SourcePerMinute, defaultSourcePerMinute), time.Minute),
+		source:   newBuckets(source, time.Minute),
+		repeats:  newBuckets(repeatsOfSource*source, time.Minute),
 		failures: newBuckets(value(l.TokenFailuresPerHour, defaultFailuresPerHour), time.Hour),
 	}
 }

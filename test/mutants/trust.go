@@ -86,7 +86,7 @@ func joining() []mutant {
 		{
 			name: "budget-of-all-first", rule: "T53: a source spends its own budget before everybody's",
 			file: "server/enroll/enroll.go", tests: enrolling,
-			old: "	if !s.known(ctx, req) {\n", new: "	if err := spend(s.limits.global, now); err == nil && !s.known(ctx, req) {\n",
+			old: "	if name, known := s.known(ctx, req); known {\n", new: "	if err := spend(s.limits.global, now); err != nil {\n		return err\n	}\n	if name, known := s.known(ctx, req); known {\n",
 		},
 		{
 			name: "reserved-labels", rule: "a join token gives no label that means something to OCM or to us",
