@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	auditv1 "k8s.io/apiserver/pkg/apis/audit/v1"
 	clusterv1 "open-cluster-management.io/api/cluster/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -175,7 +176,8 @@ func TestTokensGiveLabels(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, given, h.cluster(t, "labelled-1").Labels)
 	require.NoError(t, s.Deny(t.Context(), h.admin, enroll.Choice{ID: answer.ID}, "not ours"))
-	require.True(t, client.IgnoreNotFound(h.admin.Get(t.Context(), client.ObjectKey{Name: "labelled-1"}, &clusterv1.ManagedCluster{})) == nil)
+	err = h.admin.Get(t.Context(), client.ObjectKey{Name: "labelled-1"}, &clusterv1.ManagedCluster{})
+	require.True(t, apierrors.IsNotFound(err), "denied, it goes: %v", err)
 
 	tokens, err := s.Tokens().List(t.Context())
 	require.NoError(t, err)

@@ -169,8 +169,8 @@ func (s *Service) audit(ctx context.Context, d deed, attrs ...any) {
 	}, attrs...)...)
 }
 
-// tell makes an Event of a deed that no controller sees.
-func (s *Service) tell(ctx context.Context, d deed, why, format string, args ...any) {
+// tellf makes an Event of a deed that no controller sees.
+func (s *Service) tellf(ctx context.Context, d deed, why, format string, args ...any) {
 	if s.Events != nil {
 		s.Events(ctx, d.cluster, why, d.action, fmt.Sprintf(format, args...))
 	}

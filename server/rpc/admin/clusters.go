@@ -159,7 +159,7 @@ func (s clusterService) RevokeCluster(ctx context.Context, r *adminv1.RevokeClus
 	}
 	d := deed{action: "RevokeCluster", actor: name, cluster: r.GetName(), before: accepted, after: acceptance(denied)}
 	s.audit(ctx, d, "reason", r.GetReason(), "sessions", len(before), "silent", silent)
-	s.tell(ctx, d, "ClusterRevoked", "%s took the acceptance back: %s", name, r.GetReason())
+	s.tellf(ctx, d, "ClusterRevoked", "%s took the acceptance back: %s", name, r.GetReason())
 	return &adminv1.RevokeClusterResponse{SessionsClosed: uint32(min(max(0, len(before)-len(silent)), math.MaxInt32)), ReplicasSilent: silent}, nil
 }
 
