@@ -304,7 +304,7 @@ func rolesAllow(t *testing.T, desks map[string]*desk, s *subject) {
 		for role, desk := range desks {
 			target := *s
 			if !d.looks {
-				target = subject{cluster: s.cluster, enrolled: "nowhere", code: "AAAA-BBBB-CCCC", token: "aaaaaaaaaa", batch: "none"}
+				target = subject{cluster: s.cluster, enrolled: "nowhere", code: "AAAA-BBBB-CCCC", token: "aaaaaaaaaa", batch: "none", value: "by " + role}
 				if strings.HasSuffix(name, "/RevokeCluster") || strings.HasSuffix(name, "/KickSession") {
 					target.cluster = "nowhere"
 				}
