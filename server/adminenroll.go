@@ -39,7 +39,7 @@ func (t adminTokens) Create(ctx context.Context, p admin.TokenPolicy, by string)
 	}
 	policy := enroll.Policy{
 		ClusterName: p.ClusterName, NamePattern: p.NamePattern, TTL: p.TTL, MaxUses: int(p.MaxUses),
-		SourceCIDRs: cidrs, AutoAccept: p.AutoAccept, ReEnroll: p.ReEnroll,
+		SourceCIDRs: cidrs, AutoAccept: p.AutoAccept, ReEnroll: p.ReEnroll, ClusterLabels: p.ClusterLabels,
 	}
 	if p.ClusterName != "" {
 		if err := identity.ValidateClusterName(p.ClusterName); err != nil {
@@ -109,7 +109,7 @@ func toAdminToken(t enroll.Token) admin.Token {
 		ID: t.ID, Expires: t.Expires, UsesLeft: uint32(t.UsesLeft()), CreatedBy: t.CreatedBy, //nolint:gosec // checked where the token is made
 		Policy: admin.TokenPolicy{
 			ClusterName: t.Policy.ClusterName, NamePattern: t.Policy.NamePattern, MaxUses: uint32(t.Policy.MaxUses), //nolint:gosec // checked where the token is made
-			AutoAccept: t.Policy.AutoAccept, ReEnroll: t.Policy.ReEnroll,
+			AutoAccept: t.Policy.AutoAccept, ReEnroll: t.Policy.ReEnroll, ClusterLabels: t.Policy.ClusterLabels,
 		},
 	}
 	for _, prefix := range t.Policy.SourceCIDRs {

@@ -74,7 +74,7 @@ func (h *house) openAdmission(ctx context.Context) error {
 	service, err := enroll.New(ctx, enroll.Config{
 		Hub: h.direct, Agents: agents, Cache: h.cache, Namespace: h.cfg.Namespace, AutoApprove: h.autoApproves,
 		HubID: h.hub.ID, HMACKey: h.hub.HMACKey, Limits: enroll.Limits{RenewalsPerMinute: renewals(h.cfg.CertificateLifetime)},
-		Clock: clock.RealClock{}, Log: h.log,
+		Events: h.event, Clock: clock.RealClock{}, Log: h.log,
 	})
 	if err != nil {
 		return err

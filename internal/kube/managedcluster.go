@@ -4,6 +4,10 @@
 package kube
 
 import (
+	"maps"
+	"slices"
+
+	"k8s.io/apimachinery/pkg/labels"
 	clusterv1 "open-cluster-management.io/api/cluster/v1"
 
 	"fairlead.dev/fairlead/internal/api/v1alpha1"
@@ -13,12 +17,19 @@ import (
 // clusterSetLabel is given to every cluster by OCM's admission, not by a person.
 const clusterSetLabel = "cluster.open-cluster-management.io/clusterset"
 
+// defaultLease is what the CRD puts into leaseDurationSeconds.
+const defaultLease = 60
+
 // UntouchedManagedCluster says whether a ManagedCluster is still exactly what
 // the hub made for that enrollment: nobody accepted it, labelled it or changed
-// its spec. Only such a one may be deleted when the enrollment is denied or
+// its spec; the taints by health are the hub's own. Only such a one may be deleted when the enrollment is denied or
 // expires; delete it with its UID and resourceVersion as preconditions.
 func UntouchedManagedCluster(cluster *clusterv1.ManagedCluster, enrollment string) bool {
-	if cluster.Annotations[v1alpha1.AnnotationMadeBy] != enrollment || len(cluster.Annotations) != 1 {
+	made := map[string]string{v1alpha1.AnnotationMadeBy: enrollment}
+	if given, ok := cluster.Annotations[v1alpha1.AnnotationMadeWithLabels]; ok {
+		made[v1alpha1.AnnotationMadeWithLabels] = given
+	}
+	if !maps.Equal(cluster.Annotations, made) {
 		return false
 	}
 	for _, finalizer := range cluster.Finalizers {
@@ -26,12 +37,15 @@ func UntouchedManagedCluster(cluster *clusterv1.ManagedCluster, enrollment strin
 			return false
 		}
 	}
-	for label := range cluster.Labels {
-		if label != clusterSetLabel {
-			return false
-		}
+	own := maps.Clone(cluster.Labels)
+	delete(own, clusterSetLabel)
+	if labels.Set(own).String() != made[v1alpha1.AnnotationMadeWithLabels] {
+		return false
 	}
 	spec := cluster.Spec
-	return cluster.Generation <= 1 && !spec.HubAcceptsClient && len(spec.Taints) == 0 &&
+	byHealth := func(t clusterv1.Taint) bool {
+		return t.Key == clusterv1.ManagedClusterTaintUnreachable || t.Key == clusterv1.ManagedClusterTaintUnavailable
+	}
+	return !spec.HubAcceptsClient && spec.LeaseDurationSeconds == defaultLease && !slices.ContainsFunc(spec.Taints, func(t clusterv1.Taint) bool { return !byHealth(t) }) &&
 		len(spec.ManagedClusterClientConfigs) == 0 && len(cluster.OwnerReferences) == 0
 }

@@ -184,7 +184,7 @@ func pick(enrollments []v1alpha1.ClusterEnrollment, id identity.Agent, cert *x50
 // promote notes the first use of a certificate: what was next becomes current,
 // and what this enrollment replaces is revoked.
 func (s *Service) promote(ctx context.Context, e *v1alpha1.ClusterEnrollment, serial string) error {
-	first := e.Status.State == v1alpha1.StateIssued
+	first, before := e.Status.State == v1alpha1.StateIssued, e.Status.State
 	if !first && (e.Status.Next == nil || e.Status.Next.Serial != serial) {
 		return nil
 	}
@@ -200,7 +200,7 @@ func (s *Service) promote(ctx context.Context, e *v1alpha1.ClusterEnrollment, se
 		return s.noteUse(e, serial), nil
 	})
 	if wrote {
-		s.audit("certificate.used", identity.User(now.Spec.ClusterName, now.Spec.AgentName), now, "serial", serial)
+		s.audit("certificate.used", identity.User(now.Spec.ClusterName, now.Spec.AgentName), now, before, "serial", serial)
 	}
 	return err
 }
@@ -229,6 +229,7 @@ func (s *Service) revokeOthers(ctx context.Context, by *v1alpha1.ClusterEnrollme
 		if other.Name == by.Name || other.Spec.ManagedClusterUID != by.Spec.ManagedClusterUID || ended(other) {
 			continue
 		}
+		before := other.Status.State
 		replaced, wrote, err := s.updateStatus(ctx, other.Name, func(e *v1alpha1.ClusterEnrollment) (bool, error) {
 			if ended(e) {
 				return false, nil
@@ -240,7 +241,8 @@ func (s *Service) revokeOthers(ctx context.Context, by *v1alpha1.ClusterEnrollme
 			return err
 		}
 		if wrote {
-			s.audit("enroll.revoked", by.Name, replaced)
+			s.audit("enroll.revoked", by.Name, replaced, before)
+			s.tell(ctx, replaced, "EnrollmentRevoked", "Revoke", fmt.Sprintf("Enrollment %s was replaced by %s.", replaced.Name, by.Name))
 		}
 	}
 	s.markCloned(ctx, by.Spec.ClusterName, metav1.ConditionFalse, reasonEnrolledAgain, "the cluster has enrolled again")

@@ -57,6 +57,7 @@ func (s *Service) raiseAlarm(ctx context.Context, id identity.Agent, cert *x509.
 			fmt.Sprintf("a certificate with serial %s was shown, which is neither the current nor the next one of this cluster: an old copy of the agent, or a stolen key", serial))
 		return refused
 	}
+	before := enrollments[at].Status.State
 	e, wrote, err := s.updateStatus(ctx, enrollments[at].Name, func(e *v1alpha1.ClusterEnrollment) (bool, error) {
 		if !older(e, id, cert) {
 			return false, nil
@@ -68,7 +69,7 @@ func (s *Service) raiseAlarm(ctx context.Context, id identity.Agent, cert *x509.
 	if err != nil || !wrote {
 		return refused
 	}
-	s.audit("certificate.cloned", id.User(), e, "serial", serial, "current", e.Status.Current.Serial)
+	s.audit("certificate.cloned", id.User(), e, before, "serial", serial, "current", e.Status.Current.Serial)
 	s.markCloned(ctx, id.Cluster, metav1.ConditionTrue, reasonOlderSerial, e.Status.Message)
 	return refuse(reason.CertificateClone, "%s", e.Status.Message)
 }
@@ -125,6 +126,7 @@ func (s *Service) Vouch(ctx context.Context, person client.Client, id, serial st
 	if err := mayAccept(ctx, person, e.Spec.ClusterName); err != nil {
 		return nil, err
 	}
+	before := e.Status.State
 	e, wrote, err := s.updateStatus(ctx, e.Name, func(e *v1alpha1.ClusterEnrollment) (bool, error) {
 		own := e.CertificateBySerial(serial)
 		switch {
@@ -148,7 +150,7 @@ func (s *Service) Vouch(ctx context.Context, person client.Client, id, serial st
 	if err != nil || !wrote {
 		return e, err
 	}
-	s.audit("certificate.vouched", actor, e, "serial", serial)
+	s.audit("certificate.vouched", actor, e, before, "serial", serial)
 	s.markCloned(ctx, e.Spec.ClusterName, metav1.ConditionFalse, reasonDecided, e.Status.Message)
 	return e, nil
 }

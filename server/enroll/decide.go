@@ -72,8 +72,7 @@ func (s *Service) Accept(ctx context.Context, person client.Client, choice Choic
 	if err := s.decideCSR(ctx, person, enrollment, certificatesv1.CertificateApproved, "accepted with pairing code "+enrollment.Spec.PairingCode); err != nil {
 		return nil, err
 	}
-	before := enrollment.Status.State
-	enrollment, wrote, err := s.updateStatus(ctx, enrollment.Name, func(e *v1alpha1.ClusterEnrollment) (bool, error) {
+	enrollment, _, err = s.updateStatus(ctx, enrollment.Name, func(e *v1alpha1.ClusterEnrollment) (bool, error) {
 		// A controller may have seen the approval and gone on already.
 		if e.Status.AcceptedBy != "" && e.Status.State != v1alpha1.StatePending {
 			return false, nil
@@ -87,9 +86,6 @@ func (s *Service) Accept(ctx context.Context, person client.Client, choice Choic
 		}
 		return true, nil
 	})
-	if wrote {
-		s.audit("enroll.accept", actor, enrollment, "before", before, "after", enrollment.Status.State)
-	}
 	return enrollment, err
 }
 
@@ -264,7 +260,6 @@ func (s *Service) Deny(ctx context.Context, person client.Client, choice Choice,
 			return err
 		}
 	}
-	before := enrollment.Status.State
 	enrollment, _, err = s.updateStatus(ctx, enrollment.Name, func(e *v1alpha1.ClusterEnrollment) (bool, error) {
 		if e.Status.State.Final() {
 			return false, nil // a controller may have seen the denied CSR already
@@ -278,7 +273,6 @@ func (s *Service) Deny(ctx context.Context, person client.Client, choice Choice,
 	if err != nil {
 		return err
 	}
-	s.audit("enroll.deny", actor, enrollment, "before", before, "after", enrollment.Status.State, "why", why)
 	return s.removeUntouched(ctx, enrollment)
 }
 

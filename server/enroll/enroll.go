@@ -16,6 +16,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	clusterv1 "open-cluster-management.io/api/cluster/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -45,18 +46,12 @@ type asked struct {
 // finished then. Nothing is written for a request that is refused. Refusals are
 // *Error.
 func (s *Service) Enroll(ctx context.Context, req Request) (Enrollment, error) {
-	now := s.cfg.Clock.Now()
-	if err := spend(s.limits.global, now); err != nil {
+	if err := s.admit(ctx, req); err != nil {
 		return Enrollment{}, err
 	}
 	ask, err := s.parse(req)
 	if err != nil {
 		return Enrollment{}, err
-	}
-	if _, err := s.watch.get(ctx, ask.name); err != nil { // repeats by the same key are free
-		if err := spend(s.limits.source.of(sourceKey(req.Source)), now); err != nil {
-			return Enrollment{}, err
-		}
 	}
 	token, err := s.checkToken(ctx, ask)
 	if err != nil {
@@ -70,6 +65,32 @@ func (s *Service) Enroll(ctx context.Context, req Request) (Enrollment, error) {
 		return Enrollment{}, err
 	}
 	return s.finish(ctx, ask, existing)
+}
+
+// admit spends what the request costs, first of its source's budget and only
+// then of everybody's: some sources that ask without end must not keep out the
+// others. A key that has an enrollment repeats on a budget of its own. It verifies
+// nothing: what is refused here must be cheap.
+func (s *Service) admit(ctx context.Context, req Request) error {
+	now := s.cfg.Clock.Now()
+	if name, known := s.known(ctx, req); known {
+		return spend(s.limits.repeats.of(name), now)
+	}
+	if err := spend(s.limits.source.of(sourceKey(req.Source)), now); err != nil {
+		return err
+	}
+	return spend(s.limits.global, now)
+}
+
+// known is the enrollment that the key in a request has already, if it has.
+func (s *Service) known(ctx context.Context, req Request) (string, bool) {
+	csr, err := x509.ParseCertificateRequest(req.CSR)
+	if err != nil {
+		return "", false
+	}
+	name := identity.EnrollmentName(req.Cluster, identity.PairingCode(csr.RawSubjectPublicKeyInfo, req.Cluster, s.cfg.HubID))
+	_, err = s.watch.get(ctx, name)
+	return name, err == nil
 }
 
 // parse holds name and certificate request against the rules.
@@ -120,7 +141,7 @@ func (s *Service) tokenFailed(ctx context.Context, ask *asked, err error) error 
 	}
 	id := ask.presented().id()
 	s.limits.failed(id, s.cfg.Clock.Now())
-	s.cfg.Log.Warn("audit", "action", "enroll.refused", "reason", refused.Reason, "cluster", ask.Cluster, "tokenId", id,
+	s.cfg.Log.Warn("audit", "action", "enroll.refused", "actor", ask.agent.User(), "cluster", ask.Cluster, "before", "", "after", "", "reason", refused.Reason, "tokenId", id,
 		"source", ask.Source.String(), "pairingCode", ask.code)
 	if refused.Reason == reason.TokenUsed {
 		s.noteConflict(ctx, ask)
@@ -132,21 +153,32 @@ func (s *Service) tokenFailed(ctx context.Context, ask *asked, err error) error 
 // makes or joins the ManagedCluster, writes the record. Checks come first, so
 // that what is refused costs no use and leaves nothing.
 func (s *Service) open(ctx context.Context, ask *asked, token Token) (*v1alpha1.ClusterEnrollment, error) {
-	if s.limits.pending >= 0 && s.watch.pendingCount() >= s.limits.pending {
+	replaces, err := s.checkCluster(ctx, ask, token)
+	if err != nil {
+		return nil, err
+	}
+	if !s.watch.reserve(ask.name, s.limits.pending) {
 		return nil, &Error{
 			Reason:     reason.TooManyPending,
 			Message:    fmt.Sprintf("%d enrollments wait for a person already; the hub's admin has to accept or deny some first", s.limits.pending),
 			RetryAfter: retryWhenFull,
 		}
 	}
-	replaces, err := s.checkCluster(ctx, ask, token)
+	enrollment, err := s.record(ctx, ask, token, replaces)
 	if err != nil {
-		return nil, err
+		s.watch.giveUp(ask.name)
 	}
+	return enrollment, err
+}
+
+// record makes what is new, in an order in which a crash costs nothing: an equal
+// request goes on after any write.
+func (s *Service) record(ctx context.Context, ask *asked, token Token, replaces bool) (*v1alpha1.ClusterEnrollment, error) {
+	var err error
 	if token, err = s.tokens.use(ctx, ask.presented()); err != nil {
 		return nil, s.tokenFailed(ctx, ask, err)
 	}
-	cluster, err := s.ensureCluster(ctx, ask)
+	cluster, err := s.ensureCluster(ctx, ask, token.Policy.ClusterLabels)
 	if err != nil {
 		return nil, err
 	}
@@ -159,7 +191,9 @@ func (s *Service) open(ctx context.Context, ask *asked, token Token) (*v1alpha1.
 	if err != nil {
 		return nil, fmt.Errorf("recording the enrollment of cluster %q: %w", ask.Cluster, err)
 	}
-	s.audit("enroll.request", ask.agent.User(), enrollment, "source", ask.Source.String(), "tokenId", token.ID)
+	s.audit("enroll.request", ask.agent.User(), enrollment, "", "source", ask.Source.String(), "tokenId", token.ID)
+	s.tell(ctx, enrollment, "EnrollmentRequested", "Enroll",
+		fmt.Sprintf("%s asks to join with join token %s of %s and pairing code %s.", ask.Source, token.ID, token.CreatedBy, ask.code))
 	return enrollment, nil
 }
 
@@ -202,13 +236,16 @@ func issuedTo(enrollments []v1alpha1.ClusterEnrollment, uid, except string) bool
 	return false
 }
 
-// ensureCluster makes the ManagedCluster, not accepted, or joins the one that
-// was made beforehand without touching it (RA-04).
-func (s *Service) ensureCluster(ctx context.Context, ask *asked) (*clusterv1.ManagedCluster, error) {
+// ensureCluster makes the ManagedCluster, not accepted, with the labels of the
+// token, or joins the one that was made beforehand without touching it (RA-04).
+func (s *Service) ensureCluster(ctx context.Context, ask *asked, given labels.Set) (*clusterv1.ManagedCluster, error) {
 	fresh := &clusterv1.ManagedCluster{ObjectMeta: metav1.ObjectMeta{
-		Name:        ask.Cluster,
+		Name: ask.Cluster, Labels: given,
 		Annotations: map[string]string{v1alpha1.AnnotationMadeBy: ask.name},
 	}}
+	if len(given) > 0 {
+		fresh.Annotations[v1alpha1.AnnotationMadeWithLabels] = given.String()
+	}
 	err := s.cfg.Agents.Create(ctx, fresh)
 	if err == nil {
 		return fresh, nil

@@ -39,6 +39,8 @@ const (
 	defaultGlobalPerSecond = 50
 	defaultRenewals        = 5
 
+	repeatsOfSource = 4 // as many times may a key repeat its request as a source may make new ones
+
 	trackedKeys = 1 << 16 // addresses and ids that are remembered
 	ipv6Prefix  = 64      // one site has as many addresses as it likes below that
 )
@@ -49,6 +51,7 @@ type limiters struct {
 	source   *buckets
 	failures *buckets
 	renewals *buckets
+	repeats  *buckets // per key that has an enrollment
 }
 
 func newLimiters(l Limits) *limiters {
@@ -59,10 +62,12 @@ func newLimiters(l Limits) *limiters {
 		return configured
 	}
 	global := value(l.GlobalPerSecond, defaultGlobalPerSecond)
+	source := value(l.SourcePerMinute, defaultSourcePerMinute)
 	return &limiters{
 		pending:  value(l.Pending, defaultPending),
 		global:   rate.NewLimiter(perInterval(global, time.Second), global),
-		source:   newBuckets(value(l.SourcePerMinute, defaultSourcePerMinute), time.Minute),
+		source:   newBuckets(source, time.Minute),
+		repeats:  newBuckets(repeatsOfSource*source, time.Minute),
 		failures: newBuckets(value(l.TokenFailuresPerHour, defaultFailuresPerHour), time.Hour),
 		renewals: newBuckets(value(l.RenewalsPerMinute, defaultRenewals), time.Minute),
 	}

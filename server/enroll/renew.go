@@ -81,7 +81,7 @@ func (s *Service) recordNext(ctx context.Context, verified Verified, key, csrNam
 		return true, nil
 	})
 	if wrote {
-		s.audit("certificate.renew", verified.Agent.User(), enrollment, "serial", verified.Serial, "csr", csrName)
+		s.audit("certificate.renew", verified.Agent.User(), enrollment, enrollment.Status.State, "serial", verified.Serial, "csr", csrName)
 	}
 	return enrollment, err
 }
@@ -105,7 +105,6 @@ func (s *Service) awaitRenewal(ctx context.Context, e *v1alpha1.ClusterEnrollmen
 			Message: "the certificate was not signed in time; ask again with the same key, and keep using the one you have",
 		}
 	}
-	s.audit("certificate.renewed", identity.User(e.Spec.ClusterName, e.Spec.AgentName), last, "serial", certificateOf(last, key).Serial)
 	return s.answer(last, certificateOf(last, key)), nil
 }
 
@@ -120,7 +119,7 @@ func (s *Service) Detach(ctx context.Context, cert *x509.Certificate, why string
 	case err != nil:
 		return err
 	}
-	why = truncate(why, maxFactLength)
+	why, before := truncate(why, maxFactLength), enrollment.Status.State
 	left, wrote, err := s.updateStatus(ctx, enrollment.Name, func(e *v1alpha1.ClusterEnrollment) (bool, error) {
 		if ended(e) {
 			return false, nil
@@ -129,7 +128,8 @@ func (s *Service) Detach(ctx context.Context, cert *x509.Certificate, why string
 		return true, nil
 	})
 	if wrote {
-		s.audit("enroll.detached", id.User(), left, "why", why)
+		s.audit("enroll.detached", id.User(), left, before, "why", why)
+		s.tell(ctx, left, "EnrollmentDetached", "Detach", "The spoke has left: "+why)
 	}
 	return err
 }

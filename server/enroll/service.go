@@ -45,8 +45,11 @@ type Config struct {
 	HubID     string
 	HMACKey   []byte
 	Limits    Limits
-	Clock     clock.PassiveClock
-	Log       *slog.Logger
+	// Events tells of what an agent did with an Event on its cluster; nil where
+	// nobody is to be told.
+	Events func(ctx context.Context, cluster, reason, action, note string)
+	Clock  clock.PassiveClock
+	Log    *slog.Logger
 }
 
 // Service answers everything about enrollment, on any replica. Safe for
@@ -209,9 +212,19 @@ func ended(e *v1alpha1.ClusterEnrollment) bool {
 
 func (s *Service) now() metav1.Time { return metav1.NewTime(s.cfg.Clock.Now()) }
 
-// audit writes the one line that every decision about an enrollment gets.
-func (s *Service) audit(action, actor string, e *v1alpha1.ClusterEnrollment, more ...any) {
+// audit writes the one line that everything that happens to an enrollment here
+// gets: from which state it went to the one that it has. What people do has its
+// line where they call, what controllers do has it there.
+func (s *Service) audit(action, actor string, e *v1alpha1.ClusterEnrollment, before v1alpha1.EnrollmentState, more ...any) {
 	s.cfg.Log.Info("audit", append([]any{
-		"action", action, "actor", actor, "cluster", e.Spec.ClusterName, "enrollment", e.Name, "pairingCode", e.Spec.PairingCode,
+		"action", action, "actor", actor, "cluster", e.Spec.ClusterName, "before", string(before), "after", string(e.Status.State),
+		"enrollment", e.Name, "pairingCode", e.Spec.PairingCode,
 	}, more...)...)
+}
+
+// tell makes an Event of it.
+func (s *Service) tell(ctx context.Context, e *v1alpha1.ClusterEnrollment, why, action, note string) {
+	if s.cfg.Events != nil {
+		s.cfg.Events(ctx, e.Spec.ClusterName, why, action, note)
+	}
 }

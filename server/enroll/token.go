@@ -19,6 +19,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/validate/content"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -47,6 +48,7 @@ const (
 	defaultTTL  = time.Hour
 	maxTTL      = 24 * time.Hour
 	maxUsesEver = 1000 // their record must fit into a Secret
+	maxLabels   = 32
 )
 
 // Policy is what a join token allows.
@@ -67,6 +69,9 @@ type Policy struct { //nolint:recvcheck // UnmarshalJSON needs a pointer, nobody
 	// ReEnroll lets in a cluster that was issued a certificate before. It needs
 	// ClusterName.
 	ReEnroll bool `json:"reEnroll,omitempty"`
+	// ClusterLabels are given to the ManagedClusters that the hub makes for the
+	// token; one that was made beforehand keeps its own.
+	ClusterLabels map[string]string `json:"clusterLabels,omitempty"`
 }
 
 // Token is a join token as recorded. Its secret is not: only a salted hash is.
@@ -152,6 +157,9 @@ func (p *Policy) complete() error {
 	case p.ReEnroll && p.ClusterName == "":
 		return refuse(reason.InvalidArgument, "a re-enroll token is for one cluster: name it instead of giving a pattern")
 	}
+	if err := checkLabels(p.ClusterLabels); err != nil {
+		return err
+	}
 	if p.ClusterName != "" {
 		if err := identity.ValidateClusterName(p.ClusterName); err != nil {
 			return refuse(reason.InvalidName, "%v", err)
@@ -160,6 +168,27 @@ func (p *Policy) complete() error {
 	}
 	if _, err := path.Match(p.NamePattern, ""); err != nil || strings.ContainsAny(p.NamePattern, "/\\ ") {
 		return refuse(reason.InvalidArgument, "name pattern %q is not a glob over cluster names such as %q", p.NamePattern, "edge-*")
+	}
+	return nil
+}
+
+// checkLabels refuses what is no label, and labels that mean something to OCM or
+// to us: to have a cluster in a set, somebody who may join that set labels it.
+func checkLabels(labels map[string]string) error {
+	if len(labels) > maxLabels {
+		return refuse(reason.InvalidArgument, "a join token gives at most %d labels, not %d", maxLabels, len(labels))
+	}
+	for key, value := range labels {
+		problems := append(content.IsLabelKey(key), content.IsLabelValue(value)...)
+		if len(problems) > 0 {
+			return refuse(reason.InvalidArgument, "%q=%q is no label: %s", key, value, problems[0])
+		}
+		domain, _, _ := strings.Cut(key, "/")
+		for _, reserved := range []string{"open-cluster-management.io", "fairlead.dev"} {
+			if domain == reserved || strings.HasSuffix(domain, "."+reserved) {
+				return refuse(reason.InvalidArgument, "label %q belongs to %s; set it on the cluster once it has joined", key, reserved)
+			}
+		}
 	}
 	return nil
 }

@@ -28,6 +28,7 @@ type watch struct {
 	mu      sync.Mutex
 	waiting map[string][]chan struct{} // by name; closed and dropped on a change
 	pending map[string]bool            // names in state Pending
+	making  map[string]bool            // names about to be, until they are seen
 }
 
 // newWatch registers with the cache; the informer's goroutines belong to it.
@@ -46,7 +47,7 @@ func newWatch(ctx context.Context, c cache.Cache) (*watch, error) {
 	if err != nil {
 		return nil, fmt.Errorf("watching ClusterEnrollments: %w", err)
 	}
-	w := &watch{reader: c, waiting: map[string][]chan struct{}{}, pending: map[string]bool{}}
+	w := &watch{reader: c, waiting: map[string][]chan struct{}{}, pending: map[string]bool{}, making: map[string]bool{}}
 	_, err = informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
 		AddFunc:    w.changed,
 		UpdateFunc: func(_, obj any) { w.changed(obj) },
@@ -65,6 +66,7 @@ func (w *watch) changed(obj any) {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	delete(w.making, enrollment.Name)
 	delete(w.pending, enrollment.Name)
 	if enrollment.Status.State == v1alpha1.StatePending {
 		w.pending[enrollment.Name] = true
@@ -112,11 +114,24 @@ func (w *watch) unsubscribe(name string, changed chan struct{}) {
 	w.waiting[name] = rest
 }
 
-// pendingCount is how many enrollments wait for a person.
-func (w *watch) pendingCount() int {
+// reserve counts an enrollment that is about to be made among those that wait
+// for a person, unless limit of them do already; a negative limit is none. It
+// counts until the enrollment is seen, or the attempt is given up.
+func (w *watch) reserve(name string, limit int) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return len(w.pending)
+	if limit >= 0 && len(w.pending)+len(w.making) >= limit && !w.making[name] {
+		return false
+	}
+	w.making[name] = true
+	return true
+}
+
+// giveUp takes a reservation back.
+func (w *watch) giveUp(name string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.making, name)
 }
 
 // get reads one enrollment from the cache.

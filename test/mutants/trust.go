@@ -115,3 +115,19 @@ func ways() []mutant {
 		},
 	}
 }
+
+func joining() []mutant {
+	enrolling := []string{"./server/enroll"}
+	return []mutant{
+		{
+			name: "budget-of-all-first", rule: "T53: a source spends its own budget before everybody's",
+			file: "server/enroll/enroll.go", tests: enrolling,
+			old: "	if name, known := s.known(ctx, req); known {\n", new: "	if err := spend(s.limits.global, now); err != nil {\n		return err\n	}\n	if name, known := s.known(ctx, req); known {\n",
+		},
+		{
+			name: "reserved-labels", rule: "a join token gives no label that means something to OCM or to us",
+			file: "server/enroll/token.go", tests: enrolling,
+			old: `if domain == reserved || strings.HasSuffix(domain, "."+reserved) {`, new: `if domain == reserved && false {`,
+		},
+	}
+}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"google.golang.org/protobuf/types/known/durationpb"
+	"k8s.io/apimachinery/pkg/labels"
 
 	"fairlead.dev/fairlead/cmd/fairlead/cli"
 	adminv1 "fairlead.dev/fairlead/gen/fairlead/admin/v1"
@@ -65,6 +66,7 @@ func create(o *cli.Options) *cobra.Command {
 	flags.StringSliceVar(&request.SourceCidrs, "source-cidr", nil, "networks from which it may be used (default: any)")
 	flags.BoolVar(&request.AutoAccept, "auto-accept", false, "accept its clusters without a pairing code (needs a permission of its own)")
 	flags.BoolVar(&request.ReEnroll, "re-enroll", false, "let a cluster back in that had a certificate before, with a new key (needs a permission of its own)")
+	flags.StringToStringVar(&request.ClusterLabels, "labels", nil, "labels of the ManagedClusters that the hub makes for it, as key=value,…")
 	flags.StringSliceVar(&request.Endpoints, "endpoint", nil, "host:port of the hub as the spoke sees it (default: the hub's own)")
 	return cmd
 }
@@ -110,6 +112,7 @@ func kind(o *cli.Options) cli.Kind[token] {
 			{Head: "AUTO ACCEPT", Of: func(t token) string { return strconv.FormatBool(t.GetAutoAccept()) }},
 			{Head: "RE-ENROLL", Wide: true, Of: func(t token) string { return strconv.FormatBool(t.GetReEnroll()) }},
 			{Head: "FROM", Wide: true, Of: func(t token) string { return strings.Join(t.GetSourceCidrs(), ",") }},
+			{Head: "LABELS", Wide: true, Of: func(t token) string { return labels.Set(t.GetClusterLabels()).String() }},
 			{Head: "CREATED BY", Wide: true, Of: token.GetCreatedBy},
 		},
 		Object: func(t token) (any, error) { return cli.Message(t) },

@@ -270,6 +270,9 @@ const (
 	// AnnotationMadeBy names, on a ManagedCluster that the hub made for an
 	// enrollment, that enrollment.
 	AnnotationMadeBy = "fairlead.dev/made-by-enrollment"
+	// AnnotationMadeWithLabels is on a ManagedCluster that the hub made with labels
+	// of a join token: which, as a selector (a=b,c=d).
+	AnnotationMadeWithLabels = "fairlead.dev/made-with-labels"
 	// AnnotationDecidedBy names, on a ClusterEnrollment, who accepted or denied it.
 	AnnotationDecidedBy = "fairlead.dev/decided-by"
 )

@@ -10,11 +10,13 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/events"
 	clusterv1 "open-cluster-management.io/api/cluster/v1"
@@ -153,15 +155,30 @@ func (p *pass) write(ctx context.Context, before *v1alpha1.ClusterEnrollment) er
 	if err := p.client.Status().Patch(ctx, p.e, patch, client.FieldOwner(FieldManager)); err != nil {
 		return fmt.Errorf("writing the status of enrollment %q: %w", p.e.Name, err)
 	}
-	p.tell(ctx, before.Status.State)
+	p.tell(ctx, before)
 	return nil
 }
 
-// tell makes one audit line for a change of state, and the events of the pass.
-func (p *pass) tell(ctx context.Context, before v1alpha1.EnrollmentState) {
-	if before != p.e.Status.State {
-		p.log.InfoContext(ctx, "enrollment changed", "cluster", p.e.Spec.ClusterName, "enrollment", p.e.Name,
-			"from", string(before), "to", string(p.e.Status.State), "reason", p.e.Status.Reason, "acceptedBy", p.e.Status.AcceptedBy)
+// tell makes one audit line for a change of state, one for a renewal, and the
+// events of the pass. The actor is the hub, on whose word it acts the line says.
+func (p *pass) tell(ctx context.Context, before *v1alpha1.ClusterEnrollment) {
+	audit := func(action string, more ...any) {
+		p.log.InfoContext(ctx, "audit", append([]any{
+			"action", action, "actor", eventSource, "cluster", p.e.Spec.ClusterName, "before", string(before.Status.State), "after", string(p.e.Status.State),
+			"enrollment", p.e.Name, "pairingCode", p.e.Spec.PairingCode,
+		}, more...)...)
+	}
+	accepted := func(e *v1alpha1.ClusterEnrollment) bool {
+		return meta.IsStatusConditionTrue(e.Status.Conditions, v1alpha1.ConditionAccepted)
+	}
+	if accepted(p.e) && !accepted(before) {
+		audit("enroll.accepted", "acceptedBy", p.e.Status.AcceptedBy)
+	}
+	if before.Status.State != p.e.Status.State && p.e.Status.State != v1alpha1.StateAccepted {
+		audit("enroll."+strings.ToLower(string(p.e.Status.State)), "reason", p.e.Status.Reason, "acceptedBy", p.e.Status.AcceptedBy)
+	}
+	if next := p.e.Status.Next; next != nil && next.Serial != "" && (before.Status.Next == nil || before.Status.Next.Serial != next.Serial) {
+		audit("certificate.renewed", "serial", next.Serial, "notAfter", next.NotAfter)
 	}
 	var regarding client.Object = p.e
 	if p.mine() {

@@ -66,8 +66,6 @@ func (p *pass) signNext(ctx context.Context) error {
 	}
 	p.e.Status.Next = p.record(p.renewal, leaf)
 	p.notef(eventCreated, "Sign", "Cluster %s got its next certificate %s, valid until %s.", p.e.Spec.ClusterName, p.e.Status.Next.Serial, leaf.NotAfter.UTC().Format(time.RFC3339))
-	p.log.InfoContext(ctx, "certificate renewed", "cluster", p.e.Spec.ClusterName, "enrollment", p.e.Name,
-		"serial", p.e.Status.Next.Serial, "notAfter", leaf.NotAfter)
 	return nil
 }
 

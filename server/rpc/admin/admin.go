@@ -12,6 +12,7 @@ package admin
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -22,8 +23,8 @@ import (
 	"fairlead.dev/fairlead/internal/wire"
 )
 
-// Config is what the admin services need. All fields but Works, Peers,
-// Notice and Clusterless are required.
+// Config is what the admin services need. All fields but Works, Peers, Events
+// and Clusterless are required.
 type Config struct {
 	// REST is the hub's apiserver; only its address and CA are used, never its
 	// credentials.
@@ -39,10 +40,11 @@ type Config struct {
 	Clusterless bool
 	// Works counts the works that a cluster is to have; nil where that is not known.
 	Works func(cluster string) int
+	// Events tells of a person's deed with an Event on the cluster; nil where
+	// nobody is to be told.
+	Events func(ctx context.Context, cluster, reason, action, note string)
 	// Peers are the other replicas; nil where there are none to ask.
 	Peers Peers
-	// Notice makes an Event about a cluster in the hub's name; nil makes none.
-	Notice func(ctx context.Context, cluster, reason, note string)
 	// Now is the hub's clock.
 	Now    func() time.Time
 	Logger *slog.Logger
@@ -57,6 +59,7 @@ type TokenPolicy struct {
 	AutoAccept               bool
 	ReEnroll                 bool // lets in a cluster that had a certificate before
 	Endpoints                []string
+	ClusterLabels            map[string]string
 }
 
 // Token is a join token as listed. Presented, JoinString and CASHA256 are set
@@ -153,7 +156,26 @@ func (s *Service) Register(registrar grpc.ServiceRegistrar) {
 	adminv1.RegisterWorkAdminServiceServer(registrar, workService{Service: s})
 }
 
-// audit writes the one structured line that each decision of a person leaves.
-func (s *Service) audit(ctx context.Context, action, by string, attrs ...any) {
-	s.Logger.InfoContext(ctx, "audit", append([]any{"action", action, "actor", by}, attrs...)...)
+// deed is what a person has changed.
+type deed struct {
+	action  string // the method
+	actor   string // as the apiserver knows the person
+	cluster string // name, or pattern of names
+	before  any
+	after   any
+}
+
+// audit writes the one structured line that each deed of a person leaves; attrs
+// are more of it, in pairs.
+func (s *Service) audit(ctx context.Context, d deed, attrs ...any) {
+	s.Logger.InfoContext(ctx, "audit", append([]any{
+		"action", d.action, "actor", d.actor, "cluster", d.cluster, "before", d.before, "after", d.after,
+	}, attrs...)...)
+}
+
+// tellf makes an Event of a deed that no controller sees.
+func (s *Service) tellf(ctx context.Context, d deed, why, format string, args ...any) {
+	if s.Events != nil {
+		s.Events(ctx, d.cluster, why, d.action, fmt.Sprintf(format, args...))
+	}
 }

@@ -6,6 +6,7 @@ package admin
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"math"
 	"time"
 
@@ -134,6 +135,10 @@ func (s clusterService) RevokeCluster(ctx context.Context, r *adminv1.RevokeClus
 	if err != nil {
 		return nil, err
 	}
+	accepted := "unknown" // whoever revokes need not be able to read
+	if cluster, err := who.dynamic.Resource(managedClusters).Get(ctx, r.GetName(), metav1.GetOptions{}); err == nil {
+		accepted = acceptance(cluster)
+	}
 	patch := map[string]any{"spec": map[string]any{"hubAcceptsClient": false}}
 	if r.GetUid() != "" {
 		patch["metadata"] = map[string]any{"uid": r.GetUid()}
@@ -142,7 +147,7 @@ func (s clusterService) RevokeCluster(ctx context.Context, r *adminv1.RevokeClus
 	if err != nil {
 		return nil, fail(codes.Internal, reason.Internal, "encoding the patch: %v", err)
 	}
-	_, err = who.dynamic.Resource(managedClusters).Patch(ctx, r.GetName(), types.MergePatchType, raw, metav1.PatchOptions{FieldManager: fieldManager})
+	denied, err := who.dynamic.Resource(managedClusters).Patch(ctx, r.GetName(), types.MergePatchType, raw, metav1.PatchOptions{FieldManager: fieldManager})
 	switch {
 	case apierrors.IsInvalid(err) && r.GetUid() != "": // the UID cannot be changed, so it is another's
 		return nil, rpcerr.New(codes.FailedPrecondition, reason.UIDMismatch, "cluster %q is not the one with UID %q any more: look at it again with «fairlead get clusters %s»", r.GetName(), r.GetUid(), r.GetName()).Because(err)
@@ -153,8 +158,15 @@ func (s clusterService) RevokeCluster(ctx context.Context, r *adminv1.RevokeClus
 	if err != nil {
 		return nil, err
 	}
-	s.audit(ctx, "RevokeCluster", name, "cluster", r.GetName(), "reason", r.GetReason(), "sessions", len(before), "silent", silent)
+	d := deed{action: "RevokeCluster", actor: name, cluster: r.GetName(), before: accepted, after: acceptance(denied)}
+	s.audit(ctx, d, "reason", r.GetReason(), "sessions", len(before), "silent", silent)
+	s.tellf(ctx, d, "ClusterRevoked", "%s took the acceptance back: %s", name, r.GetReason())
 	return &adminv1.RevokeClusterResponse{SessionsClosed: uint32(min(max(0, len(before)-len(silent)), math.MaxInt32)), ReplicasSilent: silent}, nil
+}
+
+func acceptance(cluster *unstructured.Unstructured) string {
+	accepted, _, _ := unstructured.NestedBool(cluster.Object, "spec", "hubAcceptsClient")
+	return fmt.Sprintf("hubAcceptsClient=%t", accepted)
 }
 
 func (s *Service) waitForNoSession(ctx context.Context, cluster string) (silent []string, err error) {

@@ -37,13 +37,13 @@ func (s enrollmentService) CreateJoinToken(ctx context.Context, r *adminv1.Creat
 	}
 	token, err := s.Tokens.Create(ctx, TokenPolicy{
 		ClusterName: r.GetClusterName(), NamePattern: r.GetNamePattern(), TTL: r.GetTtl().AsDuration(), MaxUses: r.GetMaxUses(),
-		SourceCIDRs: r.GetSourceCidrs(), AutoAccept: r.GetAutoAccept(), ReEnroll: r.GetReEnroll(), Endpoints: r.GetEndpoints(),
+		SourceCIDRs: r.GetSourceCidrs(), AutoAccept: r.GetAutoAccept(), ReEnroll: r.GetReEnroll(), Endpoints: r.GetEndpoints(), ClusterLabels: r.GetClusterLabels(),
 	}, name)
 	if err != nil {
 		return nil, err
 	}
-	s.audit(ctx, "CreateJoinToken", name, "tokenId", token.ID, "cluster", r.GetClusterName(), "pattern", r.GetNamePattern(),
-		"autoAccept", r.GetAutoAccept(), "reEnroll", r.GetReEnroll(), "expires", token.Expires)
+	s.audit(ctx, deed{action: "CreateJoinToken", actor: name, cluster: r.GetClusterName() + r.GetNamePattern(), before: "none", after: "valid"}, "tokenId", token.ID,
+		"autoAccept", r.GetAutoAccept(), "reEnroll", r.GetReEnroll(), "uses", r.GetMaxUses(), "sources", r.GetSourceCidrs(), "labels", r.GetClusterLabels(), "expires", token.Expires)
 	return &adminv1.CreateJoinTokenResponse{
 		Token: token.Presented, TokenId: token.ID, HubCaSha256: token.CASHA256,
 		Expires: timestamppb.New(token.Expires), JoinString: token.JoinString,
@@ -68,6 +68,7 @@ func (s enrollmentService) ListJoinTokens(ctx context.Context, r *adminv1.ListJo
 		out.Tokens = append(out.Tokens, &adminv1.JoinToken{
 			TokenId: t.ID, ClusterName: t.Policy.ClusterName, NamePattern: t.Policy.NamePattern, Expires: timestamppb.New(t.Expires),
 			UsesLeft: t.UsesLeft, AutoAccept: t.Policy.AutoAccept, SourceCidrs: t.Policy.SourceCIDRs, CreatedBy: t.CreatedBy, ReEnroll: t.Policy.ReEnroll,
+			ClusterLabels: t.Policy.ClusterLabels,
 		})
 	}
 	return out, nil
@@ -82,7 +83,7 @@ func (s enrollmentService) RevokeJoinToken(ctx context.Context, r *adminv1.Revok
 	if err := s.Tokens.Revoke(ctx, r.GetTokenId()); err != nil {
 		return nil, err
 	}
-	s.audit(ctx, "RevokeJoinToken", name, "tokenId", r.GetTokenId())
+	s.audit(ctx, deed{action: "RevokeJoinToken", actor: name, before: "valid", after: "revoked"}, "tokenId", r.GetTokenId())
 	return &adminv1.RevokeJoinTokenResponse{}, nil
 }
 
@@ -156,7 +157,8 @@ func (s enrollmentService) AcceptEnrollment(ctx context.Context, r *adminv1.Acce
 	if err := s.Enrollments.Accept(ctx, who.config, enrollment.GetEnrollmentId(), code, name); err != nil {
 		return nil, err
 	}
-	s.audit(ctx, "AcceptEnrollment", name, "enrollment", enrollment.GetEnrollmentId(), "cluster", enrollment.GetClusterName(), "before", enrollment.GetState())
+	s.audit(ctx, deed{action: "AcceptEnrollment", actor: name, cluster: enrollment.GetClusterName(), before: enrollment.GetState(), after: "Accepted"},
+		"enrollment", enrollment.GetEnrollmentId(), "pairingCode", code)
 	after, err := s.withCode(ctx, enrollment.GetEnrollmentId(), "", code)
 	if err != nil {
 		return nil, err
@@ -185,7 +187,8 @@ func (s enrollmentService) vouch(ctx context.Context, r *adminv1.AcceptEnrollmen
 	if err := s.Enrollments.Vouch(ctx, who.config, id, r.GetCertificateSerial()); err != nil {
 		return nil, err
 	}
-	s.audit(ctx, "AcceptEnrollment", name, "enrollment", id, "cluster", found[at].GetClusterName(), "before", found[at].GetState(), "serial", r.GetCertificateSerial())
+	s.audit(ctx, deed{action: "AcceptEnrollment", actor: name, cluster: found[at].GetClusterName(), before: found[at].GetState(), after: "Active"},
+		"enrollment", id, "serial", r.GetCertificateSerial())
 	after, err := s.named(ctx, id, "")
 	if err != nil {
 		return nil, err
@@ -284,7 +287,8 @@ func (s enrollmentService) DenyEnrollment(ctx context.Context, r *adminv1.DenyEn
 	if err := s.Enrollments.Deny(ctx, who.config, enrollment.GetEnrollmentId(), r.GetReason(), name); err != nil {
 		return nil, err
 	}
-	s.audit(ctx, "DenyEnrollment", name, "enrollment", enrollment.GetEnrollmentId(), "cluster", enrollment.GetClusterName(), "before", enrollment.GetState(), "reason", r.GetReason())
+	s.audit(ctx, deed{action: "DenyEnrollment", actor: name, cluster: enrollment.GetClusterName(), before: enrollment.GetState(), after: "Denied"},
+		"enrollment", enrollment.GetEnrollmentId(), "pairingCode", enrollment.GetPairingCode(), "reason", r.GetReason())
 	return &adminv1.DenyEnrollmentResponse{}, nil
 }
 

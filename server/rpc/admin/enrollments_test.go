@@ -53,7 +53,7 @@ func TestTokensWithAllPermissions(t *testing.T) {
 	_, err = f.Enrollments.RevokeJoinToken(ctx, &adminv1.RevokeJoinTokenRequest{TokenId: answer.GetTokenId()})
 	require.NoError(t, err)
 	require.Equal(t, []string{"revoke t0"}, f.did())
-	require.Contains(t, f.log.String(), `"action":"RevokeJoinToken","actor":"system:serviceaccount:people:all-tokens","tokenId":"t0"`)
+	require.Contains(t, f.log.String(), `"action":"RevokeJoinToken","actor":"system:serviceaccount:people:all-tokens","cluster":"","before":"valid","after":"revoked","tokenId":"t0"`)
 }
 
 func twoKeys() []*adminv1.Enrollment {

@@ -52,7 +52,9 @@ func (s workService) ReleaseHeldDeletes(ctx context.Context, r *adminv1.ReleaseH
 		if err := s.Sessions.Release(ctx, r.GetClusterName(), batch.GetBatchId()); err != nil {
 			return nil, err
 		}
-		s.audit(ctx, "ReleaseHeldDeletes", name, "cluster", r.GetClusterName(), "batch", batch.GetBatchId(), "objects", batch.GetNames(), "reason", batch.GetReason())
+		d := deed{action: "ReleaseHeldDeletes", actor: name, cluster: r.GetClusterName(), before: "held", after: "released"}
+		s.audit(ctx, d, "batch", batch.GetBatchId(), "objects", batch.GetNames(), "reason", batch.GetReason())
+		s.tellf(ctx, d, "HeldDeletesReleased", "%s released batch %s: %d deletes that were held because %s.", name, batch.GetBatchId(), len(batch.GetNames()), batch.GetReason())
 		return &adminv1.ReleaseHeldDeletesResponse{}, nil
 	}
 	return nil, fail(codes.NotFound, reason.NotFound, "cluster %q holds no batch %q: list them with «fairlead release %s»", r.GetClusterName(), r.GetBatchId(), r.GetClusterName())

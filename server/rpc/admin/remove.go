@@ -61,14 +61,13 @@ func (s clusterService) DeleteCluster(ctx context.Context, r *adminv1.DeleteClus
 	if err != nil && (!r.GetForce() || !apierrors.IsNotFound(err)) { // what is left of one that is gone can be forced, too
 		return nil, kubernetesError(err, "deleting cluster %q", r.GetName())
 	}
-	s.audit(ctx, "DeleteCluster", by, "cluster", r.GetName(), "reason", r.GetReason(), "force", r.GetForce(), "worksLeftBehind", len(out.GetLeftBehind()))
+	done := deed{action: "DeleteCluster", actor: by, cluster: r.GetName(), before: "registered", after: "to be removed"}
+	s.audit(ctx, done, "reason", r.GetReason(), "force", r.GetForce(), "worksLeftBehind", len(out.GetLeftBehind()))
 	if !r.GetForce() {
 		return out, nil
 	}
-	if s.Notice != nil {
-		s.Notice(ctx, r.GetName(), "ManagedClusterForceDeleted",
-			fmt.Sprintf("Cluster %s was deleted by force by %s: what %d works applied there was left behind.", r.GetName(), by, len(out.GetLeftBehind())))
-	}
+	s.tellf(ctx, done, "ManagedClusterForceDeleted", "Cluster %s was deleted by force by %s: what %d works applied there was left behind.",
+		r.GetName(), by, len(out.GetLeftBehind()))
 	for _, work := range out.GetLeftBehind() {
 		if err := who.letGo(ctx, work.GetRef()); err != nil {
 			return nil, err

@@ -110,7 +110,9 @@ func (s clusterService) KickSession(ctx context.Context, r *adminv1.KickSessionR
 		if err := s.Sessions.Kick(ctx, session.GetClusterName(), session.GetSessionId()); err != nil {
 			return nil, err
 		}
-		s.audit(ctx, "KickSession", name, "cluster", session.GetClusterName(), "session", session.GetSessionId(), "replica", session.GetHubReplica())
+		d := deed{action: "KickSession", actor: name, cluster: session.GetClusterName(), before: "live", after: "ended"}
+		s.audit(ctx, d, "session", session.GetSessionId(), "replica", session.GetHubReplica())
+		s.tellf(ctx, d, "SessionKicked", "%s ended session %s at %s.", name, session.GetSessionId(), session.GetHubReplica())
 		return &adminv1.KickSessionResponse{SessionId: session.GetSessionId(), HubReplica: session.GetHubReplica()}, nil
 	}
 	return nil, fail(codes.NotFound, reason.NotFound, "no session%s%s: list them with «fairlead get sessions»", quoted(" ", r.GetSessionId()), quoted(" of cluster ", r.GetClusterName()))

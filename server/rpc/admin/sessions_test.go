@@ -101,5 +101,5 @@ func TestRevokeCluster(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, events, 1)
 	require.Equal(t, "system:serviceaccount:people:revoker", events[0].User.Username)
-	require.Contains(t, f.log.String(), `"action":"RevokeCluster","actor":"system:serviceaccount:people:revoker","cluster":"`+name+`","reason":"lost"`)
+	require.Contains(t, f.log.String(), `"action":"RevokeCluster","actor":"system:serviceaccount:people:revoker","cluster":"`+name+`","before":"unknown","after":"hubAcceptsClient=false","reason":"lost"`)
 }

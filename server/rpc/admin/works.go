@@ -43,8 +43,12 @@ func (s workService) ApplyWork(ctx context.Context, r *adminv1.ApplyWorkRequest)
 	if err := s.acceptsWorks(ctx, who, r.GetClusterName()); err != nil {
 		return nil, err
 	}
+	name, err := who.name(ctx)
+	if err != nil {
+		return nil, err
+	}
 	works := who.dynamic.Resource(manifestWorks).Namespace(r.GetClusterName())
-	stored, err := write(ctx, works, wanted, r)
+	before, stored, err := write(ctx, works, wanted, r)
 	if s.Clusterless && rpcerr.ReasonOf(err) == reason.NotAccepted {
 		return nil, fail(codes.FailedPrecondition, reason.NotFound, "there is no namespace %q on the hub: make it for the cluster whose certificates have that name", r.GetClusterName())
 	}
@@ -55,7 +59,8 @@ func (s workService) ApplyWork(ctx context.Context, r *adminv1.ApplyWorkRequest)
 	if err != nil {
 		return nil, fail(codes.Internal, reason.Internal, "encoding work %q: %v", stored.GetName(), err)
 	}
-	s.Logger.InfoContext(ctx, "work applied", "cluster", r.GetClusterName(), "work", stored.GetName(), "generation", stored.GetGeneration(), "request", r.GetRequestId(), "dryRun", r.GetDryRun())
+	s.audit(ctx, deed{action: "ApplyWork", actor: name, cluster: r.GetClusterName(), before: before, after: stored.GetGeneration()},
+		"work", stored.GetName(), "uid", stored.GetUID(), "request", r.GetRequestId(), "dryRun", r.GetDryRun())
 	return &adminv1.ApplyWorkResponse{
 		Uid: string(stored.GetUID()), Generation: stored.GetGeneration(), ResourceVersion: stored.GetResourceVersion(),
 		Digest: deliveredDigest(raw), Size: uint64(max(0, size)), Limit: uint64(max(0, s.ManifestLimit)), WorkJson: string(raw),
@@ -82,12 +87,12 @@ func (s *Service) acceptsWorks(ctx context.Context, who *caller, cluster string)
 	return nil
 }
 
-func write(ctx context.Context, works dynamic.ResourceInterface, wanted *unstructured.Unstructured, r *adminv1.ApplyWorkRequest) (*unstructured.Unstructured, error) {
+// write creates or changes the work; before is the generation that it had, 0 for none.
+func write(ctx context.Context, works dynamic.ResourceInterface, wanted *unstructured.Unstructured, r *adminv1.ApplyWorkRequest) (before int64, stored *unstructured.Unstructured, err error) {
 	var dryRun []string
 	if r.GetDryRun() {
 		dryRun = []string{metav1.DryRunAll}
 	}
-	var stored *unstructured.Unstructured
 	attempt := func() error {
 		live, err := works.Get(ctx, wanted.GetName(), metav1.GetOptions{})
 		if apierrors.IsNotFound(err) {
@@ -97,6 +102,7 @@ func write(ctx context.Context, works dynamic.ResourceInterface, wanted *unstruc
 		if err != nil {
 			return err
 		}
+		before = live.GetGeneration()
 		changed, differs := merged(live, wanted)
 		if expected := r.GetExpectedResourceVersion(); expected != "" {
 			changed.SetResourceVersion(expected)
@@ -108,7 +114,6 @@ func write(ctx context.Context, works dynamic.ResourceInterface, wanted *unstruc
 		stored, err = works.Update(ctx, changed, metav1.UpdateOptions{FieldManager: fieldManager, DryRun: dryRun})
 		return err
 	}
-	var err error
 	if r.GetExpectedResourceVersion() != "" {
 		err = attempt()
 	} else {
@@ -116,11 +121,11 @@ func write(ctx context.Context, works dynamic.ResourceInterface, wanted *unstruc
 	}
 	switch {
 	case apierrors.IsNotFound(err):
-		return nil, fail(codes.FailedPrecondition, reason.NotAccepted, "cluster %q has no namespace on the hub yet: accept it first with «fairlead accept %s»", r.GetClusterName(), r.GetClusterName())
+		return 0, nil, fail(codes.FailedPrecondition, reason.NotAccepted, "cluster %q has no namespace on the hub yet: accept it first with «fairlead accept %s»", r.GetClusterName(), r.GetClusterName())
 	case err != nil:
-		return nil, kubernetesError(err, "writing work %q of cluster %q", wanted.GetName(), r.GetClusterName())
+		return 0, nil, kubernetesError(err, "writing work %q of cluster %q", wanted.GetName(), r.GetClusterName())
 	}
-	return stored, nil
+	return before, stored, nil
 }
 
 // merged is live with the spec that is wanted and its labels and annotations
@@ -267,9 +272,14 @@ func (s workService) DeleteWork(ctx context.Context, r *adminv1.DeleteWorkReques
 		uid := types.UID(r.GetUid())
 		options.Preconditions = &metav1.Preconditions{UID: &uid}
 	}
+	name, err := who.name(ctx)
+	if err != nil {
+		return nil, err
+	}
 	if err := who.dynamic.Resource(manifestWorks).Namespace(r.GetClusterName()).Delete(ctx, r.GetName(), options); err != nil {
 		return nil, kubernetesError(err, "deleting work %q of cluster %q", r.GetName(), r.GetClusterName())
 	}
+	s.audit(ctx, deed{action: "DeleteWork", actor: name, cluster: r.GetClusterName(), before: "wanted", after: "to be removed"}, "work", r.GetName(), "uid", r.GetUid())
 	return &adminv1.DeleteWorkResponse{}, nil
 }
 

@@ -56,12 +56,12 @@ func (t Type) String() string {
 	return strings.Join(names, " or ")
 }
 
-// Rate is a rate class: what a call costs of its connection's budget, and how
-// many calls of the class the hub takes a second, over all callers (0: any).
+// Rate is a rate class: what a call costs of its connection's budget. There is
+// no budget over all callers here: whoever calls often would use up everybody's.
+// Where the whole hub has one, sources have theirs before it (server/enroll).
 type Rate struct {
-	Name      string
-	Cost      int
-	PerSecond int
+	Name string
+	Cost int
 }
 
 // Rule is what the table says about one method.
@@ -91,16 +91,16 @@ type Table map[string]Rule
 // registered with exactly the methods that stand here.
 func Methods() Table {
 	var (
-		health  = Rule{AgentListener | AdminListener, Anonymous | Agent | Person, Rate{"health", 1, 0}, 5 * time.Second, ""}
-		watch   = Rule{AgentListener | AdminListener, Anonymous | Agent | Person, Rate{"health", 5, 0}, 0, ""}
-		enroll  = Rule{AgentListener, Anonymous | Agent, Rate{"enroll", 2, 50}, 30 * time.Second, ""}
-		poll    = Rule{AgentListener, Anonymous | Agent, Rate{"poll", 2, 0}, time.Minute, ""}
-		agent   = Rule{AgentListener, Agent, Rate{"agent", 5, 0}, time.Minute, ""}
-		session = Rule{AgentListener, Agent, Rate{"session", 10, 0}, 0, ""}
-		person  = Rule{AdminListener, Person, Rate{"admin", 1, 0}, time.Minute, ""}
-		follow  = Rule{AdminListener, Person, Rate{"admin_watch", 2, 0}, 0, ""}
-		reflect = Rule{AdminListener, Person, Rate{"admin_watch", 2, 0}, 0, ReflectionPath}
-		inspect = Rule{AdminListener, Person, Rate{"admin", 1, 0}, time.Minute, ReflectionPath}
+		health  = Rule{AgentListener | AdminListener, Anonymous | Agent | Person, Rate{"health", 1}, 5 * time.Second, ""}
+		watch   = Rule{AgentListener | AdminListener, Anonymous | Agent | Person, Rate{"health", 5}, 0, ""}
+		enroll  = Rule{AgentListener, Anonymous | Agent, Rate{"enroll", 2}, 30 * time.Second, ""}
+		poll    = Rule{AgentListener, Anonymous | Agent, Rate{"poll", 2}, time.Minute, ""}
+		agent   = Rule{AgentListener, Agent, Rate{"agent", 5}, time.Minute, ""}
+		session = Rule{AgentListener, Agent, Rate{"session", 10}, 0, ""}
+		person  = Rule{AdminListener, Person, Rate{"admin", 1}, time.Minute, ""}
+		follow  = Rule{AdminListener, Person, Rate{"admin_watch", 2}, 0, ""}
+		reflect = Rule{AdminListener, Person, Rate{"admin_watch", 2}, 0, ReflectionPath}
+		inspect = Rule{AdminListener, Person, Rate{"admin", 1}, time.Minute, ReflectionPath}
 	)
 	table := Table{}
 	table.add("grpc.health.v1.Health", health, "Check", "List")

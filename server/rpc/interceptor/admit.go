@@ -43,7 +43,7 @@ func (c *Chain) admit(ctx context.Context, call *call) (context.Context, error) 
 	}
 	call.rule = rule
 	info := peerOf(ctx)
-	if err := c.limit(rule, info); err != nil {
+	if err := limit(rule, info); err != nil {
 		return ctx, err
 	}
 	caller := &authz.Caller{Remote: call.remote, RequestID: call.id, Conn: connOf(info)}
@@ -67,14 +67,10 @@ func (c *Chain) admit(ctx context.Context, call *call) (context.Context, error) 
 	return authz.WithCaller(ctx, caller), nil
 }
 
-// limit spends from the connection's budget, then from that of the class.
-func (c *Chain) limit(rule authz.Rule, info *peerInfo) error {
-	now := time.Now()
-	if info != nil && !info.calls.AllowN(now, rule.Rate.Cost) {
+// limit spends from the connection's budget.
+func limit(rule authz.Rule, info *peerInfo) error {
+	if info != nil && !info.calls.AllowN(time.Now(), rule.Rate.Cost) {
 		return rpcerr.New(codes.ResourceExhausted, reason.RateLimited, "too many calls on this connection").RetryIn(time.Second)
-	}
-	if class := c.classes[rule.Rate.Name]; class != nil && !class.AllowN(now, 1) {
-		return rpcerr.New(codes.ResourceExhausted, reason.RateLimited, "the hub takes %d calls of this kind a second, and more came", rule.Rate.PerSecond).RetryIn(time.Second)
 	}
 	return nil
 }

@@ -18,7 +18,6 @@ import (
 	grpcprom "github.com/grpc-ecosystem/go-grpc-middleware/providers/prometheus"
 	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/recovery"
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/time/rate"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 
@@ -66,22 +65,16 @@ type Chain struct {
 	cfg     Config
 	metrics *grpcprom.ServerMetrics
 	panics  prometheus.Counter
-	classes map[string]*rate.Limiter // rate classes that the hub limits as a whole
 }
 
 // New makes the chain of one listener.
 func New(cfg Config) *Chain {
-	c := &Chain{cfg: cfg, classes: map[string]*rate.Limiter{}}
+	c := &Chain{cfg: cfg}
 	c.metrics = register(cfg.Registry, grpcprom.NewServerMetrics(grpcprom.WithServerHandlingTimeHistogram()))
 	c.panics = register(cfg.Registry, prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "fairlead_hub_panics_total",
 		Help: "Handlers that panicked and were recovered. Expected value: 0.",
 	}))
-	for _, rule := range cfg.Table {
-		if rule.Rate.PerSecond > 0 && c.classes[rule.Rate.Name] == nil {
-			c.classes[rule.Rate.Name] = rate.NewLimiter(rate.Limit(rule.Rate.PerSecond), 2*rule.Rate.PerSecond)
-		}
-	}
 	return c
 }
 

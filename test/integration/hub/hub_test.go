@@ -155,7 +155,7 @@ func TestT45_revocation_ends_the_session(t *testing.T) {
 		}, []string{reason.UnknownCluster, reason.ClusterRemoved, reason.Revoked}},
 	}
 	for name, tc := range cases {
-		t.Run(name, func(t *testing.T) {
+		t.Run("RQ-05_"+name, func(t *testing.T) {
 			cluster := env.Shared(t).Unique("t45-" + name)
 			agent := newAgent(t, hub, cluster)
 			agent.join(hub.token(cluster, true), false)

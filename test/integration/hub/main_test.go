@@ -7,6 +7,7 @@
 package hub
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -14,6 +15,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -47,6 +49,7 @@ type running struct {
 	config    *rest.Config
 	kube      client.Client // everything is allowed
 	addresses server.Addresses
+	admin     *desk // of somebody who may do everything, where a test has one
 	stop      func()
 }
 
@@ -85,6 +88,25 @@ func startHub(t *testing.T, config *rest.Config, change func(*server.Config)) *r
 	r.addresses, err = hub.Addresses(t.Context())
 	require.NoError(t, err)
 	return r
+}
+
+// journal is a log that tests can read while it is written.
+type journal struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+// Write implements io.Writer.
+func (j *journal) Write(p []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.Write(p)
+}
+
+func (j *journal) String() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.String()
 }
 
 // logWriter is the test's log, shown when the test fails.

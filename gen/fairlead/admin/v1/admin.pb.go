@@ -92,7 +92,10 @@ type CreateJoinTokenRequest struct {
 	Endpoints   []string               `protobuf:"bytes,7,rep,name=endpoints,proto3" json:"endpoints,omitempty"`                      // in the join string; default: the hub's own
 	// Lets in a cluster that was issued a certificate before; needs cluster_name
 	// and its own permission, because it hands an identity to another key.
-	ReEnroll      bool `protobuf:"varint,8,opt,name=re_enroll,json=reEnroll,proto3" json:"re_enroll,omitempty"`
+	ReEnroll bool `protobuf:"varint,8,opt,name=re_enroll,json=reEnroll,proto3" json:"re_enroll,omitempty"`
+	// Labels of the ManagedClusters that the hub makes for this token. One that was
+	// made beforehand keeps its own.
+	ClusterLabels map[string]string `protobuf:"bytes,9,rep,name=cluster_labels,json=clusterLabels,proto3" json:"cluster_labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -181,6 +184,13 @@ func (x *CreateJoinTokenRequest) GetReEnroll() bool {
 		return x.ReEnroll
 	}
 	return false
+}
+
+func (x *CreateJoinTokenRequest) GetClusterLabels() map[string]string {
+	if x != nil {
+		return x.ClusterLabels
+	}
+	return nil
 }
 
 type CreateJoinTokenResponse struct {
@@ -374,6 +384,7 @@ type JoinToken struct {
 	SourceCidrs   []string               `protobuf:"bytes,7,rep,name=source_cidrs,json=sourceCidrs,proto3" json:"source_cidrs,omitempty"`
 	CreatedBy     string                 `protobuf:"bytes,8,opt,name=created_by,json=createdBy,proto3" json:"created_by,omitempty"`
 	ReEnroll      bool                   `protobuf:"varint,9,opt,name=re_enroll,json=reEnroll,proto3" json:"re_enroll,omitempty"`
+	ClusterLabels map[string]string      `protobuf:"bytes,10,rep,name=cluster_labels,json=clusterLabels,proto3" json:"cluster_labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -469,6 +480,13 @@ func (x *JoinToken) GetReEnroll() bool {
 		return x.ReEnroll
 	}
 	return false
+}
+
+func (x *JoinToken) GetClusterLabels() map[string]string {
+	if x != nil {
+		return x.ClusterLabels
+	}
+	return nil
 }
 
 type RevokeJoinTokenRequest struct {
@@ -4419,7 +4437,7 @@ var File_fairlead_admin_v1_admin_proto protoreflect.FileDescriptor
 
 const file_fairlead_admin_v1_admin_proto_rawDesc = "" +
 	"\n" +
-	"\x1dfairlead/admin/v1/admin.proto\x12\x11fairlead.admin.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa5\x02\n" +
+	"\x1dfairlead/admin/v1/admin.proto\x12\x11fairlead.admin.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xcc\x03\n" +
 	"\x16CreateJoinTokenRequest\x12!\n" +
 	"\fcluster_name\x18\x01 \x01(\tR\vclusterName\x12!\n" +
 	"\fname_pattern\x18\x02 \x01(\tR\vnamePattern\x12+\n" +
@@ -4429,7 +4447,11 @@ const file_fairlead_admin_v1_admin_proto_rawDesc = "" +
 	"\vauto_accept\x18\x06 \x01(\bR\n" +
 	"autoAccept\x12\x1c\n" +
 	"\tendpoints\x18\a \x03(\tR\tendpoints\x12\x1b\n" +
-	"\tre_enroll\x18\b \x01(\bR\breEnroll\"\xc5\x01\n" +
+	"\tre_enroll\x18\b \x01(\bR\breEnroll\x12c\n" +
+	"\x0ecluster_labels\x18\t \x03(\v2<.fairlead.admin.v1.CreateJoinTokenRequest.ClusterLabelsEntryR\rclusterLabels\x1a@\n" +
+	"\x12ClusterLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xc5\x01\n" +
 	"\x17CreateJoinTokenResponse\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\tR\x05token\x12\x19\n" +
 	"\btoken_id\x18\x02 \x01(\tR\atokenId\x12\"\n" +
@@ -4443,7 +4465,7 @@ const file_fairlead_admin_v1_admin_proto_rawDesc = "" +
 	"page_token\x18\x02 \x01(\tR\tpageToken\"v\n" +
 	"\x16ListJoinTokensResponse\x124\n" +
 	"\x06tokens\x18\x01 \x03(\v2\x1c.fairlead.admin.v1.JoinTokenR\x06tokens\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xbf\x02\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xd9\x03\n" +
 	"\tJoinToken\x12\x19\n" +
 	"\btoken_id\x18\x01 \x01(\tR\atokenId\x12!\n" +
 	"\fcluster_name\x18\x02 \x01(\tR\vclusterName\x124\n" +
@@ -4455,7 +4477,12 @@ const file_fairlead_admin_v1_admin_proto_rawDesc = "" +
 	"\fsource_cidrs\x18\a \x03(\tR\vsourceCidrs\x12\x1d\n" +
 	"\n" +
 	"created_by\x18\b \x01(\tR\tcreatedBy\x12\x1b\n" +
-	"\tre_enroll\x18\t \x01(\bR\breEnroll\"3\n" +
+	"\tre_enroll\x18\t \x01(\bR\breEnroll\x12V\n" +
+	"\x0ecluster_labels\x18\n" +
+	" \x03(\v2/.fairlead.admin.v1.JoinToken.ClusterLabelsEntryR\rclusterLabels\x1a@\n" +
+	"\x12ClusterLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"3\n" +
 	"\x16RevokeJoinTokenRequest\x12\x19\n" +
 	"\btoken_id\x18\x01 \x01(\tR\atokenId\"\x19\n" +
 	"\x17RevokeJoinTokenResponse\"j\n" +
@@ -4792,7 +4819,7 @@ func file_fairlead_admin_v1_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_fairlead_admin_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_fairlead_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 67)
+var file_fairlead_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 69)
 var file_fairlead_admin_v1_admin_proto_goTypes = []any{
 	(StopState)(0),                     // 0: fairlead.admin.v1.StopState
 	(*CreateJoinTokenRequest)(nil),     // 1: fairlead.admin.v1.CreateJoinTokenRequest
@@ -4862,115 +4889,119 @@ var file_fairlead_admin_v1_admin_proto_goTypes = []any{
 	(*ActivateAuthorityResponse)(nil),  // 65: fairlead.admin.v1.ActivateAuthorityResponse
 	(*RetireAuthorityRequest)(nil),     // 66: fairlead.admin.v1.RetireAuthorityRequest
 	(*RetireAuthorityResponse)(nil),    // 67: fairlead.admin.v1.RetireAuthorityResponse
-	(*durationpb.Duration)(nil),        // 68: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),      // 69: google.protobuf.Timestamp
+	nil,                                // 68: fairlead.admin.v1.CreateJoinTokenRequest.ClusterLabelsEntry
+	nil,                                // 69: fairlead.admin.v1.JoinToken.ClusterLabelsEntry
+	(*durationpb.Duration)(nil),        // 70: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),      // 71: google.protobuf.Timestamp
 }
 var file_fairlead_admin_v1_admin_proto_depIdxs = []int32{
-	68, // 0: fairlead.admin.v1.CreateJoinTokenRequest.ttl:type_name -> google.protobuf.Duration
-	69, // 1: fairlead.admin.v1.CreateJoinTokenResponse.expires:type_name -> google.protobuf.Timestamp
-	5,  // 2: fairlead.admin.v1.ListJoinTokensResponse.tokens:type_name -> fairlead.admin.v1.JoinToken
-	69, // 3: fairlead.admin.v1.JoinToken.expires:type_name -> google.protobuf.Timestamp
-	10, // 4: fairlead.admin.v1.ListEnrollmentsResponse.enrollments:type_name -> fairlead.admin.v1.Enrollment
-	69, // 5: fairlead.admin.v1.Enrollment.created:type_name -> google.protobuf.Timestamp
-	69, // 6: fairlead.admin.v1.Enrollment.certificate_expires:type_name -> google.protobuf.Timestamp
-	10, // 7: fairlead.admin.v1.WatchEnrollmentsResponse.upsert:type_name -> fairlead.admin.v1.Enrollment
-	48, // 8: fairlead.admin.v1.WatchEnrollmentsResponse.bookmark:type_name -> fairlead.admin.v1.Bookmark
-	49, // 9: fairlead.admin.v1.WatchEnrollmentsResponse.reset:type_name -> fairlead.admin.v1.Reset
-	10, // 10: fairlead.admin.v1.AcceptEnrollmentResponse.enrollment:type_name -> fairlead.admin.v1.Enrollment
-	19, // 11: fairlead.admin.v1.ListClustersResponse.clusters:type_name -> fairlead.admin.v1.ClusterInfo
-	69, // 12: fairlead.admin.v1.ClusterInfo.certificate_expires:type_name -> google.protobuf.Timestamp
-	69, // 13: fairlead.admin.v1.ClusterInfo.last_seen:type_name -> google.protobuf.Timestamp
-	69, // 14: fairlead.admin.v1.ClusterInfo.created:type_name -> google.protobuf.Timestamp
-	69, // 15: fairlead.admin.v1.ClusterInfo.deleted:type_name -> google.protobuf.Timestamp
-	19, // 16: fairlead.admin.v1.WatchClustersResponse.upsert:type_name -> fairlead.admin.v1.ClusterInfo
-	48, // 17: fairlead.admin.v1.WatchClustersResponse.bookmark:type_name -> fairlead.admin.v1.Bookmark
-	49, // 18: fairlead.admin.v1.WatchClustersResponse.reset:type_name -> fairlead.admin.v1.Reset
-	19, // 19: fairlead.admin.v1.GetClusterResponse.cluster:type_name -> fairlead.admin.v1.ClusterInfo
-	28, // 20: fairlead.admin.v1.DeleteClusterResponse.left_behind:type_name -> fairlead.admin.v1.WorkLeft
-	46, // 21: fairlead.admin.v1.WorkLeft.ref:type_name -> fairlead.admin.v1.WorkRef
-	31, // 22: fairlead.admin.v1.ListSessionsResponse.sessions:type_name -> fairlead.admin.v1.SessionInfo
-	69, // 23: fairlead.admin.v1.SessionInfo.started:type_name -> google.protobuf.Timestamp
-	68, // 24: fairlead.admin.v1.SessionInfo.send_stalled:type_name -> google.protobuf.Duration
-	69, // 25: fairlead.admin.v1.SessionInfo.last_received:type_name -> google.protobuf.Timestamp
-	69, // 26: fairlead.admin.v1.SessionInfo.certificate_expires:type_name -> google.protobuf.Timestamp
-	31, // 27: fairlead.admin.v1.WatchSessionsResponse.upsert:type_name -> fairlead.admin.v1.SessionInfo
-	48, // 28: fairlead.admin.v1.WatchSessionsResponse.bookmark:type_name -> fairlead.admin.v1.Bookmark
-	49, // 29: fairlead.admin.v1.WatchSessionsResponse.reset:type_name -> fairlead.admin.v1.Reset
-	47, // 30: fairlead.admin.v1.ListWorksResponse.works:type_name -> fairlead.admin.v1.Work
-	47, // 31: fairlead.admin.v1.WatchWorksResponse.upsert:type_name -> fairlead.admin.v1.Work
-	46, // 32: fairlead.admin.v1.WatchWorksResponse.removed:type_name -> fairlead.admin.v1.WorkRef
-	48, // 33: fairlead.admin.v1.WatchWorksResponse.bookmark:type_name -> fairlead.admin.v1.Bookmark
-	49, // 34: fairlead.admin.v1.WatchWorksResponse.reset:type_name -> fairlead.admin.v1.Reset
-	46, // 35: fairlead.admin.v1.Work.ref:type_name -> fairlead.admin.v1.WorkRef
-	52, // 36: fairlead.admin.v1.ExplainDeliveryResponse.stops:type_name -> fairlead.admin.v1.DeliveryStop
-	69, // 37: fairlead.admin.v1.ExplainDeliveryResponse.last_seen:type_name -> google.protobuf.Timestamp
-	53, // 38: fairlead.admin.v1.ExplainDeliveryResponse.manifests:type_name -> fairlead.admin.v1.ManifestVerdict
-	0,  // 39: fairlead.admin.v1.DeliveryStop.state:type_name -> fairlead.admin.v1.StopState
-	69, // 40: fairlead.admin.v1.DeliveryStop.time:type_name -> google.protobuf.Timestamp
-	56, // 41: fairlead.admin.v1.ListHeldDeletesResponse.batches:type_name -> fairlead.admin.v1.HeldBatch
-	69, // 42: fairlead.admin.v1.HeldBatch.since:type_name -> google.protobuf.Timestamp
-	61, // 43: fairlead.admin.v1.GetTrustResponse.authorities:type_name -> fairlead.admin.v1.Authority
-	69, // 44: fairlead.admin.v1.Authority.not_after:type_name -> google.protobuf.Timestamp
-	61, // 45: fairlead.admin.v1.PrepareAuthorityResponse.authority:type_name -> fairlead.admin.v1.Authority
-	1,  // 46: fairlead.admin.v1.EnrollmentAdminService.CreateJoinToken:input_type -> fairlead.admin.v1.CreateJoinTokenRequest
-	3,  // 47: fairlead.admin.v1.EnrollmentAdminService.ListJoinTokens:input_type -> fairlead.admin.v1.ListJoinTokensRequest
-	6,  // 48: fairlead.admin.v1.EnrollmentAdminService.RevokeJoinToken:input_type -> fairlead.admin.v1.RevokeJoinTokenRequest
-	8,  // 49: fairlead.admin.v1.EnrollmentAdminService.ListEnrollments:input_type -> fairlead.admin.v1.ListEnrollmentsRequest
-	11, // 50: fairlead.admin.v1.EnrollmentAdminService.WatchEnrollments:input_type -> fairlead.admin.v1.WatchEnrollmentsRequest
-	13, // 51: fairlead.admin.v1.EnrollmentAdminService.AcceptEnrollment:input_type -> fairlead.admin.v1.AcceptEnrollmentRequest
-	15, // 52: fairlead.admin.v1.EnrollmentAdminService.DenyEnrollment:input_type -> fairlead.admin.v1.DenyEnrollmentRequest
-	17, // 53: fairlead.admin.v1.ClusterAdminService.ListClusters:input_type -> fairlead.admin.v1.ListClustersRequest
-	22, // 54: fairlead.admin.v1.ClusterAdminService.GetCluster:input_type -> fairlead.admin.v1.GetClusterRequest
-	20, // 55: fairlead.admin.v1.ClusterAdminService.WatchClusters:input_type -> fairlead.admin.v1.WatchClustersRequest
-	24, // 56: fairlead.admin.v1.ClusterAdminService.RevokeCluster:input_type -> fairlead.admin.v1.RevokeClusterRequest
-	26, // 57: fairlead.admin.v1.ClusterAdminService.DeleteCluster:input_type -> fairlead.admin.v1.DeleteClusterRequest
-	29, // 58: fairlead.admin.v1.ClusterAdminService.ListSessions:input_type -> fairlead.admin.v1.ListSessionsRequest
-	32, // 59: fairlead.admin.v1.ClusterAdminService.WatchSessions:input_type -> fairlead.admin.v1.WatchSessionsRequest
-	34, // 60: fairlead.admin.v1.ClusterAdminService.KickSession:input_type -> fairlead.admin.v1.KickSessionRequest
-	36, // 61: fairlead.admin.v1.WorkAdminService.ApplyWork:input_type -> fairlead.admin.v1.ApplyWorkRequest
-	38, // 62: fairlead.admin.v1.WorkAdminService.GetWork:input_type -> fairlead.admin.v1.GetWorkRequest
-	40, // 63: fairlead.admin.v1.WorkAdminService.ListWorks:input_type -> fairlead.admin.v1.ListWorksRequest
-	42, // 64: fairlead.admin.v1.WorkAdminService.DeleteWork:input_type -> fairlead.admin.v1.DeleteWorkRequest
-	44, // 65: fairlead.admin.v1.WorkAdminService.WatchWorks:input_type -> fairlead.admin.v1.WatchWorksRequest
-	50, // 66: fairlead.admin.v1.WorkAdminService.ExplainDelivery:input_type -> fairlead.admin.v1.ExplainDeliveryRequest
-	54, // 67: fairlead.admin.v1.WorkAdminService.ListHeldDeletes:input_type -> fairlead.admin.v1.ListHeldDeletesRequest
-	57, // 68: fairlead.admin.v1.WorkAdminService.ReleaseHeldDeletes:input_type -> fairlead.admin.v1.ReleaseHeldDeletesRequest
-	59, // 69: fairlead.admin.v1.TrustAdminService.GetTrust:input_type -> fairlead.admin.v1.GetTrustRequest
-	62, // 70: fairlead.admin.v1.TrustAdminService.PrepareAuthority:input_type -> fairlead.admin.v1.PrepareAuthorityRequest
-	64, // 71: fairlead.admin.v1.TrustAdminService.ActivateAuthority:input_type -> fairlead.admin.v1.ActivateAuthorityRequest
-	66, // 72: fairlead.admin.v1.TrustAdminService.RetireAuthority:input_type -> fairlead.admin.v1.RetireAuthorityRequest
-	2,  // 73: fairlead.admin.v1.EnrollmentAdminService.CreateJoinToken:output_type -> fairlead.admin.v1.CreateJoinTokenResponse
-	4,  // 74: fairlead.admin.v1.EnrollmentAdminService.ListJoinTokens:output_type -> fairlead.admin.v1.ListJoinTokensResponse
-	7,  // 75: fairlead.admin.v1.EnrollmentAdminService.RevokeJoinToken:output_type -> fairlead.admin.v1.RevokeJoinTokenResponse
-	9,  // 76: fairlead.admin.v1.EnrollmentAdminService.ListEnrollments:output_type -> fairlead.admin.v1.ListEnrollmentsResponse
-	12, // 77: fairlead.admin.v1.EnrollmentAdminService.WatchEnrollments:output_type -> fairlead.admin.v1.WatchEnrollmentsResponse
-	14, // 78: fairlead.admin.v1.EnrollmentAdminService.AcceptEnrollment:output_type -> fairlead.admin.v1.AcceptEnrollmentResponse
-	16, // 79: fairlead.admin.v1.EnrollmentAdminService.DenyEnrollment:output_type -> fairlead.admin.v1.DenyEnrollmentResponse
-	18, // 80: fairlead.admin.v1.ClusterAdminService.ListClusters:output_type -> fairlead.admin.v1.ListClustersResponse
-	23, // 81: fairlead.admin.v1.ClusterAdminService.GetCluster:output_type -> fairlead.admin.v1.GetClusterResponse
-	21, // 82: fairlead.admin.v1.ClusterAdminService.WatchClusters:output_type -> fairlead.admin.v1.WatchClustersResponse
-	25, // 83: fairlead.admin.v1.ClusterAdminService.RevokeCluster:output_type -> fairlead.admin.v1.RevokeClusterResponse
-	27, // 84: fairlead.admin.v1.ClusterAdminService.DeleteCluster:output_type -> fairlead.admin.v1.DeleteClusterResponse
-	30, // 85: fairlead.admin.v1.ClusterAdminService.ListSessions:output_type -> fairlead.admin.v1.ListSessionsResponse
-	33, // 86: fairlead.admin.v1.ClusterAdminService.WatchSessions:output_type -> fairlead.admin.v1.WatchSessionsResponse
-	35, // 87: fairlead.admin.v1.ClusterAdminService.KickSession:output_type -> fairlead.admin.v1.KickSessionResponse
-	37, // 88: fairlead.admin.v1.WorkAdminService.ApplyWork:output_type -> fairlead.admin.v1.ApplyWorkResponse
-	39, // 89: fairlead.admin.v1.WorkAdminService.GetWork:output_type -> fairlead.admin.v1.GetWorkResponse
-	41, // 90: fairlead.admin.v1.WorkAdminService.ListWorks:output_type -> fairlead.admin.v1.ListWorksResponse
-	43, // 91: fairlead.admin.v1.WorkAdminService.DeleteWork:output_type -> fairlead.admin.v1.DeleteWorkResponse
-	45, // 92: fairlead.admin.v1.WorkAdminService.WatchWorks:output_type -> fairlead.admin.v1.WatchWorksResponse
-	51, // 93: fairlead.admin.v1.WorkAdminService.ExplainDelivery:output_type -> fairlead.admin.v1.ExplainDeliveryResponse
-	55, // 94: fairlead.admin.v1.WorkAdminService.ListHeldDeletes:output_type -> fairlead.admin.v1.ListHeldDeletesResponse
-	58, // 95: fairlead.admin.v1.WorkAdminService.ReleaseHeldDeletes:output_type -> fairlead.admin.v1.ReleaseHeldDeletesResponse
-	60, // 96: fairlead.admin.v1.TrustAdminService.GetTrust:output_type -> fairlead.admin.v1.GetTrustResponse
-	63, // 97: fairlead.admin.v1.TrustAdminService.PrepareAuthority:output_type -> fairlead.admin.v1.PrepareAuthorityResponse
-	65, // 98: fairlead.admin.v1.TrustAdminService.ActivateAuthority:output_type -> fairlead.admin.v1.ActivateAuthorityResponse
-	67, // 99: fairlead.admin.v1.TrustAdminService.RetireAuthority:output_type -> fairlead.admin.v1.RetireAuthorityResponse
-	73, // [73:100] is the sub-list for method output_type
-	46, // [46:73] is the sub-list for method input_type
-	46, // [46:46] is the sub-list for extension type_name
-	46, // [46:46] is the sub-list for extension extendee
-	0,  // [0:46] is the sub-list for field type_name
+	70, // 0: fairlead.admin.v1.CreateJoinTokenRequest.ttl:type_name -> google.protobuf.Duration
+	68, // 1: fairlead.admin.v1.CreateJoinTokenRequest.cluster_labels:type_name -> fairlead.admin.v1.CreateJoinTokenRequest.ClusterLabelsEntry
+	71, // 2: fairlead.admin.v1.CreateJoinTokenResponse.expires:type_name -> google.protobuf.Timestamp
+	5,  // 3: fairlead.admin.v1.ListJoinTokensResponse.tokens:type_name -> fairlead.admin.v1.JoinToken
+	71, // 4: fairlead.admin.v1.JoinToken.expires:type_name -> google.protobuf.Timestamp
+	69, // 5: fairlead.admin.v1.JoinToken.cluster_labels:type_name -> fairlead.admin.v1.JoinToken.ClusterLabelsEntry
+	10, // 6: fairlead.admin.v1.ListEnrollmentsResponse.enrollments:type_name -> fairlead.admin.v1.Enrollment
+	71, // 7: fairlead.admin.v1.Enrollment.created:type_name -> google.protobuf.Timestamp
+	71, // 8: fairlead.admin.v1.Enrollment.certificate_expires:type_name -> google.protobuf.Timestamp
+	10, // 9: fairlead.admin.v1.WatchEnrollmentsResponse.upsert:type_name -> fairlead.admin.v1.Enrollment
+	48, // 10: fairlead.admin.v1.WatchEnrollmentsResponse.bookmark:type_name -> fairlead.admin.v1.Bookmark
+	49, // 11: fairlead.admin.v1.WatchEnrollmentsResponse.reset:type_name -> fairlead.admin.v1.Reset
+	10, // 12: fairlead.admin.v1.AcceptEnrollmentResponse.enrollment:type_name -> fairlead.admin.v1.Enrollment
+	19, // 13: fairlead.admin.v1.ListClustersResponse.clusters:type_name -> fairlead.admin.v1.ClusterInfo
+	71, // 14: fairlead.admin.v1.ClusterInfo.certificate_expires:type_name -> google.protobuf.Timestamp
+	71, // 15: fairlead.admin.v1.ClusterInfo.last_seen:type_name -> google.protobuf.Timestamp
+	71, // 16: fairlead.admin.v1.ClusterInfo.created:type_name -> google.protobuf.Timestamp
+	71, // 17: fairlead.admin.v1.ClusterInfo.deleted:type_name -> google.protobuf.Timestamp
+	19, // 18: fairlead.admin.v1.WatchClustersResponse.upsert:type_name -> fairlead.admin.v1.ClusterInfo
+	48, // 19: fairlead.admin.v1.WatchClustersResponse.bookmark:type_name -> fairlead.admin.v1.Bookmark
+	49, // 20: fairlead.admin.v1.WatchClustersResponse.reset:type_name -> fairlead.admin.v1.Reset
+	19, // 21: fairlead.admin.v1.GetClusterResponse.cluster:type_name -> fairlead.admin.v1.ClusterInfo
+	28, // 22: fairlead.admin.v1.DeleteClusterResponse.left_behind:type_name -> fairlead.admin.v1.WorkLeft
+	46, // 23: fairlead.admin.v1.WorkLeft.ref:type_name -> fairlead.admin.v1.WorkRef
+	31, // 24: fairlead.admin.v1.ListSessionsResponse.sessions:type_name -> fairlead.admin.v1.SessionInfo
+	71, // 25: fairlead.admin.v1.SessionInfo.started:type_name -> google.protobuf.Timestamp
+	70, // 26: fairlead.admin.v1.SessionInfo.send_stalled:type_name -> google.protobuf.Duration
+	71, // 27: fairlead.admin.v1.SessionInfo.last_received:type_name -> google.protobuf.Timestamp
+	71, // 28: fairlead.admin.v1.SessionInfo.certificate_expires:type_name -> google.protobuf.Timestamp
+	31, // 29: fairlead.admin.v1.WatchSessionsResponse.upsert:type_name -> fairlead.admin.v1.SessionInfo
+	48, // 30: fairlead.admin.v1.WatchSessionsResponse.bookmark:type_name -> fairlead.admin.v1.Bookmark
+	49, // 31: fairlead.admin.v1.WatchSessionsResponse.reset:type_name -> fairlead.admin.v1.Reset
+	47, // 32: fairlead.admin.v1.ListWorksResponse.works:type_name -> fairlead.admin.v1.Work
+	47, // 33: fairlead.admin.v1.WatchWorksResponse.upsert:type_name -> fairlead.admin.v1.Work
+	46, // 34: fairlead.admin.v1.WatchWorksResponse.removed:type_name -> fairlead.admin.v1.WorkRef
+	48, // 35: fairlead.admin.v1.WatchWorksResponse.bookmark:type_name -> fairlead.admin.v1.Bookmark
+	49, // 36: fairlead.admin.v1.WatchWorksResponse.reset:type_name -> fairlead.admin.v1.Reset
+	46, // 37: fairlead.admin.v1.Work.ref:type_name -> fairlead.admin.v1.WorkRef
+	52, // 38: fairlead.admin.v1.ExplainDeliveryResponse.stops:type_name -> fairlead.admin.v1.DeliveryStop
+	71, // 39: fairlead.admin.v1.ExplainDeliveryResponse.last_seen:type_name -> google.protobuf.Timestamp
+	53, // 40: fairlead.admin.v1.ExplainDeliveryResponse.manifests:type_name -> fairlead.admin.v1.ManifestVerdict
+	0,  // 41: fairlead.admin.v1.DeliveryStop.state:type_name -> fairlead.admin.v1.StopState
+	71, // 42: fairlead.admin.v1.DeliveryStop.time:type_name -> google.protobuf.Timestamp
+	56, // 43: fairlead.admin.v1.ListHeldDeletesResponse.batches:type_name -> fairlead.admin.v1.HeldBatch
+	71, // 44: fairlead.admin.v1.HeldBatch.since:type_name -> google.protobuf.Timestamp
+	61, // 45: fairlead.admin.v1.GetTrustResponse.authorities:type_name -> fairlead.admin.v1.Authority
+	71, // 46: fairlead.admin.v1.Authority.not_after:type_name -> google.protobuf.Timestamp
+	61, // 47: fairlead.admin.v1.PrepareAuthorityResponse.authority:type_name -> fairlead.admin.v1.Authority
+	1,  // 48: fairlead.admin.v1.EnrollmentAdminService.CreateJoinToken:input_type -> fairlead.admin.v1.CreateJoinTokenRequest
+	3,  // 49: fairlead.admin.v1.EnrollmentAdminService.ListJoinTokens:input_type -> fairlead.admin.v1.ListJoinTokensRequest
+	6,  // 50: fairlead.admin.v1.EnrollmentAdminService.RevokeJoinToken:input_type -> fairlead.admin.v1.RevokeJoinTokenRequest
+	8,  // 51: fairlead.admin.v1.EnrollmentAdminService.ListEnrollments:input_type -> fairlead.admin.v1.ListEnrollmentsRequest
+	11, // 52: fairlead.admin.v1.EnrollmentAdminService.WatchEnrollments:input_type -> fairlead.admin.v1.WatchEnrollmentsRequest
+	13, // 53: fairlead.admin.v1.EnrollmentAdminService.AcceptEnrollment:input_type -> fairlead.admin.v1.AcceptEnrollmentRequest
+	15, // 54: fairlead.admin.v1.EnrollmentAdminService.DenyEnrollment:input_type -> fairlead.admin.v1.DenyEnrollmentRequest
+	17, // 55: fairlead.admin.v1.ClusterAdminService.ListClusters:input_type -> fairlead.admin.v1.ListClustersRequest
+	22, // 56: fairlead.admin.v1.ClusterAdminService.GetCluster:input_type -> fairlead.admin.v1.GetClusterRequest
+	20, // 57: fairlead.admin.v1.ClusterAdminService.WatchClusters:input_type -> fairlead.admin.v1.WatchClustersRequest
+	24, // 58: fairlead.admin.v1.ClusterAdminService.RevokeCluster:input_type -> fairlead.admin.v1.RevokeClusterRequest
+	26, // 59: fairlead.admin.v1.ClusterAdminService.DeleteCluster:input_type -> fairlead.admin.v1.DeleteClusterRequest
+	29, // 60: fairlead.admin.v1.ClusterAdminService.ListSessions:input_type -> fairlead.admin.v1.ListSessionsRequest
+	32, // 61: fairlead.admin.v1.ClusterAdminService.WatchSessions:input_type -> fairlead.admin.v1.WatchSessionsRequest
+	34, // 62: fairlead.admin.v1.ClusterAdminService.KickSession:input_type -> fairlead.admin.v1.KickSessionRequest
+	36, // 63: fairlead.admin.v1.WorkAdminService.ApplyWork:input_type -> fairlead.admin.v1.ApplyWorkRequest
+	38, // 64: fairlead.admin.v1.WorkAdminService.GetWork:input_type -> fairlead.admin.v1.GetWorkRequest
+	40, // 65: fairlead.admin.v1.WorkAdminService.ListWorks:input_type -> fairlead.admin.v1.ListWorksRequest
+	42, // 66: fairlead.admin.v1.WorkAdminService.DeleteWork:input_type -> fairlead.admin.v1.DeleteWorkRequest
+	44, // 67: fairlead.admin.v1.WorkAdminService.WatchWorks:input_type -> fairlead.admin.v1.WatchWorksRequest
+	50, // 68: fairlead.admin.v1.WorkAdminService.ExplainDelivery:input_type -> fairlead.admin.v1.ExplainDeliveryRequest
+	54, // 69: fairlead.admin.v1.WorkAdminService.ListHeldDeletes:input_type -> fairlead.admin.v1.ListHeldDeletesRequest
+	57, // 70: fairlead.admin.v1.WorkAdminService.ReleaseHeldDeletes:input_type -> fairlead.admin.v1.ReleaseHeldDeletesRequest
+	59, // 71: fairlead.admin.v1.TrustAdminService.GetTrust:input_type -> fairlead.admin.v1.GetTrustRequest
+	62, // 72: fairlead.admin.v1.TrustAdminService.PrepareAuthority:input_type -> fairlead.admin.v1.PrepareAuthorityRequest
+	64, // 73: fairlead.admin.v1.TrustAdminService.ActivateAuthority:input_type -> fairlead.admin.v1.ActivateAuthorityRequest
+	66, // 74: fairlead.admin.v1.TrustAdminService.RetireAuthority:input_type -> fairlead.admin.v1.RetireAuthorityRequest
+	2,  // 75: fairlead.admin.v1.EnrollmentAdminService.CreateJoinToken:output_type -> fairlead.admin.v1.CreateJoinTokenResponse
+	4,  // 76: fairlead.admin.v1.EnrollmentAdminService.ListJoinTokens:output_type -> fairlead.admin.v1.ListJoinTokensResponse
+	7,  // 77: fairlead.admin.v1.EnrollmentAdminService.RevokeJoinToken:output_type -> fairlead.admin.v1.RevokeJoinTokenResponse
+	9,  // 78: fairlead.admin.v1.EnrollmentAdminService.ListEnrollments:output_type -> fairlead.admin.v1.ListEnrollmentsResponse
+	12, // 79: fairlead.admin.v1.EnrollmentAdminService.WatchEnrollments:output_type -> fairlead.admin.v1.WatchEnrollmentsResponse
+	14, // 80: fairlead.admin.v1.EnrollmentAdminService.AcceptEnrollment:output_type -> fairlead.admin.v1.AcceptEnrollmentResponse
+	16, // 81: fairlead.admin.v1.EnrollmentAdminService.DenyEnrollment:output_type -> fairlead.admin.v1.DenyEnrollmentResponse
+	18, // 82: fairlead.admin.v1.ClusterAdminService.ListClusters:output_type -> fairlead.admin.v1.ListClustersResponse
+	23, // 83: fairlead.admin.v1.ClusterAdminService.GetCluster:output_type -> fairlead.admin.v1.GetClusterResponse
+	21, // 84: fairlead.admin.v1.ClusterAdminService.WatchClusters:output_type -> fairlead.admin.v1.WatchClustersResponse
+	25, // 85: fairlead.admin.v1.ClusterAdminService.RevokeCluster:output_type -> fairlead.admin.v1.RevokeClusterResponse
+	27, // 86: fairlead.admin.v1.ClusterAdminService.DeleteCluster:output_type -> fairlead.admin.v1.DeleteClusterResponse
+	30, // 87: fairlead.admin.v1.ClusterAdminService.ListSessions:output_type -> fairlead.admin.v1.ListSessionsResponse
+	33, // 88: fairlead.admin.v1.ClusterAdminService.WatchSessions:output_type -> fairlead.admin.v1.WatchSessionsResponse
+	35, // 89: fairlead.admin.v1.ClusterAdminService.KickSession:output_type -> fairlead.admin.v1.KickSessionResponse
+	37, // 90: fairlead.admin.v1.WorkAdminService.ApplyWork:output_type -> fairlead.admin.v1.ApplyWorkResponse
+	39, // 91: fairlead.admin.v1.WorkAdminService.GetWork:output_type -> fairlead.admin.v1.GetWorkResponse
+	41, // 92: fairlead.admin.v1.WorkAdminService.ListWorks:output_type -> fairlead.admin.v1.ListWorksResponse
+	43, // 93: fairlead.admin.v1.WorkAdminService.DeleteWork:output_type -> fairlead.admin.v1.DeleteWorkResponse
+	45, // 94: fairlead.admin.v1.WorkAdminService.WatchWorks:output_type -> fairlead.admin.v1.WatchWorksResponse
+	51, // 95: fairlead.admin.v1.WorkAdminService.ExplainDelivery:output_type -> fairlead.admin.v1.ExplainDeliveryResponse
+	55, // 96: fairlead.admin.v1.WorkAdminService.ListHeldDeletes:output_type -> fairlead.admin.v1.ListHeldDeletesResponse
+	58, // 97: fairlead.admin.v1.WorkAdminService.ReleaseHeldDeletes:output_type -> fairlead.admin.v1.ReleaseHeldDeletesResponse
+	60, // 98: fairlead.admin.v1.TrustAdminService.GetTrust:output_type -> fairlead.admin.v1.GetTrustResponse
+	63, // 99: fairlead.admin.v1.TrustAdminService.PrepareAuthority:output_type -> fairlead.admin.v1.PrepareAuthorityResponse
+	65, // 100: fairlead.admin.v1.TrustAdminService.ActivateAuthority:output_type -> fairlead.admin.v1.ActivateAuthorityResponse
+	67, // 101: fairlead.admin.v1.TrustAdminService.RetireAuthority:output_type -> fairlead.admin.v1.RetireAuthorityResponse
+	75, // [75:102] is the sub-list for method output_type
+	48, // [48:75] is the sub-list for method input_type
+	48, // [48:48] is the sub-list for extension type_name
+	48, // [48:48] is the sub-list for extension extendee
+	0,  // [0:48] is the sub-list for field type_name
 }
 
 func init() { file_fairlead_admin_v1_admin_proto_init() }
@@ -5008,7 +5039,7 @@ func file_fairlead_admin_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_fairlead_admin_v1_admin_proto_rawDesc), len(file_fairlead_admin_v1_admin_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   67,
+			NumMessages:   69,
 			NumExtensions: 0,
 			NumServices:   4,
 		},
