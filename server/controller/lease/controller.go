@@ -150,12 +150,17 @@ func (c *controller) write(ctx context.Context, cluster *clusterv1.ManagedCluste
 	}
 	wrote, err := c.conditions.Apply(ctx, cluster, cluster.Status.Conditions, *found.condition)
 	if wrote && changes {
-		if before != nil && rank(found.condition.Status) < rank(before.Status) {
-			c.flaps.worsened(cluster.Name, now)
-		}
-		c.tell(ctx, cluster, found)
+		c.transition(ctx, cluster, before, found)
 	}
 	return due, errors.Join(problem, err)
+}
+
+// transition counts a transition that was written, and tells of it.
+func (c *controller) transition(ctx context.Context, cluster *clusterv1.ManagedCluster, before *metav1.Condition, found verdict) {
+	if before != nil && rank(found.condition.Status) < rank(before.Status) {
+		c.flaps.worsened(cluster.Name, c.clock.Now())
+	}
+	c.tell(ctx, cluster, found)
 }
 
 // tell makes the line and the event of a transition. The event is in the
