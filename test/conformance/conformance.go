@@ -85,7 +85,10 @@ func Rows(root string) ([]Row, error) { return Read(root, RowsFile, `[A-Z]{2}-[0
 // Threats reads the faults and attacks.
 func Threats(root string) ([]Row, error) { return Read(root, ThreatsFile, `T[0-9]{1,3}`) }
 
-var threatName = regexp.MustCompile(`^Test(T)0*([0-9]+)_`) // TestT05_ sorts well, and means T5
+var (
+	threatName = regexp.MustCompile(`^Test(T)0*([0-9]+)_`) // TestT05_ sorts well, and means T5
+	threatCase = regexp.MustCompile(`^T0*([0-9]+)_[a-zA-Z]`)
+)
 
 // Scan finds every test below root that is named after a row of one of the areas or after a threat, in order of files. A
 // name that begins with several IDs shows each of them.
@@ -147,6 +150,9 @@ func scanFile(root, path string, row *regexp.Regexp) (scanned, bool, error) {
 		case *ast.BasicLit:
 			if text, err := strconv.Unquote(n.Value); err == nil && n.Kind == token.STRING {
 				s.addRows(fset.Position(n.Pos()), text, row)
+				if m := threatCase.FindStringSubmatch(text); m != nil {
+					s.add(fset.Position(n.Pos()), "T"+m[1], text)
+				}
 			}
 		case *ast.SelectorExpr:
 			plane = plane || startsPlanes(n)

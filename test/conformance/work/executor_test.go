@@ -22,7 +22,7 @@ import (
 
 func TestExecutor(t *testing.T) {
 	for name, test := range map[string]func(*bench){
-		"MW-69_each_verb_is_needed":          eachVerb,
+		"RQ-08_MW-69_each_verb_is_needed":    eachVerb,
 		"MW-69_names_count":                  namesCount,
 		"MW-69_only_to_read_takes_get":       readingTakesGet,
 		"MW-69_bad_subjects":                 badSubjects,

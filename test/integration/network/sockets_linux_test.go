@@ -49,6 +49,11 @@ func TestT81_hub_never_dials_a_spoke(t *testing.T) {
 	}
 	t.Logf("%d looks; the hub dialled %v; spokes are at %s", looks, seen, spokes)
 
+	t.Run("RQ-03_no_credential_of_a_spoke", func(t *testing.T) { noCredentials(t, w) })
+}
+
+func noCredentials(t *testing.T, w *world) {
+	t.Helper()
 	secrets, err := w.kube.CoreV1().Secrets(metav1.NamespaceAll).List(t.Context(), metav1.ListOptions{})
 	require.NoError(t, err)
 	require.NotEmpty(t, secrets.Items, "the hub's own are there")
