@@ -32,6 +32,7 @@ func hints() map[string]string {
 
 		reason.InvalidJoinString:   "copy the whole line that «fairlead token create» printed",
 		reason.HubCAMismatch:       "check the endpoint; if the hub's CA changed, a new join string is needed",
+		reason.ClockSkew:           "have NTP set the clocks of this machine and of the hub",
 		reason.InvalidToken:        newToken,
 		reason.TokenExpired:        newToken,
 		reason.TokenUsed:           "if it was not you: «fairlead get enrollments» shows who used it, «fairlead deny» refuses them; then make a new join string",
