@@ -119,8 +119,8 @@ func TestUntouchedManagedCluster(t *testing.T) {
 	const name = "spoke-1-abcd-efgh-ijkl"
 	made := func(change func(*clusterv1.ManagedCluster)) *clusterv1.ManagedCluster {
 		cluster := &clusterv1.ManagedCluster{ObjectMeta: metav1.ObjectMeta{
-			Name: "spoke-1", Generation: 1, Annotations: map[string]string{v1alpha1.AnnotationMadeBy: name},
-		}}
+			Name: "spoke-1", Annotations: map[string]string{v1alpha1.AnnotationMadeBy: name},
+		}, Spec: clusterv1.ManagedClusterSpec{LeaseDurationSeconds: 60}}
 		change(cluster)
 		return cluster
 	}
@@ -133,10 +133,14 @@ func TestUntouchedManagedCluster(t *testing.T) {
 		"default set": {reason: "OCM's admission labels every cluster", change: func(c *clusterv1.ManagedCluster) {
 			c.Labels = map[string]string{"cluster.open-cluster-management.io/clusterset": "default"}
 		}, want: true},
-		"accepted":           {reason: "a person accepted it", change: func(c *clusterv1.ManagedCluster) { c.Spec.HubAcceptsClient = true }},
-		"labelled":           {reason: "a person labelled it", change: func(c *clusterv1.ManagedCluster) { c.Labels = map[string]string{"env": "prod"} }},
-		"annotated":          {reason: "a person annotated it", change: func(c *clusterv1.ManagedCluster) { c.Annotations["note"] = "x" }},
-		"spec changed":       {reason: "its generation moved", change: func(c *clusterv1.ManagedCluster) { c.Generation = 2 }},
+		"accepted":     {reason: "a person accepted it", change: func(c *clusterv1.ManagedCluster) { c.Spec.HubAcceptsClient = true }},
+		"labelled":     {reason: "a person labelled it", change: func(c *clusterv1.ManagedCluster) { c.Labels = map[string]string{"env": "prod"} }},
+		"annotated":    {reason: "a person annotated it", change: func(c *clusterv1.ManagedCluster) { c.Annotations["note"] = "x" }},
+		"spec changed": {reason: "a person set its lease", change: func(c *clusterv1.ManagedCluster) { c.Spec.LeaseDurationSeconds = 30 }},
+		"tainted by health": {reason: "the hub's own taint", change: func(c *clusterv1.ManagedCluster) {
+			c.Spec.Taints = []clusterv1.Taint{{Key: clusterv1.ManagedClusterTaintUnreachable}}
+		}, want: true},
+		"tainted":            {reason: "a person tainted it", change: func(c *clusterv1.ManagedCluster) { c.Spec.Taints = []clusterv1.Taint{{Key: "gpu"}} }},
 		"made by a person":   {reason: "no mark of the hub", change: func(c *clusterv1.ManagedCluster) { c.Annotations = nil }},
 		"another enrollment": {reason: "made for another key", change: func(c *clusterv1.ManagedCluster) { c.Annotations[v1alpha1.AnnotationMadeBy] = "other" }},
 	}

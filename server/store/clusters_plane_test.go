@@ -138,16 +138,17 @@ func TestClusters_reports(t *testing.T) {
 		KubernetesVersion: "v1.37.2", Claims: map[string]string{"b": "2", "a": "1", "": "no name", "empty": "", "long": strings.Repeat("x", 2000)},
 		Capacity: map[string]string{"cpu": "4", "memory": "8Gi", "odd": "lots"}, Allocatable: map[string]string{"cpu": "3500m"},
 	}
-	apply := func() {
-		t.Helper()
-		before := r.stored().ResourceVersion
-		require.NoError(t, r.ApplyReport(t.Context(), scope, report))
-		for now := r.stored().ResourceVersion; now != before; {
-			r.changed()
+	settle := func() {
+		for now := r.stored().ResourceVersion; ; r.changed() {
 			if known, ok := r.managed(t.Context(), scope.Cluster()); ok && known.ResourceVersion == now {
-				break
+				return
 			}
 		}
+	}
+	apply := func() {
+		t.Helper()
+		require.NoError(t, r.ApplyReport(t.Context(), scope, report))
+		settle()
 	}
 	apply()
 	o := r.stored()
@@ -172,10 +173,10 @@ func TestClusters_reports(t *testing.T) {
 	require.Equal(t, writes, r.writes(), "a finding that never was is not denied")
 	duplicate := metav1.Condition{Type: "DuplicateAgent", Status: metav1.ConditionTrue, Reason: "DUPLICATE_CLUSTER", Message: "two of them"}
 	require.NoError(t, r.ApplyCondition(t.Context(), scope, duplicate))
-	r.changed()
+	settle()
 	require.NoError(t, r.ApplyCondition(t.Context(), scope, duplicate))
 	require.NoError(t, r.ApplyCondition(t.Context(), scope, metav1.Condition{Type: "AgentFlapping", Status: metav1.ConditionTrue, Reason: "AGENT_FLAPPING"}))
-	r.changed()
+	settle()
 	require.Equal(t, writes+2, r.writes())
 
 	report.KubernetesVersion, report.Claims = "v1.38.0", map[string]string{"a": "1"}

@@ -45,7 +45,7 @@ func TestDeleteCluster(t *testing.T) {
 	answer, err := f.Clusters.GetCluster(ctx, &adminv1.GetClusterRequest{Name: name})
 	require.NoError(t, err)
 	require.NotNil(t, answer.GetCluster().GetDeleted())
-	require.Contains(t, f.log.String(), `"action":"DeleteCluster","actor":"system:serviceaccount:people:deleter","cluster":"`+name+`","reason":"moved","force":false`)
+	require.Contains(t, f.log.String(), `"action":"DeleteCluster","actor":"system:serviceaccount:people:deleter","cluster":"`+name+`","before":"registered","after":"to be removed","reason":"moved","force":false`)
 }
 
 func TestDeleteClusterByForce(t *testing.T) {

@@ -14,6 +14,7 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/util/retry"
 	clusterv1 "open-cluster-management.io/api/cluster/v1"
 	clusterv1beta2 "open-cluster-management.io/api/cluster/v1beta2"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -65,6 +66,18 @@ func (w *world) registrar(t *testing.T) (kube client.Client, group string) {
 	return kube, group
 }
 
+// update writes the newest version of an object with a change; the hub writes it, too.
+func (w *world) update(t *testing.T, as client.Client, object client.Object, change func()) error {
+	t.Helper()
+	return retry.RetryOnConflict(retry.DefaultBackoff, func() error {
+		if err := w.kube.Get(t.Context(), client.ObjectKeyFromObject(object), object); err != nil {
+			return err
+		}
+		change()
+		return as.Update(t.Context(), object)
+	})
+}
+
 func (w *world) clusters(t *testing.T) {
 	bob, group := w.registrar(t)
 	t.Run("WH-02 WH-03 times of taints", w.taints)
@@ -72,16 +85,14 @@ func (w *world) clusters(t *testing.T) {
 		for _, cluster := range []*clusterv1.ManagedCluster{w.newCluster(), w.newCluster(inSet("")), w.newCluster(func(c *clusterv1.ManagedCluster) { c.Labels = map[string]string{"a": "b"} })} {
 			require.NoError(t, w.kube.Create(t.Context(), cluster))
 			require.Equal(t, "default", cluster.Labels[setLabel])
-			delete(cluster.Labels, setLabel)
-			require.NoError(t, w.kube.Update(t.Context(), cluster))
+			require.NoError(t, w.update(t, w.kube, cluster, func() { delete(cluster.Labels, setLabel) }))
 			require.Equal(t, "default", cluster.Labels[setLabel])
 		}
 	})
 	t.Run("WH-05 no lease duration is 60 s", func(t *testing.T) {
 		cluster := w.newCluster(func(c *clusterv1.ManagedCluster) { c.Spec.LeaseDurationSeconds = 5 })
 		require.NoError(t, w.kube.Create(t.Context(), cluster))
-		cluster.Spec.LeaseDurationSeconds = 0
-		require.NoError(t, w.kube.Update(t.Context(), cluster))
+		require.NoError(t, w.update(t, w.kube, cluster, func() { cluster.Spec.LeaseDurationSeconds = 0 }))
 		require.EqualValues(t, 60, cluster.Spec.LeaseDurationSeconds)
 	})
 	t.Run("WH-06 WH-07 what cannot be", func(t *testing.T) {
@@ -90,8 +101,7 @@ func (w *world) clusters(t *testing.T) {
 		})
 		require.NoError(t, w.kube.Create(t.Context(), good))
 		for _, url := range []string{"http://spoke.example", "spoke.example:6443", "https://", ":"} {
-			good.Spec.ManagedClusterClientConfigs[0].URL = url
-			err := w.kube.Update(t.Context(), good)
+			err := w.update(t, w.kube, good, func() { good.Spec.ManagedClusterClientConfigs[0].URL = url })
 			require.True(t, apierrors.IsBadRequest(err), "%q: %v", url, err)
 			require.ErrorContains(t, err, fmt.Sprintf("spec.managedClusterClientConfigs[0].url: is %q: want https://", url))
 		}
@@ -122,13 +132,13 @@ func (w *world) taints(t *testing.T) {
 		"unchanged": {taint("a", "1", old), taint("b", "1", added)},
 	} {
 		changed := cluster.DeepCopy()
-		tainted(append(bad, unreachable)...)(changed)
-		err := w.kube.Update(t.Context(), changed)
+		err := w.update(t, w.kube, changed, func() { tainted(append(bad, unreachable)...)(changed) })
 		require.True(t, apierrors.IsBadRequest(err), "WH-03, %s: %v", name, err)
 		require.ErrorContains(t, err, "It is not allowed to set TimeAdded of Taint", name)
 	}
-	tainted(taint("a", "1", metav1.Time{}), taint("b", "2", added), taint("c", "1", metav1.Time{}), unreachable)(cluster)
-	require.NoError(t, w.kube.Update(t.Context(), cluster))
+	require.NoError(t, w.update(t, w.kube, cluster, func() {
+		tainted(taint("a", "1", metav1.Time{}), taint("b", "2", added), taint("c", "1", metav1.Time{}), unreachable)(cluster)
+	}))
 	require.True(t, added.Equal(&cluster.Spec.Taints[0].TimeAdded), "who leaves it out keeps it")
 	require.False(t, cluster.Spec.Taints[1].TimeAdded.IsZero())
 	require.False(t, cluster.Spec.Taints[2].TimeAdded.IsZero())
@@ -143,15 +153,13 @@ func (w *world) acceptance(t *testing.T, bob client.Client, group string) {
 	cluster, other := w.newCluster(), w.newCluster()
 	require.NoError(t, bob.Create(t.Context(), cluster))
 	require.NoError(t, bob.Create(t.Context(), other))
-	isAccepted(cluster)
-	require.True(t, apierrors.IsForbidden(bob.Update(t.Context(), cluster.DeepCopy())), "nor later")
+	require.True(t, apierrors.IsForbidden(w.update(t, bob, cluster, func() { isAccepted(cluster) })), "nor later")
 
 	w.allowEverywhere(group, right("register.open-cluster-management.io", "managedclusters/accept", "update", cluster.Name))
 	until(t, "the right to be known", func(ctx context.Context) error {
 		return bob.Patch(ctx, cluster, client.RawPatch("application/merge-patch+json", []byte(`{"spec":{"hubAcceptsClient":true}}`)))
 	})
-	isAccepted(other)
-	require.True(t, apierrors.IsForbidden(bob.Update(t.Context(), other)), "the right is to one cluster")
+	require.True(t, apierrors.IsForbidden(w.update(t, bob, other, func() { isAccepted(other) })), "the right is to one cluster")
 
 	admin := w.newCluster(isAccepted)
 	require.NoError(t, w.kube.Create(t.Context(), admin))
@@ -167,8 +175,7 @@ func (w *world) acceptance(t *testing.T, bob client.Client, group string) {
 	require.NoError(t, w.kube.Delete(t.Context(), terminating))
 	late := w.newCluster(func(c *clusterv1.ManagedCluster) { c.Name = terminating.Name })
 	require.NoError(t, w.kube.Create(t.Context(), late))
-	isAccepted(late)
-	err = w.kube.Update(t.Context(), late)
+	err = w.update(t, w.kube, late, func() { isAccepted(late) })
 	require.True(t, apierrors.IsForbidden(err), "WH-09: %v", err)
 	require.ErrorContains(t, err, "while the namespace of that name is terminating")
 }
@@ -224,11 +231,9 @@ func (w *world) sets(t *testing.T) {
 		require.True(t, apierrors.IsForbidden(err), "%v", err)
 		require.ErrorContains(t, err, fmt.Sprintf(`user "bob" may not bind the set %q`, set.Name))
 		require.NoError(t, w.kube.Create(t.Context(), bound))
-		bound.Labels = map[string]string{"a": "b"}
-		require.NoError(t, bob.Update(t.Context(), bound), "metadata alone is not asked for")
+		require.NoError(t, w.update(t, bob, bound, func() { bound.Labels = map[string]string{"a": "b"} }), "metadata alone is not asked for")
 		changed := bound.DeepCopy()
-		changed.Spec.ClusterSet = "other"
-		require.True(t, apierrors.IsBadRequest(w.kube.Update(t.Context(), changed)), "WH-12, later")
+		require.True(t, apierrors.IsBadRequest(w.update(t, w.kube, changed, func() { changed.Spec.ClusterSet = "other" })), "WH-12, later")
 	})
 	cluster := w.newCluster(inSet(set.Name))
 	require.NoError(t, w.kube.Create(t.Context(), cluster))
