@@ -21,12 +21,17 @@ const (
 	eventSource = "fairlead-hub"
 	// maxNote is the longest note that the apiserver takes.
 	maxNote = 1024
+	// eventTimeout bounds writing one.
+	eventTimeout = 5 * time.Second
 )
 
 // event makes an Event on a ManagedCluster, of what a person or an agent did on
 // this replica. What it tells has happened: one that cannot be written is only
-// logged. Events of objects without a namespace are kept in default.
+// logged, and one whose caller has gone is written all the same. Events of objects
+// without a namespace are kept in default.
 func (h *house) event(ctx context.Context, cluster, reason, action, note string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), eventTimeout)
+	defer cancel()
 	regarding := corev1.ObjectReference{APIVersion: clusterv1.GroupVersion.String(), Kind: "ManagedCluster", Name: cluster}
 	object := &clusterv1.ManagedCluster{}
 	if err := h.cache.Get(ctx, client.ObjectKey{Name: cluster}, object); err == nil {
