@@ -21,6 +21,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/wait"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	clusterv1 "open-cluster-management.io/api/cluster/v1"
 	workv1 "open-cluster-management.io/api/work/v1"
@@ -94,7 +95,14 @@ func (w *world) start() (err error) {
 	var errHub, errSpoke error
 	w.kube, errHub = client.New(w.plane.RESTConfig(), client.Options{Scheme: scheme})
 	w.spoke, errSpoke = client.New(w.spokePlane.RESTConfig(), client.Options{Scheme: scheme})
-	return errors.Join(errHub, errSpoke)
+	if err := errors.Join(errHub, errSpoke); err != nil {
+		return err
+	}
+	// The apiserver hears of the roles that were just made a moment later.
+	return wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, time.Minute, true, func(ctx context.Context) (bool, error) {
+		_, err := w.hub.CLI(ctx, "token", "list")
+		return err == nil, nil
+	})
 }
 
 func (w *world) stop() {
