@@ -14,7 +14,7 @@ GO ?= go
 RACE := $(if $(filter 1,$(shell $(GO) env CGO_ENABLED)),-race)
 # Packages under test at a time: the integration packages each run real planes.
 TEST_PARALLEL ?= 2
-TEST_TIMEOUT ?= 12m
+TEST_TIMEOUT ?= 20m
 # Which tests «make soak» runs: a pattern for go test -run.
 TEST ?= .
 # Which mutants «make mutants» runs, and which targets «make fuzz»: those whose
