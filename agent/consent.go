@@ -58,7 +58,7 @@ func (c *consent) watch(ctx context.Context) error {
 		}
 		pause(ctx, c.cfg.ConsentPeriod)
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // it was asked to end
 		}
 	}
 }

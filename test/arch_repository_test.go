@@ -119,7 +119,8 @@ func TestRepository_conformance_page(t *testing.T) {
 	require.NoError(t, err)
 	committed, err := os.ReadFile(filepath.Join(root, conformance.PageFile))
 	require.NoError(t, err)
-	require.True(t, string(committed) == page, "%s is not what the tests' names give: run `make generate`", conformance.PageFile)
+	same := string(committed) == page // the page is long, and a difference of it says nothing
+	require.True(t, same, "%s is not what the tests' names give: run `make generate`", conformance.PageFile)
 }
 
 // What CI runs is what the README tells people to run.

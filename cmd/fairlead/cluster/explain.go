@@ -111,25 +111,25 @@ func verdictOf(c info, managed *clusterv1.ManagedCluster, connected bool) (verdi
 	}
 	switch {
 	case managed.DeletionTimestamp != nil:
-		return fmt.Sprintf("%s is being deleted", name), fmt.Sprintf("«fairlead get works -c %s» shows what is still to be removed from it", name)
+		return name + " is being deleted", fmt.Sprintf("«fairlead get works -c %s» shows what is still to be removed from it", name)
 	case !c.GetHubAccepted() && c.GetJoined():
-		return fmt.Sprintf("%s is shut out: its acceptance was taken back", name), again(name)
+		return name + " is shut out: its acceptance was taken back", again(name)
 	case !c.GetHubAccepted():
-		return fmt.Sprintf("%s waits for a person to accept it", name), fmt.Sprintf("«fairlead get enrollments» shows its pairing code, «fairlead accept %s» accepts it", name)
+		return name + " waits for a person to accept it", fmt.Sprintf("«fairlead get enrollments» shows its pairing code, «fairlead accept %s» accepts it", name)
 	case !c.GetJoined() && !connected:
-		return fmt.Sprintf("%s is accepted and its agent has not connected yet", name), "look at the agent's log on the cluster: it says whether it reaches the hub and what it waits for"
+		return name + " is accepted and its agent has not connected yet", "look at the agent's log on the cluster: it says whether it reaches the hub and what it waits for"
 	case c.GetAvailable() == "False":
-		return fmt.Sprintf("%s is connected, and its kube-apiserver is not healthy", name), "«kubectl get --raw /livez?verbose» on the cluster says what is not; the taint goes when it is"
+		return name + " is connected, and its kube-apiserver is not healthy", "«kubectl get --raw /livez?verbose» on the cluster says what is not; the taint goes when it is"
 	case c.GetAvailable() != "True" && connected:
-		return fmt.Sprintf("%s is connected again and not yet taken as available", name), "it came and went several times: it has to stay for a minute; «fairlead get sessions -w» shows whether it does"
+		return name + " is connected again and not yet taken as available", "it came and went several times: it has to stay for a minute; «fairlead get sessions -w» shows whether it does"
 	case c.GetAvailable() != "True":
-		return fmt.Sprintf("%s is not available: the hub hears nothing from its agent", name), "is its agent running, and does it reach the hub? Its log says; the hub needs nothing done, and the taint goes when it is back"
+		return name + " is not available: the hub hears nothing from its agent", "is its agent running, and does it reach the hub? Its log says; the hub needs nothing done, and the taint goes when it is back"
 	case is(clusterv1.ManagedClusterConditionClockSynced, metav1.ConditionFalse):
-		return fmt.Sprintf("%s is available, and its clock is not the hub's", name), "have NTP set the clocks of both"
+		return name + " is available, and its clock is not the hub's", "have NTP set the clocks of both"
 	case len(managed.Spec.Taints) > 0:
-		return fmt.Sprintf("%s is available, and somebody has tainted it", name), fmt.Sprintf("«kubectl edit managedcluster %s» takes the taints off", name)
+		return name + " is available, and somebody has tainted it", fmt.Sprintf("«kubectl edit managedcluster %s» takes the taints off", name)
 	}
-	return fmt.Sprintf("%s is accepted, joined and available", name), fmt.Sprintf("nothing is to be done; «fairlead get works -c %s» shows its works", name)
+	return name + " is accepted, joined and available", fmt.Sprintf("nothing is to be done; «fairlead get works -c %s» shows its works", name)
 }
 
 func findingKind(o *cli.Options) cli.Kind[finding] {

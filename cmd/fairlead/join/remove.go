@@ -73,7 +73,9 @@ func (u *unjoin) stopProcess(ctx context.Context) error {
 	}
 	for deadline := time.Now().Add(stopGrace); err == nil && p.ask(ctx, "/livez") == nil; err = cli.Pause(ctx, lookEvery) {
 		if time.Now().After(deadline) {
-			err = running.Kill()
+			if err = running.Kill(); err != nil {
+				break
+			}
 		}
 	}
 	if err != nil {

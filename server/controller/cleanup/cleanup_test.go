@@ -175,6 +175,7 @@ func TestCleanup(t *testing.T) {
 }
 
 func everyCluster(t *testing.T, b *bench) {
+	t.Helper()
 	cluster := b.cluster()
 	require.False(t, cluster.Spec.HubAcceptsClient)
 	require.Equal(t, []string{"cluster.open-cluster-management.io/resource-cleanup"}, cluster.Finalizers)
@@ -184,6 +185,7 @@ func everyCluster(t *testing.T, b *bench) {
 }
 
 func gateOff(t *testing.T, b *bench) {
+	t.Helper()
 	work := b.work("stays", "")
 	b.delete()
 	b.cfg.Enabled = false
@@ -193,6 +195,7 @@ func gateOff(t *testing.T, b *bench) {
 }
 
 func inOrder(t *testing.T, b *bench) {
+	t.Helper()
 	addOn, plain, bad := b.addOn("addon"), b.work("plain", ""), b.work("bad", "101")
 	ten, last := b.work("ten", "10"), b.work("last", "100")
 	b.delete()
@@ -215,6 +218,7 @@ func inOrder(t *testing.T, b *bench) {
 }
 
 func conditions(t *testing.T, b *bench) {
+	t.Helper()
 	first, second := b.work("first", ""), b.work("second", "5")
 	cluster := b.cluster()
 	cluster.Finalizers = append(cluster.Finalizers, waits) // somebody else's: to see the last word
@@ -242,6 +246,7 @@ func conditions(t *testing.T, b *bench) {
 }
 
 func failing(t *testing.T, b *bench) {
+	t.Helper()
 	work := b.work("work", "")
 	right := b.cfg.Resources
 	b.cfg.Resources = append([]schema.GroupVersionResource{{Version: "v1", Resource: "bindings"}}, right...) // these cannot be listed
@@ -279,6 +284,7 @@ func (b *bench) marked() string {
 }
 
 func leftovers(t *testing.T, b *bench) {
+	t.Helper()
 	first, second := b.work("first", ""), b.work("second", "1")
 	b.delete()
 	uid := b.force()
@@ -295,6 +301,7 @@ func leftovers(t *testing.T, b *bench) {
 }
 
 func absence(t *testing.T, b *bench) {
+	t.Helper()
 	work := b.work("precious", "")
 	b.delete()
 	b.force() // and nobody saw it: as after a restore
@@ -303,6 +310,7 @@ func absence(t *testing.T, b *bench) {
 }
 
 func another(t *testing.T, b *bench) {
+	t.Helper()
 	work, next := b.work("work", ""), b.work("next", "1")
 	b.delete()
 	b.step()
@@ -317,6 +325,7 @@ func another(t *testing.T, b *bench) {
 }
 
 func namesake(t *testing.T, b *bench) {
+	t.Helper()
 	work := b.work("work", "")
 	b.delete()
 	b.step()
@@ -331,6 +340,7 @@ func namesake(t *testing.T, b *bench) {
 }
 
 func noNamespace(t *testing.T, b *bench) {
+	t.Helper()
 	b.name = env.Shared(t).Unique("bare")
 	require.NoError(t, b.client.Create(t.Context(), &clusterv1.ManagedCluster{ObjectMeta: metav1.ObjectMeta{Name: b.name}}))
 	b.step()
@@ -340,6 +350,7 @@ func noNamespace(t *testing.T, b *bench) {
 }
 
 func notServed(t *testing.T, b *bench) {
+	t.Helper()
 	b.cfg.Resources = append([]schema.GroupVersionResource{{Group: "nowhere.example", Version: "v1", Resource: "things"}}, b.cfg.Resources...)
 	b.delete()
 	require.False(t, b.step())

@@ -16,7 +16,7 @@ import (
 	"fairlead.dev/fairlead/internal/wire/reason"
 )
 
-// SkipClockAnnotation, "true" on a ManagedCluster, has its clock pass for synced
+// SkipClockAnnotation with "true" on a ManagedCluster has its clock pass for synced
 // (RC-40).
 const SkipClockAnnotation = "registration.open-cluster-management.io/skip-clock-sync-check"
 
