@@ -52,15 +52,13 @@ type consent struct {
 
 // watch asks until ctx ends, or consent does.
 func (c *consent) watch(ctx context.Context) error {
-	for {
+	for ctx.Err() == nil {
 		if over := c.look(ctx, time.Now()); over {
 			return c.withdraw(ctx)
 		}
 		pause(ctx, c.cfg.ConsentPeriod)
-		if ctx.Err() != nil {
-			return nil
-		}
 	}
+	return nil
 }
 
 // look asks once and tells whether consent is over.

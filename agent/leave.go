@@ -41,7 +41,7 @@ func (a *Agent) removeWorkloads(ctx context.Context) error {
 			a.log.Warn("the hub has removed this cluster: what its works applied is deleted (--on-detach=Delete)", "works", len(entries))
 		}
 		for _, e := range entries {
-			if _, err := a.store.Request(ctx, e.Key, e.Revision.UID, e.Revision.Generation); err != nil {
+			if _, err := a.store.Request(ctx, e.Key, e.UID, e.Generation); err != nil {
 				a.log.Error("a work could not be marked for deletion; the next refusal of the hub tries again", "object", e.Key, "error", err)
 			}
 		}

@@ -71,7 +71,7 @@ func (u *unjoin) stopProcess(ctx context.Context) error {
 	if err == nil {
 		err = running.Signal(os.Interrupt)
 	}
-	for deadline := time.Now().Add(stopGrace); err == nil && p.ask(ctx, "/livez") == nil; err = cli.Pause(ctx, lookEvery) {
+	for deadline := time.Now().Add(stopGrace); err == nil && p.ask(ctx, "/livez") == nil; err = errors.Join(err, cli.Pause(ctx, lookEvery)) {
 		if time.Now().After(deadline) {
 			err = running.Kill()
 		}

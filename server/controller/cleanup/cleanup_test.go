@@ -1,6 +1,7 @@
 // Copyright The Fairlead Authors.
 // SPDX-License-Identifier: Apache-2.0
 
+//nolint:thelper // the functions of the table are tests, not helpers
 package cleanup
 
 import (

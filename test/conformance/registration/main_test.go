@@ -53,7 +53,7 @@ type world struct {
 }
 
 func TestMain(m *testing.M) {
-	ctrllog.SetLogger(logr.Discard()) //nolint:forbidigo // the library logs to nobody in tests
+	ctrllog.SetLogger(logr.Discard()) // the library logs to nobody in tests
 	if err := the.start(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		the.stop()
