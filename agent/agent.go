@@ -219,6 +219,7 @@ func (a *Agent) resend() {
 
 // synced has every work looked at that another instance was in charge of, and what has no work any more.
 func (a *Agent) synced() {
+	a.outbound.leaving.Store(false) // the hub has this cluster again
 	if controller := a.work.Load(); controller != nil {
 		controller.Sweep()
 	}

@@ -113,6 +113,21 @@ func TestRepository_names_of_tests(t *testing.T) {
 	}
 }
 
+// What is only partly shown is a row or a threat, and is shown in part.
+func TestRepository_partly_shown(t *testing.T) {
+	rows, err := conformance.Rows(root)
+	require.NoError(t, err)
+	partly, err := conformance.Partly(root)
+	require.NoError(t, err)
+	tests, err := conformance.Scan(root, conformance.Areas(rows))
+	require.NoError(t, err)
+	for _, row := range partly {
+		if !slices.ContainsFunc(tests, func(test conformance.Test) bool { return test.ID == row.ID }) {
+			t.Errorf("%s: no test is named after %s", conformance.PartlyFile, row.ID)
+		}
+	}
+}
+
 // The page of what is kept says the truth.
 func TestRepository_conformance_page(t *testing.T) {
 	page, err := conformance.Page(root)

@@ -34,7 +34,7 @@ func (c *Credentials) Detach(ctx context.Context, dial dialer.DialFunc, why stri
 }
 
 func (c *Credentials) detach(ctx context.Context, endpoint string, dial dialer.DialFunc, request *agentv1.DetachRequest) error {
-	config, err := c.TLS(endpoint) //nolint:contextcheck // it asks nobody
+	config, err := c.TLS(endpoint) //nolint:contextcheck // it bounds the one read of its own
 	if err != nil {
 		return err
 	}

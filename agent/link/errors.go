@@ -58,7 +58,7 @@ func (e *Ended) Unwrap() error { return e.Err }
 
 var adviceFor = map[string]string{
 	reason.UnknownCluster:   "the hub knows no ManagedCluster of this name; nothing on this spoke is touched: accept it again on the hub, or remove the agent",
-	reason.ClusterRemoved:   "the cluster was removed on the hub; workloads stay: remove the agent, or enroll it again",
+	reason.ClusterRemoved:   "the cluster was removed on the hub; --on-detach says what becomes of workloads: remove the agent, or enroll it again",
 	reason.NotAccepted:      "set hubAcceptsClient on the hub (`fairlead accept`)",
 	reason.UIDMismatch:      "the ManagedCluster of this name is a new one; enroll this agent again with a join string of its own",
 	reason.SerialMismatch:   "another copy of this agent renewed the certificate; make sure that only one runs, then enroll it again",

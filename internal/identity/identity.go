@@ -31,6 +31,9 @@ const (
 	GRPCServerServiceAccount = "grpc-server-sa"
 	// SignerName is the signer of cluster agents' certificates.
 	SignerName = "open-cluster-management.io/grpc"
+	// RegisterGroup has no kinds, only the subresources that rights are given on.
+	RegisterGroup = "register.open-cluster-management.io"
+
 	// ClusterNameLabel marks a cluster's namespace, its CSRs and RBAC.
 	ClusterNameLabel = "open-cluster-management.io/cluster-name"
 	// CSRUserAnnotation names the agent for which the hub made a CSR.

@@ -9,13 +9,11 @@ import (
 
 	"k8s.io/apimachinery/pkg/labels"
 	clusterv1 "open-cluster-management.io/api/cluster/v1"
+	clusterv1beta2 "open-cluster-management.io/api/cluster/v1beta2"
 
 	"fairlead.dev/fairlead/internal/api/v1alpha1"
 	"fairlead.dev/fairlead/internal/identity"
 )
-
-// clusterSetLabel is given to every cluster by OCM's admission, not by a person.
-const clusterSetLabel = "cluster.open-cluster-management.io/clusterset"
 
 // defaultLease is what the CRD puts into leaseDurationSeconds.
 const defaultLease = 60
@@ -38,14 +36,18 @@ func UntouchedManagedCluster(cluster *clusterv1.ManagedCluster, enrollment strin
 		}
 	}
 	own := maps.Clone(cluster.Labels)
-	delete(own, clusterSetLabel)
+	delete(own, clusterv1beta2.ClusterSetLabel) // admission gives it to every cluster
 	if labels.Set(own).String() != made[v1alpha1.AnnotationMadeWithLabels] {
 		return false
 	}
 	spec := cluster.Spec
-	byHealth := func(t clusterv1.Taint) bool {
-		return t.Key == clusterv1.ManagedClusterTaintUnreachable || t.Key == clusterv1.ManagedClusterTaintUnavailable
-	}
-	return !spec.HubAcceptsClient && spec.LeaseDurationSeconds == defaultLease && !slices.ContainsFunc(spec.Taints, func(t clusterv1.Taint) bool { return !byHealth(t) }) &&
+	return !spec.HubAcceptsClient && spec.LeaseDurationSeconds == defaultLease && !slices.ContainsFunc(spec.Taints, byPerson) &&
 		len(spec.ManagedClusterClientConfigs) == 0 && len(cluster.OwnerReferences) == 0
+}
+
+func byPerson(t clusterv1.Taint) bool { return !HealthTaint(t) }
+
+// HealthTaint tells whether a taint is one that the hub gives by a cluster's health (RC-41).
+func HealthTaint(t clusterv1.Taint) bool {
+	return t.Key == clusterv1.ManagedClusterTaintUnreachable || t.Key == clusterv1.ManagedClusterTaintUnavailable
 }

@@ -163,7 +163,7 @@ func whoIs(ctx context.Context, person client.Client) (string, error) {
 func mayAccept(ctx context.Context, person client.Client, cluster string) error {
 	review := &authorizationv1.SelfSubjectAccessReview{Spec: authorizationv1.SelfSubjectAccessReviewSpec{
 		ResourceAttributes: &authorizationv1.ResourceAttributes{
-			Group: "register.open-cluster-management.io", Resource: "managedclusters", Subresource: "accept", Verb: "update", Name: cluster,
+			Group: identity.RegisterGroup, Resource: "managedclusters", Subresource: "accept", Verb: "update", Name: cluster,
 		},
 	}}
 	if err := person.Create(ctx, review); err != nil {

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	admissionv1 "k8s.io/api/admission/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
@@ -20,12 +21,11 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
+	"fairlead.dev/fairlead/internal/clusterset"
+	"fairlead.dev/fairlead/internal/identity"
 	"fairlead.dev/fairlead/internal/wire/reason"
 	"fairlead.dev/fairlead/internal/workrules"
 )
-
-// registerGroup has no kinds, only the subresources that rights are given on.
-const registerGroup = "register.open-cluster-management.io"
 
 // decodeClusters reads a request's ManagedCluster and what it was before; that is
 // empty for a new one.
@@ -86,7 +86,7 @@ func (w *Webhooks) checkAcceptance(ctx context.Context, req admission.Request, b
 	if !after.Spec.HubAcceptsClient || before.Spec.HubAcceptsClient {
 		return nil
 	}
-	right := authorizationv1.ResourceAttributes{Verb: "update", Group: registerGroup, Resource: "managedclusters", Subresource: "accept", Name: after.Name}
+	right := authorizationv1.ResourceAttributes{Verb: "update", Group: identity.RegisterGroup, Resource: "managedclusters", Subresource: "accept", Name: after.Name}
 	if err := w.demand(ctx, req.UserInfo, right, fmt.Sprintf("accept cluster %q", after.Name)); err != nil {
 		return err
 	}
@@ -135,18 +135,17 @@ func (w *Webhooks) mutateCluster(ctx context.Context, req admission.Request) adm
 
 // joinDefault labels a cluster as one of the default set.
 func joinDefault(labels map[string]string) map[string]any {
-	const set = "default"
 	if labels == nil {
-		return map[string]any{"op": "add", "path": "/metadata/labels", "value": map[string]string{clusterv1beta2.ClusterSetLabel: set}}
+		return map[string]any{"op": "add", "path": "/metadata/labels", "value": map[string]string{clusterv1beta2.ClusterSetLabel: clusterset.Default}}
 	}
 	key := strings.ReplaceAll(clusterv1beta2.ClusterSetLabel, "/", "~1")
-	return map[string]any{"op": "add", "path": "/metadata/labels/" + key, "value": set}
+	return map[string]any{"op": "add", "path": "/metadata/labels/" + key, "value": clusterset.Default}
 }
 
 // dateTaints gives the time to each new or changed taint, and keeps it for the
 // others; a writer who leaves it out has said nothing about it.
 func (w *Webhooks) dateTaints(operation admissionv1.Operation, before, after []clusterv1.Taint) (operations []map[string]any, err error) {
-	now := w.cfg.Clock.Now().UTC().Format("2006-01-02T15:04:05Z")
+	now := w.cfg.Clock.Now().UTC().Format(time.RFC3339)
 	for i := range after {
 		taint, added := &after[i], now
 		old, same := formerTaint(before, taint)
@@ -160,7 +159,7 @@ func (w *Webhooks) dateTaints(operation admissionv1.Operation, before, after []c
 			if !taint.TimeAdded.IsZero() || old.TimeAdded.IsZero() {
 				continue
 			}
-			added = old.TimeAdded.UTC().Format("2006-01-02T15:04:05Z")
+			added = old.TimeAdded.UTC().Format(time.RFC3339)
 		}
 		operations = append(operations, map[string]any{"op": "add", "path": fmt.Sprintf("/spec/taints/%d/timeAdded", i), "value": added})
 	}

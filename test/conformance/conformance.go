@@ -27,6 +27,7 @@ import (
 const (
 	RowsFile    = "test/conformance/rows.tsv"
 	ThreatsFile = "test/conformance/threats.tsv"
+	PartlyFile  = "test/conformance/partly.tsv"
 )
 
 // Row is a line of one of the lists.
@@ -84,6 +85,11 @@ func Rows(root string) ([]Row, error) { return Read(root, RowsFile, `[A-Z]{2}-[0
 
 // Threats reads the faults and attacks.
 func Threats(root string) ([]Row, error) { return Read(root, ThreatsFile, `T[0-9]{1,3}`) }
+
+// Partly reads of which rows and threats no test shows all, and what is missing.
+func Partly(root string) ([]Row, error) {
+	return Read(root, PartlyFile, `[A-Z]{2}-[0-9]{2,3}|T[0-9]{1,3}`)
+}
 
 var (
 	threatName = regexp.MustCompile(`^Test(T)0*([0-9]+)_`) // TestT05_ sorts well, and means T5

@@ -49,7 +49,14 @@ func Page(root string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	p := printer{shown: byID(tests), differs: map[string]bool{}}
+	partly, err := Partly(root)
+	if err != nil {
+		return "", err
+	}
+	p := printer{shown: byID(tests), differs: map[string]bool{}, missing: map[string]string{}}
+	for _, row := range partly {
+		p.missing[row.ID] = row.Text
+	}
 	for _, id := range regexp.MustCompile(`\b[A-Z]{2}-[0-9]{2,3}\b`).FindAllString(string(page), -1) {
 		p.differs[id] = true
 	}
@@ -65,6 +72,7 @@ type printer struct {
 	strings.Builder
 	shown   map[string][]Test
 	differs map[string]bool
+	missing map[string]string // what no test shows of a row, by ID
 }
 
 func (p *printer) head(rows, threats []Row) {
@@ -73,12 +81,14 @@ func (p *printer) head(rows, threats []Row) {
 # What is kept, and which test shows it
 
 Every behaviour of Open Cluster Management that its users can see has a row here, in our words, and so has every fault and
-attack that Fairlead is to stand. A test says by its name which row it shows.
+attack that Fairlead is to stand. A test says by its name which row it shows. Those that take hours or thousands are smaller in
+` + "`make test`" + `, and say so; ` + "`make soak`" + ` runs those on a network at full scale.
 
 | Status | Means |
 |---|---|
 | kept | a test shows it on real control planes |
 | kept (unit) | a test without control planes shows it |
+| partly | tests show a part; the last column says what none does |
 | differs | kept otherwise, or not at all: [coming from OCM](coming-from-ocm.md) says how, and why; tests show what is done instead |
 | **open** | no test is named after it: take it as not there |
 
@@ -109,7 +119,11 @@ func (p *printer) table(title string, rows []Row, area string) {
 	for _, row := range rows {
 		if row.Area() == area {
 			tests := p.shown[row.ID]
-			fmt.Fprintf(p, "| %s | %s | %s | %s |\n", row.ID, cell(row.Text), p.status(row.ID, tests), links(tests))
+			shown := links(tests)
+			if missing := p.missing[row.ID]; missing != "" {
+				shown += "<br>Not shown: " + cell(missing)
+			}
+			fmt.Fprintf(p, "| %s | %s | %s | %s |\n", row.ID, cell(row.Text), p.status(row.ID, tests), shown)
 		}
 	}
 }
@@ -122,6 +136,8 @@ func (p *printer) status(id string, tests []Test) string {
 		return "differs"
 	case len(tests) == 0:
 		return "**open**"
+	case p.missing[id] != "":
+		return "partly"
 	case !tests[0].Plane:
 		return "kept (unit)"
 	}

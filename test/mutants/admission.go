@@ -102,7 +102,7 @@ func health() []mutant {
 		{
 			name: "taints-of-others", rule: "RC-42: the taints of others are not touched",
 			file: "server/controller/taint/taint.go", tests: []string{"./server/controller/taint"},
-			old: "		if !ours(t) {\n			wanted = append(wanted, t)\n			continue", new: "		if !ours(t) {\n			continue",
+			old: "		if !kube.HealthTaint(t) {\n			wanted = append(wanted, t)\n			continue", new: "		if !ours(t) {\n			continue",
 		},
 	}
 }

@@ -91,7 +91,7 @@ func (u *unjoin) remove(ctx context.Context) error {
 	if err := secrets.DeleteCollection(ctx, metav1.DeleteOptions{}, metav1.ListOptions{LabelSelector: labelStore}); err != nil && !apierrors.IsNotFound(err) {
 		return fmt.Errorf("removing what the agent received: %w", err)
 	}
-	for _, name := range []string{joinSecret, tokenSecret, credentials} {
+	for _, name := range []string{joinSecret, proxySecret, tokenSecret, credentials} {
 		if err := secrets.Delete(ctx, name, metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
 			return fmt.Errorf("removing Secret %s/%s: %w", namespace, name, err)
 		}
@@ -187,7 +187,7 @@ func (u *unjoin) removeFiles() error {
 		return nil //nolint:nilerr // there is none
 	}
 	var problems []error
-	for _, name := range []string{"credentials.json", "pairing-code", "spoke.kubeconfig", "store", "agent.json", "agent.log"} {
+	for _, name := range []string{"credentials.json", "pairing-code", "spoke.kubeconfig", "store", keyProxyCA, "agent.json", "agent.log"} {
 		problems = append(problems, os.RemoveAll(filepath.Join(u.dataDir, name)))
 	}
 	if err := errors.Join(problems...); err != nil {

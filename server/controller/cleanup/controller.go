@@ -24,14 +24,13 @@ import (
 
 	"fairlead.dev/fairlead/internal/condition"
 	"fairlead.dev/fairlead/internal/identity"
+	"fairlead.dev/fairlead/internal/kube"
 )
 
 const (
 	// pollFirst and pollMax bound the time between two looks.
 	pollFirst = 250 * time.Millisecond
 	pollMax   = 5 * time.Second
-	// conflictDelay gives the cache the time to see what a write has lost to.
-	conflictDelay = 50 * time.Millisecond
 )
 
 // controller empties one namespace after the other.
@@ -60,13 +59,7 @@ func (c *controller) Reconcile(ctx context.Context, request reconcile.Request) (
 	case c.cfg.Enabled:
 		err = c.hold(ctx, cluster)
 	}
-	if apierrors.IsConflict(err) {
-		return reconcile.Result{RequeueAfter: conflictDelay}, nil
-	}
-	if err != nil {
-		return reconcile.Result{}, err
-	}
-	return reconcile.Result{RequeueAfter: again}, nil
+	return kube.Settle(again, err)
 }
 
 // hold keeps a cluster, once it is deleted, until its namespace is empty. What an
@@ -139,7 +132,7 @@ func (c *controller) leftovers(ctx context.Context, name string) (time.Duration,
 	}
 	err = c.live.Get(ctx, client.ObjectKey{Name: name}, &clusterv1.ManagedCluster{})
 	if err == nil {
-		return conflictDelay, nil // the cache will know soon
+		return kube.ConflictDelay, nil // the cache will know soon
 	}
 	if !apierrors.IsNotFound(err) {
 		return 0, fmt.Errorf("looking for ManagedCluster %q: %w", name, err)

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -21,10 +20,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"fairlead.dev/fairlead/internal/clusterset"
+	"fairlead.dev/fairlead/internal/kube"
 )
-
-// conflictDelay gives the cache the time to see what a write has lost to.
-const conflictDelay = 50 * time.Millisecond
 
 // profiles is the controller "clusterprofile". A key is a cluster's name in a
 // namespace.
@@ -40,10 +37,7 @@ func (r *profiles) Reconcile(ctx context.Context, request reconcile.Request) (re
 	if err == nil {
 		err = r.write(ctx, request, cluster)
 	}
-	if apierrors.IsConflict(err) {
-		return reconcile.Result{RequeueAfter: conflictDelay}, nil
-	}
-	return reconcile.Result{}, client.IgnoreNotFound(err)
+	return kube.Settle(0, client.IgnoreNotFound(err))
 }
 
 // wanted is the cluster, if a set that is bound in the namespace has it (RC-58,

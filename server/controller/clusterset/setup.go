@@ -10,7 +10,6 @@ import (
 	"maps"
 	"time"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/workqueue"
 	"k8s.io/utils/clock"
@@ -27,6 +26,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"fairlead.dev/fairlead/internal/condition"
+	"fairlead.dev/fairlead/internal/kube"
 )
 
 const (
@@ -34,8 +34,6 @@ const (
 	FieldManager = "fairlead-clusterset"
 
 	eventSource = "fairlead-hub"
-	// conflictDelay gives the cache the time to see what a write has lost to.
-	conflictDelay = 50 * time.Millisecond
 	// gather is how long a set waits for more clusters to come or go before it
 	// counts them, so that a fleet that joins costs few counts and few writes.
 	gather = 500 * time.Millisecond
@@ -163,10 +161,5 @@ func comesOrGoes() predicate.Predicate {
 	}}
 }
 
-// result makes a conflict a quiet second look instead of an error.
-func result(err error) (reconcile.Result, error) {
-	if apierrors.IsConflict(err) {
-		return reconcile.Result{RequeueAfter: conflictDelay}, nil
-	}
-	return reconcile.Result{}, client.IgnoreNotFound(err)
-}
+// result ends a round: what is gone meanwhile needs no other.
+func result(err error) (reconcile.Result, error) { return kube.Settle(0, client.IgnoreNotFound(err)) }

@@ -23,10 +23,8 @@ import (
 
 	"fairlead.dev/fairlead/internal/condition"
 	"fairlead.dev/fairlead/internal/identity"
+	"fairlead.dev/fairlead/internal/kube"
 )
-
-// conflictDelay gives the cache the time to see what a write has lost to.
-const conflictDelay = 50 * time.Millisecond
 
 // controller says of one cluster after the other whether it is available.
 type controller struct {
@@ -69,10 +67,7 @@ func (c *controller) Reconcile(ctx context.Context, request reconcile.Request) (
 	if err == nil {
 		err = c.writeClock(ctx, cluster, found)
 	}
-	if apierrors.IsConflict(err) {
-		return reconcile.Result{RequeueAfter: conflictDelay}, nil
-	}
-	return reconcile.Result{RequeueAfter: sooner(found.again, refresh)}, err
+	return kube.Settle(sooner(found.again, refresh), err)
 }
 
 // look finds out how a cluster is. What would turn it Unknown is read again

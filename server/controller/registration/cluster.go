@@ -21,6 +21,7 @@ import (
 
 	"fairlead.dev/fairlead/internal/condition"
 	"fairlead.dev/fairlead/internal/identity"
+	"fairlead.dev/fairlead/internal/kube"
 )
 
 // clusters is the controller "registration": it gives an accepted cluster its
@@ -39,7 +40,7 @@ type clusters struct {
 // Reconcile brings one cluster's access in line with its ManagedCluster.
 func (r *clusters) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
 	if request == sharedKey() {
-		return result(0, r.shared.reconcile(ctx))
+		return kube.Settle(0, r.shared.reconcile(ctx))
 	}
 	cluster := &clusterv1.ManagedCluster{}
 	err := r.client.Get(ctx, request.NamespacedName, cluster)
@@ -57,22 +58,8 @@ func (r *clusters) Reconcile(ctx context.Context, request reconcile.Request) (re
 	default: // never accepted: nothing is made, and nothing of a namesake stays
 		again, err = r.access.remove(ctx, cluster.Name)
 	}
-	return result(again, err)
+	return kube.Settle(again, err)
 }
-
-// result makes a conflict a quiet second look instead of an error.
-func result(again time.Duration, err error) (reconcile.Result, error) {
-	if apierrors.IsConflict(err) {
-		return reconcile.Result{RequeueAfter: conflictDelay}, nil
-	}
-	if err != nil {
-		return reconcile.Result{}, err
-	}
-	return reconcile.Result{RequeueAfter: again}, nil
-}
-
-// conflictDelay gives the cache the time to see what the write has lost to.
-const conflictDelay = 50 * time.Millisecond
 
 // accept gives access. The finalizer comes first, so that nothing is left over.
 func (r *clusters) accept(ctx context.Context, cluster *clusterv1.ManagedCluster) (time.Duration, error) {
@@ -144,7 +131,7 @@ func (r *clusters) removeLeftovers(ctx context.Context, name string) (time.Durat
 	}
 	err := r.live.Get(ctx, client.ObjectKey{Name: name}, &clusterv1.ManagedCluster{})
 	if err == nil {
-		return conflictDelay, nil // the cache will know soon
+		return kube.ConflictDelay, nil // the cache will know soon
 	}
 	if !apierrors.IsNotFound(err) {
 		return 0, fmt.Errorf("looking for ManagedCluster %q: %w", name, err)

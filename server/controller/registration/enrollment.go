@@ -25,6 +25,7 @@ import (
 
 	"fairlead.dev/fairlead/internal/api/v1alpha1"
 	"fairlead.dev/fairlead/internal/condition"
+	"fairlead.dev/fairlead/internal/kube"
 )
 
 // indexCluster finds the enrollments of a cluster in the cache.
@@ -64,7 +65,7 @@ func (r *enrollments) Reconcile(ctx context.Context, request reconcile.Request) 
 		p := &pass{enrollments: r, e: &list.Items[i], peers: list.Items, now: r.cfg.Clock.Now(), cluster: cluster}
 		// The first error ends the round: the next one may depend on what failed.
 		if err := p.run(ctx); err != nil {
-			return result(0, err)
+			return kube.Settle(0, err)
 		}
 		cluster = p.cluster // accepting it has changed it
 		again = sooner(again, p.again)
@@ -73,9 +74,9 @@ func (r *enrollments) Reconcile(ctx context.Context, request reconcile.Request) 
 		}
 	}
 	if err := r.markDetached(ctx, cluster, list.Items); client.IgnoreNotFound(err) != nil {
-		return result(0, err)
+		return kube.Settle(0, err)
 	}
-	return result(again, client.IgnoreNotFound(r.tellRotation(ctx, cluster, rotated)))
+	return kube.Settle(again, client.IgnoreNotFound(r.tellRotation(ctx, cluster, rotated)))
 }
 
 // cluster returns the ManagedCluster, or nil if there is none of that name. A
@@ -208,7 +209,7 @@ func (p *pass) mine() bool {
 }
 
 // wake asks for another look after d.
-func (p *pass) wake(d time.Duration) { p.again = sooner(p.again, max(d, conflictDelay)) }
+func (p *pass) wake(d time.Duration) { p.again = sooner(p.again, max(d, kube.ConflictDelay)) }
 
 // sooner is the smaller of two delays of which 0 means never.
 func sooner(a, b time.Duration) time.Duration {

@@ -56,7 +56,7 @@ func (c Config) clusterRole(cluster string) *rbacv1.ClusterRole {
 		ObjectMeta: c.clusterMeta("", clusterRoleName(cluster), cluster),
 		Rules: []rbacv1.PolicyRule{
 			{APIGroups: []string{"certificates.k8s.io"}, Resources: []string{"certificatesigningrequests"}, Verbs: []string{"create", "get", "list", "watch"}},
-			{APIGroups: []string{"register.open-cluster-management.io"}, Resources: []string{"managedclusters/clientcertificates"}, Verbs: []string{"renew"}},
+			{APIGroups: []string{identity.RegisterGroup}, Resources: []string{"managedclusters/clientcertificates"}, Verbs: []string{"renew"}},
 			ownCluster(cluster, "managedclusters", "get", "list", "update", "watch"),
 			ownCluster(cluster, "managedclusters/status", "patch", "update"),
 		},

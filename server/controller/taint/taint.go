@@ -9,11 +9,9 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/events"
@@ -27,14 +25,14 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"fairlead.dev/fairlead/internal/kube"
 )
 
 const (
 	eventSource  = "fairlead-hub"
 	fieldManager = "fairlead-taint"
 	workers      = 4
-	// conflictDelay gives the cache the time to see what a write has lost to.
-	conflictDelay = 50 * time.Millisecond
 )
 
 // Config is what the controller needs.
@@ -95,11 +93,7 @@ func (c *controller) Reconcile(ctx context.Context, request reconcile.Request) (
 	if !cluster.DeletionTimestamp.IsZero() {
 		return reconcile.Result{}, nil
 	}
-	err = c.write(ctx, cluster)
-	if apierrors.IsConflict(err) {
-		return reconcile.Result{RequeueAfter: conflictDelay}, nil
-	}
-	return reconcile.Result{}, client.IgnoreNotFound(err)
+	return kube.Settle(0, client.IgnoreNotFound(c.write(ctx, cluster)))
 }
 
 // health is the key of the taint that a cluster should have, empty for none
@@ -120,7 +114,7 @@ func health(cluster *clusterv1.ManagedCluster) string {
 func tainted(have []clusterv1.Taint, key string) []clusterv1.Taint {
 	wanted, found := []clusterv1.Taint{}, key == ""
 	for _, t := range have {
-		if !ours(t) {
+		if !kube.HealthTaint(t) {
 			wanted = append(wanted, t)
 			continue
 		}
@@ -138,10 +132,6 @@ func tainted(have []clusterv1.Taint, key string) []clusterv1.Taint {
 	return wanted
 }
 
-func ours(t clusterv1.Taint) bool {
-	return t.Key == clusterv1.ManagedClusterTaintUnreachable || t.Key == clusterv1.ManagedClusterTaintUnavailable
-}
-
 // write changes the taints of exactly the cluster that was read. Admission gives
 // a new taint its time, and lets nobody else do so; where it is not in place, a
 // second write does.
@@ -152,7 +142,7 @@ func (c *controller) write(ctx context.Context, cluster *clusterv1.ManagedCluste
 		}
 		c.tell(ctx, cluster)
 	}
-	undated := func(t clusterv1.Taint) bool { return ours(t) && t.TimeAdded.IsZero() }
+	undated := func(t clusterv1.Taint) bool { return kube.HealthTaint(t) && t.TimeAdded.IsZero() }
 	i := slices.IndexFunc(cluster.Spec.Taints, undated)
 	if i < 0 {
 		return nil

@@ -199,7 +199,7 @@ func (s enrollmentService) vouch(ctx context.Context, r *adminv1.AcceptEnrollmen
 // acceptAccess is OCM's own permission for accepting a cluster (WH-09).
 func acceptAccess(cluster string) authorizationv1.ResourceAttributes {
 	return authorizationv1.ResourceAttributes{
-		Verb: "update", Group: "register.open-cluster-management.io", Resource: "managedclusters", Subresource: "accept", Name: cluster,
+		Verb: "update", Group: identity.RegisterGroup, Resource: "managedclusters", Subresource: "accept", Name: cluster,
 	}
 }
 

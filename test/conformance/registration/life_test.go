@@ -106,7 +106,7 @@ func force(w *town) {
 		if err == nil || !errorContains(err, "nothing was done") {
 			return err
 		}
-		require.ErrorContains(t, err, "Left behind by work w:")
+		require.ErrorContains(t, err, "Left behind by work "+work.Name+":")
 		require.ErrorContains(t, err, "v1, ConfigMap default/"+w.name+"-w")
 		return nil
 	})

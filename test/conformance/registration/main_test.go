@@ -150,7 +150,8 @@ func (w *town) join(flags ...string) *town {
 func (w *town) start(join string, flags ...string) {
 	w.t.Helper()
 	agent, err := house.StartAgent(house.AgentConfig{
-		Binaries: w.binaries, Dir: w.dir, Cluster: w.name, Join: join, Kubeconfig: w.spokePlane.Kubeconfig(), Flags: flags,
+		Binaries: w.binaries, Dir: w.dir, Cluster: w.name, Join: join, Kubeconfig: w.spokePlane.Kubeconfig(),
+		Flags: append([]string{"--agent-id=" + w.name}, flags...), // another town's leftovers are not its own
 	})
 	require.NoError(w.t, err)
 	w.agent = agent
@@ -226,9 +227,10 @@ func (w *town) enrollments() []v1alpha1.ClusterEnrollment {
 // report that it is there.
 func (w *town) work(name string) *workv1.ManifestWork {
 	w.t.Helper()
+	name = w.name + "-" + name // AppliedManifestWorks are of the hub and of that name, and all towns share a spoke
 	work := &workv1.ManifestWork{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: w.name}}
 	work.Spec.Workload.Manifests = []workv1.Manifest{{RawExtension: runtime.RawExtension{Object: &corev1.ConfigMap{
-		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "ConfigMap"}, ObjectMeta: metav1.ObjectMeta{Name: w.name + "-" + name, Namespace: "default"},
+		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "ConfigMap"}, ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "default"},
 	}}}}
 	require.NoError(w.t, w.kube.Create(w.t.Context(), work))
 	return work
