@@ -55,7 +55,7 @@ func (x *Index) Run(ctx context.Context) error {
 // where the next watch can go on, 0 when a list is needed. A nil error means that
 // the watch ended in good order.
 func (x *Index) follow(ctx context.Context, after uint64) (next uint64, err error) {
-	if after == 0 || !x.Current() {
+	if after == 0 || x.mustList() {
 		if after, err = x.list(ctx); err != nil {
 			return 0, err
 		}
@@ -65,6 +65,9 @@ func (x *Index) follow(ctx context.Context, after uint64) (next uint64, err erro
 	next, err = x.watch(ctx, after)
 	return next0(err, next), err
 }
+
+// mustList tells whether what the index has is not to be followed but listed anew.
+func (x *Index) mustList() bool { return x.inDoubt.Load() || !x.Current() }
 
 // next0 is where to go on after err.
 func next0(err error, at uint64) uint64 {
@@ -128,9 +131,9 @@ func (x *Index) watch(ctx context.Context, after uint64) (uint64, error) {
 	x.watches.Add(1)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	x.doubted.Store(&cancel)
-	defer x.doubted.Store(nil)
-	if !x.Current() {
+	x.endWatch.Store(&cancel)
+	defer x.endWatch.Store(nil)
+	if x.mustList() {
 		return after, errDoubt
 	}
 	timeout := x.patience.life + rand.N(x.patience.life) //nolint:gosec // so that watches do not end together

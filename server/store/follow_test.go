@@ -392,3 +392,20 @@ func TestQuorumGet_only_the_apiservers_own_word_is_absence(t *testing.T) {
 	_, err = x.QuorumGet(t.Context(), "", "web")
 	require.Error(t, err)
 }
+
+func TestT6_a_doubt_that_comes_when_no_watch_runs_is_not_forgotten(t *testing.T) {
+	s := &script{watch: hang}
+	var x *Index
+	ready := make(chan struct{})
+	s.lists = []func(http.ResponseWriter, *http.Request){
+		func(w http.ResponseWriter, r *http.Request) {
+			<-ready
+			x.doubt() // of the list that was before this one, or of the one that comes
+			page(10, "")(w, r)
+		},
+		page(10, "", web(5)),
+	}
+	x = follows(t, s, nil)
+	close(ready)
+	eventually(t, "another list is asked for", func() bool { return x.Stats().Works == 1 })
+}

@@ -61,8 +61,10 @@ type Index struct {
 	lists     atomic.Uint64
 	watches   atomic.Uint64
 
-	// doubted ends the current watch so that everything is listed anew.
-	doubted atomic.Pointer[context.CancelCauseFunc]
+	// inDoubt asks for another list, also when no watch runs that could be ended
+	// for it; endWatch ends the current one.
+	inDoubt  atomic.Bool
+	endWatch atomic.Pointer[context.CancelCauseFunc]
 
 	// wanted counts calls of Relist; done is how many of them the last complete
 	// list had heard of when it began.

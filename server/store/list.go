@@ -25,6 +25,7 @@ const (
 // resourceVersion of the list.
 func (x *Index) list(ctx context.Context) (uint64, error) {
 	x.lists.Add(1)
+	x.inDoubt.Store(false) // a doubt that comes while it runs asks for the next one
 	for limit := int64(pageSize); ; limit *= 4 {
 		if limit > 64*pageSize {
 			limit = 0 // the whole list in one: it cannot expire half way

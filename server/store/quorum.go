@@ -75,7 +75,8 @@ func (x *Index) QuorumListRV(ctx context.Context) (uint64, error) {
 // doubt has everything listed anew, because the index lacks what it must have
 // seen if the apiserver had told the truth (T6).
 func (x *Index) doubt() {
-	if end := x.doubted.Load(); end != nil {
+	x.inDoubt.Store(true) // before the look at the watch, which looks at it after it has begun
+	if end := x.endWatch.Load(); end != nil {
 		(*end)(errDoubt)
 	}
 }

@@ -90,11 +90,15 @@ func (b *bench) latency(ctx context.Context) error {
 		return err
 	}
 	b.watch.Record()
+	b.watch.Expect(`"touched":"latency"`)
 	answered, err := b.touch(ctx, samples)
 	if err != nil {
 		return err
 	}
 	if err := b.fleet.Call("stored", stat.Goal{Count: had.Stored + samples, Within: patience}, nil); err != nil {
+		return err
+	}
+	if _, err := b.watch.Await(ctx, stat.Goal{Count: samples, Within: patience}); err != nil { // agents may be faster
 		return err
 	}
 	var arrivals []fleet.Arrival
