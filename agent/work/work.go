@@ -178,6 +178,7 @@ func (c *Config) complete() error {
 type Controller struct {
 	cfg     Config
 	queue   workqueue.TypedRateLimitingInterface[string]
+	order   *lanes
 	mapper  *kinds.Mapper
 	applier *apply.Applier
 	store   *inventory.Store
@@ -225,14 +226,14 @@ func New(cfg Config) (*Controller, error) {
 	c.applier = apply.New(objects)
 	c.store = inventory.NewStore(objects, cfg.HubHash, cfg.AgentID)
 	c.memories, c.leftover, c.sweep = map[string]*memory{}, map[string]Eviction{}, make(chan struct{}, 1)
-	c.queue = workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedItemExponentialFailureRateLimiter[string](retryFrom, retryTo))
+	c.queue, c.order = newQueue()
 	c.remover = inventory.NewRemover(metas, c.mapper)
 	c.watcher = drift.New(drift.Config{Client: metas, Logger: cfg.Logger, Changed: c.changed})
 	return c, nil
 }
 
 // changed asks for a pass because an object of the work changed, or what its executor may do, or because a definition did that it
-// may wait for: discovery follows it soon, so the pauses between passes begin anew.
+// may wait for: discovery follows it soon, so the pauses between passes begin anew. It goes before what was only delivered.
 func (c *Controller) changed(name string) {
 	c.mu.Lock()
 	m, ok := c.memories[name]
@@ -242,6 +243,7 @@ func (c *Controller) changed(name string) {
 	if waits {
 		c.queue.Forget(name)
 	}
+	c.order.hurry(name)
 	if busy {
 		c.queue.AddAfter(name, busyDebounce)
 		return

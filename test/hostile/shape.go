@@ -28,7 +28,7 @@ func Shapes(d protoreflect.MessageDescriptor, most int) []Shape {
 		{"zero value", nil},
 		{"no message", []byte{0xff, 0xff, 0xff}},
 		{"unknown fields", protowire.AppendBytes(protowire.AppendTag(nil, 4000, protowire.BytesType), bytes.Repeat([]byte{7}, 1000))},
-		{"too large", protowire.AppendBytes(protowire.AppendTag(nil, 4000, protowire.BytesType), make([]byte, most+1))},
+		TooLarge(most),
 		{"filled with nonsense", encode(filled(d, "\x00../\u202e x", -1, 6))},
 		{"filled with zeros", encode(filled(d, "", 0, 6))},
 		{"filled with the largest", encode(filled(d, strings.Repeat("x", 300), math.MaxInt64, 6))},
@@ -46,6 +46,11 @@ func Shapes(d protoreflect.MessageDescriptor, most int) []Shape {
 		shapes = append(shapes, Shape{"every arm of " + string(oneof.Name()), all})
 	}
 	return shapes
+}
+
+// TooLarge is a well-formed request of somewhat more than most bytes.
+func TooLarge(most int) Shape {
+	return Shape{"too large", protowire.AppendBytes(protowire.AppendTag(nil, 4000, protowire.BytesType), make([]byte, most+1))}
 }
 
 // shapesOf are those that attack one field.

@@ -192,6 +192,16 @@ func evicting() []mutant {
 			old: "	alive := heir.UID == ref.UID && heir.DeletionTimestamp == nil\n", new: "	alive := true\n",
 		},
 		{
+			name: "drift-waits-its-turn", rule: "MW-19: what somebody changed on the spoke goes before what is delivered",
+			file: "agent/work/work.go", tests: []string{"./agent/work", "./test/conformance/work"},
+			old: "	c.order.hurry(name)\n", new: "",
+		},
+		{
+			name: "delivery-starves", rule: "MW-19: and still leaves room for it",
+			file: "agent/work/lanes.go", tests: []string{"./agent/work"},
+			old: " || l.inARow >= urgentInARow && l.rest.Len() > 0 {", new: " {",
+		},
+		{
 			name: "in-sync-without-all", rule: "MW-62: a session that could not store something is not in sync",
 			file: "agent/link/link.go", tests: []string{"./agent/link"},
 			old: "l.state.InSync = false, len(failed) == 0\n", new: "l.state.InSync = false, true\n",

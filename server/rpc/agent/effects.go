@@ -5,6 +5,7 @@ package agent
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -174,7 +175,15 @@ func (r *runner) undelivered(e session.Undelivered) {
 	r.service.metrics.nacks.WithLabelValues(label).Inc()
 	r.log().Info("a work does not reach its cluster", "key", e.Key, "generation", e.Revision.Generation,
 		"by", label, "reason", e.Error.GetReason(), "message", wire.Truncate(e.Error.GetMessage()))
-	r.works.Delivered(e.Key, e.Revision.UID, orElse(e.Error.GetReason(), label), wire.Truncate(e.Error.GetMessage()))
+	r.works.Delivered(e.Key, e.Revision.UID, orElse(e.Error.GetReason(), label), wire.Truncate(inFields(e.Error)))
+}
+
+// inFields is an error's message after the fields that it is about.
+func inFields(e *agentv1.ErrorInfo) string {
+	if len(e.GetFieldPaths()) == 0 {
+		return e.GetMessage()
+	}
+	return strings.Join(e.GetFieldPaths(), ", ") + ": " + e.GetMessage()
 }
 
 // nameable tells whether a Kubernetes object can have the key's name. Keys come

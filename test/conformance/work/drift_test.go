@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+	"k8s.io/client-go/rest"
 
 	"fairlead.dev/fairlead/agent/work"
 	"fairlead.dev/fairlead/test/env"
@@ -20,6 +21,7 @@ import (
 func TestDrift(t *testing.T) {
 	for name, test := range map[string]func(*bench){
 		"MW-19_healed_by_watching":                 healedByWatching,
+		"MW-19_healed_while_many_are_delivered":    healedAmongMany,
 		"MW-77_kept_without_a_hub":                 healedAlone,
 		"watches_nothing_wider_than_what_it_needs": watchesNarrow,
 		"many_objects_share_a_watch":               manyObjects,
@@ -82,6 +84,34 @@ func healedByWatching(b *bench) {
 		}
 		return nil
 	})
+}
+
+// healedAmongMany has an object edited while an executor that may not ask much of its apiserver has a hundred works to deliver.
+func healedAmongMany(b *bench) {
+	t := b.t
+	e := b.start(func(c *work.Config) {
+		c.REST = rest.CopyConfig(c.REST)
+		c.REST.QPS, c.REST.Burst = 40, 40
+	})
+	b.apply(e, b.work("web", []string{configMap("c", "k: v")}))
+	const works = 100
+	delivered := func() (n int) {
+		for i := range works {
+			n += min(1, b.reportCount(fmt.Sprintf("many-%d", i)))
+		}
+		return n
+	}
+	for i := range works {
+		name := fmt.Sprintf("many-%d", i)
+		b.put(b.work(name, []string{configMap(name, "k: v")}))
+		e.Enqueue(name)
+	}
+	edited := time.Now()
+	b.edit(configMaps, "c", "{data: {k: changed}}")
+	b.waitField(configMaps, "c", "v", "data", "k")
+	n := delivered()
+	t.Logf("an edit was healed in %s, when %d of %d works were delivered", time.Since(edited), n, works)
+	require.Less(t, n, works/2, "it does not wait for its turn")
 }
 
 // healedAlone has an executor start from its store alone, as after a restart with no hub.

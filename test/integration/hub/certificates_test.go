@@ -177,6 +177,7 @@ func certificateCuts(t *testing.T) int {
 // T43: the connection goes after the hub has done the work, and before the
 // agent has the reply. The agent's own code gets there with the token it has.
 func TestT43_replies_that_are_cut_off(t *testing.T) {
+	t.Parallel()
 	plane := env.Shared(t)
 	hub := startHub(t, plane.RESTConfig(), nil).ready()
 	rounds := certificateCuts(t)
@@ -216,6 +217,7 @@ func TestT43_replies_that_are_cut_off(t *testing.T) {
 // T44: the agent is killed after it stored its next certificate, and before it
 // used it. What it finds in its vault is good.
 func TestT44_killed_between_store_and_use(t *testing.T) {
+	t.Parallel()
 	plane := env.Shared(t)
 	hub := startHub(t, plane.RESTConfig(), nil).ready()
 	cluster := plane.Unique("killed")

@@ -87,6 +87,7 @@ func isNotFound(err error) bool { return client.IgnoreNotFound(err) == nil && er
 // What an agent reports of its cluster, and that a session is one, shows on the
 // ManagedCluster and on its Leases.
 func TestHub_cluster_report_and_leases(t *testing.T) {
+	t.Parallel()
 	hub := startHub(t, env.Shared(t).RESTConfig(), nil).ready()
 	name := env.Shared(t).Unique("reporting")
 	agent := newAgent(t, hub, name)
@@ -130,6 +131,7 @@ func TestHub_cluster_report_and_leases(t *testing.T) {
 
 // T45 on one replica: however a cluster is revoked, its stream ends at once.
 func TestT45_revocation_ends_the_session(t *testing.T) {
+	t.Parallel()
 	hub := startHub(t, env.Shared(t).RESTConfig(), nil).ready()
 	cases := map[string]struct {
 		reason string
@@ -173,6 +175,7 @@ func TestT45_revocation_ends_the_session(t *testing.T) {
 
 // A second session of the same agent takes over; the first is told so.
 func TestHub_newer_session_wins(t *testing.T) {
+	t.Parallel()
 	hub := startHub(t, env.Shared(t).RESTConfig(), nil).ready()
 	cluster := env.Shared(t).Unique("twice")
 	agent := newAgent(t, hub, cluster)
@@ -187,6 +190,7 @@ func TestHub_newer_session_wins(t *testing.T) {
 
 // Two replicas on one apiserver: a session on one ends the other's.
 func TestHub_two_replicas(t *testing.T) {
+	t.Parallel()
 	config := env.Shared(t).RESTConfig()
 	one, two := startHub(t, config, nil).ready(), startHub(t, config, nil).ready()
 	cluster := env.Shared(t).Unique("roaming")

@@ -44,6 +44,7 @@ import (
 // A renewal: the new certificate's first use ends the session of the old one,
 // and what follows it.
 func TestHub_renewal_make_before_break(t *testing.T) {
+	t.Parallel()
 	hub := startHub(t, env.Shared(t).RESTConfig(), nil).ready()
 	name := env.Shared(t).Unique("renewing")
 	agent := newAgent(t, hub, name)
@@ -68,6 +69,7 @@ func TestHub_renewal_make_before_break(t *testing.T) {
 // The operator's own PKI, and certificates as the only proof: a cluster without
 // a ManagedCluster gets its works (c11).
 func TestHub_certificate_authentication(t *testing.T) {
+	t.Parallel()
 	plane := env.Shared(t)
 	dir, unmanaged := t.TempDir(), plane.Unique("unmanaged")
 	now := time.Now()
@@ -118,6 +120,7 @@ func TestHub_certificate_authentication(t *testing.T) {
 
 // The admin listener tells about itself only to whom the apiserver allows it.
 func TestT54_reflection_asks_the_apiserver(t *testing.T) {
+	t.Parallel()
 	plane := env.Shared(t)
 	hub := startHub(t, plane.RESTConfig(), nil).ready()
 	cluster := env.Shared(t).Unique("nosy")
@@ -206,6 +209,7 @@ func TestT33_apiserver_away(t *testing.T) {
 // The works of a cluster over --manifest-limit are not sent, and say why; the
 // one at the limit is.
 func TestT21_manifest_limit_without_a_webhook(t *testing.T) {
+	t.Parallel()
 	const limit = 20_000
 	hub := startHub(t, env.Shared(t).RESTConfig(), func(c *server.Config) { c.ManifestLimit = limit }).ready()
 	cluster := env.Shared(t).Unique("large")
@@ -250,6 +254,7 @@ func sized(t *testing.T, raw []byte, size int) []byte {
 // A hub that starts before its apiserver waits for it, says so, and serves once
 // it is there.
 func TestHub_starts_before_its_apiserver(t *testing.T) {
+	t.Parallel()
 	proxy := env.StartProxy(t, env.Shared(t).RESTConfig())
 	remove := proxy.Inject(env.Fault{Match: env.Match{}, Status: http.StatusServiceUnavailable})
 	hub := startHub(t, proxy.RESTConfig(), nil)
@@ -277,6 +282,7 @@ func TestHub_starts_before_its_apiserver(t *testing.T) {
 // T62: the certificate of a cluster that was deleted is no use for one of the
 // same name that was made afterwards.
 func TestT62_recreated_cluster(t *testing.T) {
+	t.Parallel()
 	hub := startHub(t, env.Shared(t).RESTConfig(), nil).ready()
 	cluster := env.Shared(t).Unique("phoenix")
 	agent := newAgent(t, hub, cluster)

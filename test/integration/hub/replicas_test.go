@@ -31,6 +31,7 @@ import (
 // Whichever replica a person asks, they hear what the one knows that has the
 // session, by their own rights; of one that died, that it does not answer.
 func TestHub_another_replica_has_the_session(t *testing.T) {
+	t.Parallel()
 	plane := env.Shared(t)
 	one, two := startHub(t, plane.RESTConfig(), nil).ready(), startHub(t, plane.RESTConfig(), nil).ready()
 	cluster := env.Shared(t).Unique("elsewhere")
@@ -102,6 +103,7 @@ func TestHub_another_replica_has_the_session(t *testing.T) {
 // A replica that advertises an address where nobody is leaves the others with
 // what they know, and says so.
 func TestHub_a_silent_replica_is_named(t *testing.T) {
+	t.Parallel()
 	plane := env.Shared(t)
 	one := startHub(t, plane.RESTConfig(), func(c *server.Config) { c.AdvertiseAdmin = "127.0.0.1:1" }).ready()
 	two := startHub(t, plane.RESTConfig(), nil).ready()
