@@ -126,12 +126,12 @@ func (c *choice) prioritize(now time.Time) {
 			c.sums[i] += p.weight * score
 		}
 	}
-	slices.SortFunc(c.order, func(a, b int) int {
-		if c.sums[a] != c.sums[b] {
-			return cmp.Compare(c.sums[b], c.sums[a])
-		}
-		return strings.Compare(c.passed[a].name, c.passed[b].name)
-	})
+	slices.SortFunc(c.order, c.better)
+}
+
+// better orders places in passed: by score, then by name (PL-27).
+func (c *choice) better(a, b int) int {
+	return cmp.Or(cmp.Compare(c.sums[b], c.sums[a]), strings.Compare(c.passed[a].name, c.passed[b].name))
 }
 
 // take selects a number of clusters, the best or those that spread best.

@@ -7,6 +7,8 @@ import (
 	"cmp"
 	"fmt"
 	"math"
+	"slices"
+	"strconv"
 
 	clusterv1beta1 "open-cluster-management.io/api/cluster/v1beta1"
 )
@@ -21,81 +23,101 @@ type topology struct {
 	chosen  []int // by domain
 }
 
+// bucket has the clusters that no constraint tells apart, best first.
+type bucket struct {
+	domains []int // by constraint; -1: the clusters lack its key
+	kept    bool  // the placement chose them before, and has reason to keep them
+	ranks   []int // places in choice.order
+}
+
 // spread selects up to n clusters one by one. Each time it takes, of the clusters
 // that no DoNotSchedule constraint forbids, the one that exceeds maxSkew the
 // least, by the first constraint, then the second and so on; of equals the best
-// by score. As an earlier choice scores higher (Steady), deciding again chooses
-// the same.
+// by score. Where Steady counts, ScheduleAnyway is no reason to leave a cluster
+// that was chosen before: it guides new choices only.
 func (c *choice) spread(n int) {
 	topologies := c.topologies()
-	left := make([]int, len(c.order))
-	copy(left, c.order)
+	buckets := c.buckets(topologies)
 	c.selected = nil
 	for len(c.selected) < n {
-		best := next(topologies, left)
-		if best < 0 {
+		best := next(topologies, buckets)
+		if best == nil {
 			break
 		}
-		i := left[best]
-		for _, t := range topologies {
-			if d := t.domains[i]; d >= 0 {
+		for k, t := range topologies {
+			if d := best.domains[k]; d >= 0 {
 				t.chosen[d]++
 			}
 		}
-		c.selected = append(c.selected, i)
-		left = append(left[:best], left[best+1:]...)
+		c.selected = append(c.selected, c.order[best.ranks[0]])
+		best.ranks = best.ranks[1:]
 	}
-	c.explainSpread(topologies, left, n)
+	if len(c.selected) < n {
+		c.block(topologies, buckets)
+	}
+	slices.SortFunc(c.selected, c.better)
 }
 
-// next finds, among places in the order of their score, the one to take; -1: none may be.
-func next(topologies []*topology, left []int) int {
-	best := -1
-	var least []int
-	excess := make([]int, len(topologies))
+// buckets sorts the candidates by what constraints see of them.
+func (c *choice) buckets(topologies []*topology) []*bucket {
+	steady := slices.ContainsFunc(c.p.rules.prioritizers, func(p prioritizer) bool { return p.name == PrioritizerSteady && p.weight > 0 })
+	var all []*bucket
+	known := map[string]*bucket{}
+	var key []byte
+	for rank, i := range c.order {
+		kept := steady && c.had[c.passed[i].name] > 0
+		key = strconv.AppendBool(key[:0], kept)
+		for _, t := range topologies {
+			key = strconv.AppendInt(append(key, ' '), int64(t.domains[i]), 10)
+		}
+		b := known[string(key)]
+		if b == nil {
+			b = &bucket{kept: kept}
+			for _, t := range topologies {
+				b.domains = append(b.domains, t.domains[i])
+			}
+			known[string(key)] = b
+			all = append(all, b)
+		}
+		b.ranks = append(b.ranks, rank)
+	}
+	return all
+}
+
+// next finds the bucket to take the next cluster from; nil: none may be taken.
+func next(topologies []*topology, buckets []*bucket) *bucket {
 	floors := make([]int, len(topologies))
 	for k, t := range topologies {
 		floors[k] = t.floor()
 	}
-	for at, i := range left {
-		if !measure(topologies, floors, i, excess) {
+	var best *bucket
+	excess, least := make([]int, len(topologies)), make([]int, len(topologies))
+	for _, b := range buckets {
+		if len(b.ranks) == 0 || !b.measure(topologies, floors, excess) {
 			continue
 		}
-		if best < 0 || less(excess, least) {
-			best = at
-			least = append(least[:0], excess...)
+		order := -1
+		if best != nil {
+			order = cmp.Or(slices.Compare(excess, least), cmp.Compare(b.ranks[0], best.ranks[0]))
 		}
-		if isZero(least) {
-			break
+		if order < 0 {
+			best = b
+			copy(least, excess)
 		}
 	}
 	return best
 }
 
-// measure finds by how much a place would exceed each constraint; false if one forbids it.
-func measure(topologies []*topology, floors []int, place int, excess []int) bool {
+// measure finds by how much one more of a bucket would exceed each constraint;
+// false if one forbids it.
+func (b *bucket) measure(topologies []*topology, floors, excess []int) bool {
 	for k, t := range topologies {
-		excess[k] = t.excess(t.domains[place], floors[k])
+		excess[k] = t.excess(b.domains[k], floors[k])
 		if t.strict && excess[k] > 0 {
 			return false
 		}
-	}
-	return true
-}
-
-func less(a, b []int) bool {
-	for k := range a {
-		if order := cmp.Compare(a[k], b[k]); order != 0 {
-			return order < 0
-		}
-	}
-	return false
-}
-
-func isZero(excess []int) bool {
-	for _, n := range excess {
-		if n != 0 {
-			return false
+		if b.kept {
+			excess[k] = 0
 		}
 	}
 	return true
@@ -157,20 +179,18 @@ func (c *choice) topology(of *clusterv1beta1.SpreadConstraintsTerm) *topology {
 	return t
 }
 
-// explainSpread notes of the clusters left why a constraint forbids them, if
-// there was a place for them.
-func (c *choice) explainSpread(topologies []*topology, left []int, n int) {
-	if len(c.selected) >= n {
-		return
-	}
+// block notes of the clusters left which constraint forbids them.
+func (c *choice) block(topologies []*topology, buckets []*bucket) {
 	c.blocked = map[int]string{}
-	for _, i := range left {
+	for _, b := range buckets {
 		for k, t := range topologies {
 			floor := t.floor()
-			if !t.strict || t.excess(t.domains[i], floor) == 0 {
+			if !t.strict || t.excess(b.domains[k], floor) == 0 {
 				continue
 			}
-			c.blocked[i] = fmt.Sprintf("spreadConstraints[%d] forbids it: %s", k, t.describe(t.domains[i], floor))
+			for _, rank := range b.ranks {
+				c.blocked[c.order[rank]] = fmt.Sprintf("spreadConstraints[%d] forbids it: %s", k, t.describe(b.domains[k], floor))
+			}
 			break
 		}
 	}
