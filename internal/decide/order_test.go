@@ -110,17 +110,21 @@ func TestSteps(t *testing.T) {
 		},
 		"swapped": {
 			"one has all of both for a moment",
-			map[string]sets.Set[string]{"o1": row(0, 1), "o2": row(1, 1)}, map[string]sets.Set[string]{"o1": row(1, 1), "o2": row(0, 1)},
+			map[string]sets.Set[string]{"o1": row(0, 1), "o2": row(1, 1)},
+			map[string]sets.Set[string]{"o1": row(1, 1), "o2": row(0, 1)},
 			[]string{"o1", "o2", "o1"},
 		},
 		"swapped, full": {
 			"neither has room",
-			map[string]sets.Set[string]{"o1": row(0, 100), "o2": row(100, 100)}, map[string]sets.Set[string]{"o1": row(100, 100), "o2": row(0, 100)},
+			map[string]sets.Set[string]{"o1": row(0, 100), "o2": row(100, 100)},
+			map[string]sets.Set[string]{"o1": row(100, 100), "o2": row(0, 100)},
 			[]string{"spare1", "o1", "o2", "-spare1"},
 		},
 		"joined": {
 			"the rest goes when it is elsewhere",
-			map[string]sets.Set[string]{"o1": row(0, 2), "o2": row(2, 2)}, map[string]sets.Set[string]{"o1": row(0, 4)}, []string{"o1", "-o2"},
+			map[string]sets.Set[string]{"o1": row(0, 2), "o2": row(2, 2)},
+			map[string]sets.Set[string]{"o1": row(0, 4)},
+			[]string{"o1", "-o2"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -158,7 +158,9 @@ func TestSubmit_regroups(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t, 4)
 	p.submit(t, p.decision(p.clusters...))
-	p.change(t, func(spec *clusterv1beta1.PlacementSpec) { spec.DecisionStrategy.GroupStrategy.ClustersPerDecisionGroup = intstr.FromString("50%") })
+	p.change(t, func(spec *clusterv1beta1.PlacementSpec) {
+		spec.DecisionStrategy.GroupStrategy.ClustersPerDecisionGroup = intstr.FromString("50%")
+	})
 	p.submit(t, p.decision(p.clusters[3], p.clusters[2], p.clusters[1], p.clusters[0]))
 	require.Equal(t, []string{
 		"web-decision-1 0/: " + p.clusters[2] + " " + p.clusters[3], "web-decision-2 1/: " + p.clusters[0] + " " + p.clusters[1],
