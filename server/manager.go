@@ -145,7 +145,7 @@ func (h *house) controllerDeps() controller.Deps {
 	return controller.Deps{
 		CleanUp: h.cfg.Gates.Enabled(ocmfeature.ResourceCleanup), CleanUpResources: resources,
 		HubNamespace: h.cfg.Namespace, Signer: h.signer(), ClientCAs: h.clientCAs, Labels: h.cfg.Labels, Works: expiringWorks{h.index},
-		ClusterLeaseRefresh: h.cfg.ClusterLeaseRefresh, Clock: clock.RealClock{}, Log: h.log,
+		Registerer: h.registry, ClusterLeaseRefresh: h.cfg.ClusterLeaseRefresh, Clock: clock.RealClock{}, Log: h.log,
 	}
 }
 

@@ -14,12 +14,15 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/component-base/featuregate"
 	"k8s.io/utils/clock"
 	clusterv1 "open-cluster-management.io/api/cluster/v1"
+	clusterv1alpha1 "open-cluster-management.io/api/cluster/v1alpha1"
+	clusterv1beta1 "open-cluster-management.io/api/cluster/v1beta1"
 	clusterv1beta2 "open-cluster-management.io/api/cluster/v1beta2"
 	ocmfeature "open-cluster-management.io/api/feature"
 	workv1 "open-cluster-management.io/api/work/v1"
@@ -34,6 +37,7 @@ import (
 	"fairlead.dev/fairlead/server/controller/clusterset"
 	"fairlead.dev/fairlead/server/controller/gc"
 	"fairlead.dev/fairlead/server/controller/lease"
+	"fairlead.dev/fairlead/server/controller/placement"
 	"fairlead.dev/fairlead/server/controller/registration"
 	"fairlead.dev/fairlead/server/controller/taint"
 	"fairlead.dev/fairlead/server/controller/work"
@@ -62,6 +66,8 @@ type Deps struct {
 	// PendingTTL and UnusedTTL end enrollments that nobody decides on, or whose
 	// first certificate nobody uses. Defaults 1 h and 24 h.
 	PendingTTL, UnusedTTL time.Duration
+	// Registerer takes the controllers' own metrics; nil: nobody does.
+	Registerer prometheus.Registerer
 	// Clock is the hub's clock. Default the real one.
 	Clock clock.PassiveClock
 	// Log is where the controllers log. Default slog.Default().
@@ -101,9 +107,17 @@ func All() []Controller {
 			Name: "clusterprofile", Gate: ocmfeature.ClusterProfile,
 			Needs: []schema.GroupVersionKind{managedCluster, set, binding, clusterprofile.Kind()}, Setup: setupProfiles,
 		},
+		{Name: "placement", Needs: append(placementKinds(), managedCluster, set, binding), Setup: setupPlacements},
 		{Name: "workttl", Gate: ocmfeature.CleanUpCompletedManifestWork, Needs: []schema.GroupVersionKind{manifestWork}, Setup: setupWorkTTL},
 		{Name: "gc", Needs: []schema.GroupVersionKind{managedCluster, enrollment}, Setup: setupGC},
 	}
+}
+
+// placementKinds are what the scheduler reads and writes besides clusters and sets.
+// Scores are not among them: it works without.
+func placementKinds() []schema.GroupVersionKind {
+	version := schema.GroupVersion(clusterv1beta1.GroupVersion)
+	return []schema.GroupVersionKind{version.WithKind("Placement"), version.WithKind("PlacementDecision")}
 }
 
 // Gated leaves out the controllers whose gate is off.
@@ -151,6 +165,10 @@ func setupNamespaces(_ context.Context, mgr manager.Manager, deps Deps) error {
 
 func setupProfiles(_ context.Context, mgr manager.Manager, deps Deps) error {
 	return clusterprofile.Setup(mgr, clusterprofile.Config{Log: deps.Log})
+}
+
+func setupPlacements(_ context.Context, mgr manager.Manager, deps Deps) error {
+	return placement.Setup(mgr, placement.Config{Registerer: deps.Registerer, Clock: deps.Clock, Log: deps.Log})
 }
 
 func setupWorkTTL(_ context.Context, mgr manager.Manager, deps Deps) error {
@@ -214,7 +232,8 @@ func Select(spec string) ([]Controller, error) {
 
 // AddToScheme makes every kind known that a controller reads or writes.
 func AddToScheme(scheme *runtime.Scheme) error {
-	return errors.Join(clientgoscheme.AddToScheme(scheme), clusterv1.Install(scheme), clusterv1beta2.Install(scheme), workv1.Install(scheme), v1alpha1.AddToScheme(scheme))
+	return errors.Join(clientgoscheme.AddToScheme(scheme), clusterv1.Install(scheme), clusterv1alpha1.Install(scheme),
+		clusterv1beta1.Install(scheme), clusterv1beta2.Install(scheme), workv1.Install(scheme), v1alpha1.AddToScheme(scheme))
 }
 
 // CacheOptions keeps out of the manager's cache what no controller looks at. A
