@@ -7,6 +7,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -49,6 +51,7 @@ type feed struct {
 	mu         sync.Mutex // of all below
 	world      *scheduling.World
 	placements map[types.NamespacedName]*clusterv1beta1.Placement
+	grouped    map[types.NamespacedName]bool // those with named decision groups
 	queue      queue
 	following  []toolscache.ResourceEventHandlerRegistration
 	scores     bool // they are followed
@@ -59,7 +62,7 @@ type feed struct {
 func newFeed(objects cache.Cache, mapper meta.RESTMapper, world *scheduling.World) *feed {
 	return &feed{
 		cache: objects, mapper: mapper, world: world, placements: map[types.NamespacedName]*clusterv1beta1.Placement{},
-		started: make(chan struct{}),
+		grouped: map[types.NamespacedName]bool{}, started: make(chan struct{}),
 	}
 }
 
@@ -101,6 +104,11 @@ func (f *feed) scoreKind() kind {
 func (f *feed) putPlacement(o *clusterv1beta1.Placement) {
 	key := client.ObjectKeyFromObject(o)
 	f.placements[key] = o
+	if len(o.Spec.DecisionStrategy.GroupStrategy.DecisionGroups) > 0 {
+		f.grouped[key] = true
+	} else {
+		delete(f.grouped, key)
+	}
 	f.world.PutPlacement(o)
 	f.ask(key)
 }
@@ -108,6 +116,7 @@ func (f *feed) putPlacement(o *clusterv1beta1.Placement) {
 func (f *feed) removePlacement(o *clusterv1beta1.Placement) {
 	key := client.ObjectKeyFromObject(o)
 	delete(f.placements, key)
+	delete(f.grouped, key)
 	f.world.RemovePlacement(key)
 }
 
@@ -121,6 +130,22 @@ func (f *feed) putDecision(o *clusterv1beta1.PlacementDecision) {
 func (f *feed) removeDecision(o *clusterv1beta1.PlacementDecision) {
 	f.world.RemoveDecision(client.ObjectKeyFromObject(o))
 	f.askOwner(o)
+}
+
+// compare asks for what the World does not think of: a decision may have been
+// another placement's, and a cluster may change its decision group.
+func (f *feed) compare(before, after any) {
+	switch b := before.(type) {
+	case *clusterv1beta1.PlacementDecision:
+		f.askOwner(b)
+	case *clusterv1.ManagedCluster:
+		a, ok := after.(*clusterv1.ManagedCluster)
+		if ok && (!maps.Equal(a.Labels, b.Labels) || !slices.Equal(a.Status.ClusterClaims, b.Status.ClusterClaims)) {
+			for key := range f.grouped {
+				f.ask(key)
+			}
+		}
+	}
 }
 
 func (f *feed) askOwner(o *clusterv1beta1.PlacementDecision) {
@@ -187,9 +212,7 @@ func (f *feed) follow(ctx context.Context, k kind) error {
 	registration, err := informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
 		AddFunc: func(o any) { f.do(k.put, o) },
 		UpdateFunc: func(before, after any) {
-			if b, ok := before.(*clusterv1beta1.PlacementDecision); ok {
-				f.do(func(client.Object) { f.askOwner(b) }, after) // it may have been another's
-			}
+			f.do(func(client.Object) { f.compare(before, after) }, after)
 			f.do(k.put, after)
 		},
 		DeleteFunc: func(o any) { f.do(k.remove, o) },
