@@ -39,7 +39,7 @@ func TestManagedNamespaces(t *testing.T) {
 	s.create(stuck, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Finalizers: []string{"fairlead.dev/test"}}})
 	require.NoError(t, w.spoke.Delete(t.Context(), s.namespace(stuck)))
 	s.makeSet(made, found, stuck)
-	w.join()
+	w.join("--cluster-healthcheck-period=1h") // nothing waits for that
 
 	t.Run("RA-37_namespaces_of_the_set_are_made_and_labelled", func(t *testing.T) {
 		s.town.t = t
@@ -60,7 +60,7 @@ func TestManagedNamespaces(t *testing.T) {
 		s.labelled(stuck, "true")
 	})
 
-	t.Run("RA-37_what_somebody_takes_away_comes_back", func(t *testing.T) {
+	t.Run("RA-37_RA-29_what_somebody_takes_away_comes_back_at_once", func(t *testing.T) {
 		s.town.t = t
 		there := s.namespace(made)
 		require.NoError(t, w.spoke.Patch(t.Context(), there, client.RawPatch("application/merge-patch+json", fmt.Appendf(nil, `{"metadata":{"labels":{%q:null}}}`, s.label))))
