@@ -257,6 +257,11 @@ func unjoinDeployment(w *town) {
 	ended := make(chan error, 1)
 	go func() { ended <- a.Run(running) }()
 	w.available()
+	var pods corev1.PodList
+	require.NoError(t, w.spoke.List(t.Context(), &pods, client.InNamespace(own.Namespace)))
+	pod := &pods.Items[0]
+	pod.Status.Conditions = append(pod.Status.Conditions, corev1.PodCondition{Type: corev1.PodReady, Status: corev1.ConditionTrue})
+	require.NoError(t, w.spoke.Status().Update(t.Context(), pod)) // as its kubelet would, by /readyz
 	require.NoError(t, group.Wait(), "«fairlead join» sees it")
 	w.applied(w.work("stays"))
 

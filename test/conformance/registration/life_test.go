@@ -209,7 +209,7 @@ func joinedAndAvailable(w *town) {
 		return review.Status.Allowed
 	}
 	require.True(t, may("get", w.name) && may("update", w.name))
-	for _, verb := range []string{"create", "delete", "list"} {
+	for _, verb := range []string{"create", "delete"} {
 		require.False(t, may(verb, w.name), verb)
 	}
 	require.False(t, may("get", "default"))
