@@ -52,6 +52,7 @@ type Agent struct {
 
 	work     atomic.Pointer[work.Controller]
 	cluster  atomic.Pointer[cluster.Watcher]
+	spaces   atomic.Pointer[cluster.Namespaces]
 	notAfter atomic.Pointer[func() time.Time]
 	// unidentified is why the agent has no identity, while it has none.
 	unidentified atomic.Pointer[error]
@@ -124,7 +125,7 @@ func (a *Agent) run(ctx context.Context) error {
 		tasks = append(tasks, task{"work", a.runWork})
 	}
 	if a.controllers[ControllerCluster] {
-		tasks = append(tasks, task{"cluster", a.runCluster})
+		tasks = append(tasks, task{"cluster", a.runCluster}, task{"managed namespaces", a.runNamespaces})
 	}
 	return runTasks(ctx, tasks)
 }
@@ -178,7 +179,7 @@ func (a *Agent) runCluster(ctx context.Context) error {
 	cfg := cluster.Config{
 		Kube: a.spoke.kube, Log: a.log.With("room", "cluster"), Clock: clock.RealClock{}, Period: a.cfg.ClusterPeriod, Changed: a.reportCluster,
 		Dynamic: a.spoke.dynamic, Claims: a.cfg.Gates.Enabled(ocmfeature.ClusterClaim), Properties: a.cfg.Gates.Enabled(ocmfeature.ClusterProperty),
-		MaxClaims: a.cfg.MaxClaims, ReservedSuffixes: a.cfg.ReservedClaimSuffixes, Event: a.spokeEvent,
+		MaxClaims: a.cfg.MaxClaims, ReservedSuffixes: a.cfg.ReservedClaimSuffixes, Event: a.warn,
 	}
 	watcher, err := cluster.New(cfg)
 	if err != nil {
@@ -188,14 +189,19 @@ func (a *Agent) runCluster(ctx context.Context) error {
 	return watcher.Run(ctx)
 }
 
+// warn makes a Warning in the agent's namespace on the spoke.
+func (a *Agent) warn(ctx context.Context, why, note string) {
+	a.spokeEvent(ctx, corev1.EventTypeWarning, why, note)
+}
+
 // spokeEvent makes an event in the agent's namespace on the spoke; one that
 // cannot be made is only logged.
-func (a *Agent) spokeEvent(ctx context.Context, why, note string) {
+func (a *Agent) spokeEvent(ctx context.Context, kind, why, note string) {
 	now := metav1.Now()
 	event := &corev1.Event{
 		ObjectMeta:     metav1.ObjectMeta{GenerateName: "fairlead-agent-", Namespace: a.cfg.Namespace},
 		InvolvedObject: corev1.ObjectReference{APIVersion: "v1", Kind: "Namespace", Name: a.cfg.Namespace, Namespace: a.cfg.Namespace},
-		Type:           corev1.EventTypeWarning, Reason: why, Message: note, Source: corev1.EventSource{Component: "fairlead-agent"},
+		Type:           kind, Reason: why, Message: note, Source: corev1.EventSource{Component: "fairlead-agent"},
 		FirstTimestamp: now, LastTimestamp: now, Count: 1,
 	}
 	if _, err := a.spoke.kube.CoreV1().Events(a.cfg.Namespace).Create(ctx, event, metav1.CreateOptions{}); err != nil {
@@ -205,6 +211,9 @@ func (a *Agent) spokeEvent(ctx context.Context, why, note string) {
 
 // changed tells the work controller of a key whose stored object changed.
 func (a *Agent) changed(key wire.Key) {
+	if spaces := a.spaces.Load(); spaces != nil && key.Kind == wire.KindClusterConfig {
+		spaces.Nudge()
+	}
 	if controller := a.work.Load(); controller != nil && key.Kind == wire.KindWork {
 		controller.Enqueue(key.Name)
 	}
@@ -247,6 +256,9 @@ func (a *Agent) report() link.ClusterReport {
 			KubernetesVersion: f.Version, Claims: f.Claims, Capacity: f.Capacity, Allocatable: f.Allocatable,
 			APIServerHealthy: f.Healthy || f.Observed.IsZero(), Observed: f.Observed,
 		}
+	}
+	if spaces := a.spaces.Load(); spaces != nil {
+		report.Namespaces = spaces.State()
 	}
 	for _, batch := range a.store.Held() {
 		report.Held = append(report.Held, link.HeldBatch{ID: batch.ID, Reason: string(batch.Reason), Entries: batch.Entries, Since: batch.Since})

@@ -8,7 +8,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 
+	"k8s.io/apimachinery/pkg/util/validation"
 	workv1 "open-cluster-management.io/api/work/v1"
 
 	"fairlead.dev/fairlead/agent/link"
@@ -34,7 +36,11 @@ func (in *inbound) Snapshot() link.Snapshot {
 // Put implements link.Store: what does not decode is refused before it is
 // stored, so that the hub can show it.
 func (in *inbound) Put(ctx context.Context, key wire.Key, rev wire.Revision, content []byte) error {
-	if err := checkWork(key, rev, content); err != nil {
+	check := checkWork
+	if key.Kind == wire.KindClusterConfig {
+		check = checkConfig
+	}
+	if err := check(key, rev, content); err != nil {
 		return err
 	}
 	return in.store.Put(ctx, key, rev, content)
@@ -88,6 +94,20 @@ func (in *inbound) Synced(ctx context.Context, failed []wire.Key) error {
 // Release implements link.Hub.
 func (in *inbound) Release(ctx context.Context, batchID string) error {
 	return in.store.Release(ctx, batchID)
+}
+
+// checkConfig reads a cluster's configuration.
+func checkConfig(_ wire.Key, _ wire.Revision, content []byte) error {
+	config, err := wire.DecodeConfig(content)
+	if err != nil {
+		return undecodable("", "%v", err)
+	}
+	for i, name := range config.ManagedNamespaces {
+		if problems := validation.IsDNS1123Label(name); len(problems) > 0 {
+			return undecodable(fmt.Sprintf("managedNamespaces[%d]", i), "%q is no name of a namespace: %s", name, strings.Join(problems, "; "))
+		}
+	}
+	return nil
 }
 
 // checkWork decodes what would be applied. Its errors are *link.Rejected and

@@ -5,7 +5,9 @@ package agent
 
 import (
 	"context"
+	"slices"
 
+	"fairlead.dev/fairlead/internal/wire"
 	"fairlead.dev/fairlead/internal/wire/reason"
 )
 
@@ -17,7 +19,7 @@ const (
 
 // ended is told why each session ended. It does not block.
 func (a *Agent) ended(why string) {
-	if why != reason.ClusterRemoved || a.cfg.OnDetach != OnDetachDelete {
+	if why != reason.ClusterRemoved {
 		return
 	}
 	select {
@@ -35,8 +37,12 @@ func (a *Agent) removeWorkloads(ctx context.Context) error {
 			return nil
 		case <-a.leave:
 		}
+		a.leaveNamespaces(ctx)
+		if a.cfg.OnDetach != OnDetachDelete {
+			continue
+		}
 		a.outbound.leaving.Store(true)
-		entries := a.store.Snapshot().Entries
+		entries := slices.DeleteFunc(a.store.Snapshot().Entries, func(e wire.Entry) bool { return e.Key.Kind != wire.KindWork })
 		if len(entries) > 0 {
 			a.log.Warn("the hub has removed this cluster: what its works applied is deleted (--on-detach=Delete)", "works", len(entries))
 		}

@@ -67,6 +67,10 @@ func (h *house) openAdmission(ctx context.Context) error {
 		return err
 	}
 	clusters.OnChange(h.service.Sessions().Recheck)
+	clusters.OnConfig(func(cluster string) {
+		revision, _ := wire.ClusterConfig{}.Encode()
+		h.index.Mark(cluster, store.Mark{Key: wire.ConfigKey(), LastUID: revision.UID})
+	})
 	agents, err := client.New(h.agents, client.Options{Scheme: h.scheme})
 	if err != nil {
 		return fmt.Errorf("making a client that writes for agents: %w", err)

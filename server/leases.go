@@ -46,7 +46,7 @@ func (l leases) Take(ctx context.Context, scope identity.Scope, claim agent.Clai
 	if l.sessions.Takeovers(grant.Cluster()) == 0 {
 		held.setCondition(ctx, conditionFlapping, metav1.ConditionFalse, "Stable", "no agent took the session from another of late")
 	}
-	return agent.Hold{Epoch: grant.Epoch(), Source: source{l.house, l.index.SessionView(grant)}, Works: held, Reports: held, Lease: held}, nil
+	return agent.Hold{Epoch: grant.Epoch(), Source: source{l.house, l.index.SessionView(grant), grant.Cluster()}, Works: held, Reports: held, Lease: held}, nil
 }
 
 // refused says why a session was not given, to the agent and on the cluster.
@@ -115,6 +115,10 @@ func (h *hold) Watch(mark func(session.Marked)) (cancel func()) {
 
 // Read implements agent.Works.
 func (h *hold) Read(ctx context.Context, key wire.Key) (session.QuorumAnswer, error) {
+	if key == wire.ConfigKey() {
+		revision, _ := wire.ClusterConfig{}.Encode()
+		return session.QuorumAnswer{Found: true, UID: revision.UID}, nil // every cluster has one
+	}
 	if key.Kind != wire.KindWork {
 		return session.QuorumAnswer{Found: true}, nil // nothing that the hub cannot read is ever said to be gone
 	}
@@ -144,6 +148,9 @@ func (h *hold) EnsureFinalizer(key wire.Key, uid string, done func(agent.Answer)
 
 // Delivered implements agent.Works.
 func (h *hold) Delivered(key wire.Key, uid, why, message string) {
+	if key.Kind != wire.KindWork {
+		return // there is no work to note it on
+	}
 	if why == "" {
 		h.writer.ClearUndelivered(h.grant, key, uid)
 		return
@@ -164,6 +171,9 @@ func (h *hold) Cluster(ctx context.Context, report agent.Report) error {
 		KubernetesVersion: report.KubernetesVersion, Claims: report.Claims, Capacity: report.Capacity, Allocatable: report.Allocatable,
 		LeftOut: report.LeftOut,
 	})
+	if err == nil {
+		err = admission.clusters.ApplyNamespaces(ctx, h.grant.Scope(), report.Namespaces)
+	}
 	if errors.Is(err, store.ErrNoCluster) {
 		return nil // the session is about to end for it
 	}

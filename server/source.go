@@ -4,6 +4,7 @@
 package server
 
 import (
+	"context"
 	"fmt"
 	"sync"
 
@@ -19,11 +20,28 @@ import (
 // source implements session.Source over the index's view of one cluster.
 type source struct {
 	*house
-	view store.View
+	view    store.View
+	cluster string
+}
+
+// config is the cluster's configuration; false when the cluster is not known.
+// One that asks for nothing is no entry: an agent that has never had another need
+// not hear of it, and one that has is sent it because it names it.
+func (s source) config() (wire.ClusterConfig, bool) {
+	admission := s.admission.Load()
+	if admission == nil {
+		return wire.ClusterConfig{}, false
+	}
+	return admission.clusters.Config(context.Background(), s.cluster) // a look into the cache
 }
 
 // Get implements session.Source.
 func (s source) Get(key wire.Key) (session.Object, bool) {
+	if key == wire.ConfigKey() {
+		config, ok := s.config()
+		revision, _ := config.Encode()
+		return session.Object{Revision: revision, Finalizer: true, PackedSize: int(revision.Size)}, ok //nolint:gosec // it was in memory
+	}
 	work, ok := s.view.Get(key)
 	if !ok {
 		return session.Object{}, false
@@ -37,6 +55,11 @@ func (s source) Get(key wire.Key) (session.Object, bool) {
 
 // Content implements session.Source.
 func (s source) Content(key wire.Key) (session.Content, bool) {
+	if key == wire.ConfigKey() {
+		config, ok := s.config()
+		revision, raw := config.Encode()
+		return session.Content{Revision: revision, Encoding: agentv1.Encoding_ENCODING_IDENTITY, Bytes: raw, Finalizer: true}, ok
+	}
 	content, ok, err := s.view.Content(key)
 	if err != nil {
 		s.log.Error("the index cannot unpack a work", "key", key, "error", err)
@@ -53,10 +76,25 @@ func (s source) Content(key wire.Key) (session.Content, bool) {
 }
 
 // Entries implements session.Source.
-func (s source) Entries() []wire.Entry { return s.view.Entries() }
+func (s source) Entries() []wire.Entry {
+	entries := s.view.Entries()
+	if config, ok := s.config(); ok && !config.IsZero() {
+		revision, _ := config.Encode()
+		entries = append(entries, wire.Entry{Key: wire.ConfigKey(), Revision: revision})
+	}
+	return entries
+}
 
-// Summary implements session.Source.
-func (s source) Summary() session.Summary { return session.Summary(s.view.Summary()) }
+// Summary implements session.Source. Clusters with a configuration have theirs
+// computed each time that it is asked for: at Hello, and by anti-entropy.
+func (s source) Summary() session.Summary {
+	summary := session.Summary(s.view.Summary())
+	if config, ok := s.config(); ok && !config.IsZero() {
+		entries := s.Entries()
+		summary.Root, summary.Count = wire.Summarize(entries).Root(), len(entries)
+	}
+	return summary
+}
 
 // HighWater implements session.Source.
 func (s source) HighWater() wire.HighWater { return s.highWater() }

@@ -6,8 +6,11 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
+	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -179,6 +182,20 @@ func TestWatcher(t *testing.T) {
 		require.NoError(t, err)
 		s.until(t, "the property's value", func(f Facts) bool { return f.Claims["custom-00"] == "property" })
 	})
+	t.Run("RA-29_changes_do_not_wait_for_the_period", func(t *testing.T) {
+		patient := watch(t, plane.RESTConfig(), func(c *Config) { c.Properties, c.Period = true, 1000*time.Hour })
+		patient.until(t, "the first look", func(f Facts) bool { return f.Capacity["cpu"] == "7500m" && f.Claims["custom-00"] == "property" })
+		patient.node(t, "n4", "1", true)
+		patient.until(t, "a node", func(f Facts) bool { return f.Capacity["cpu"] == "8500m" })
+		patient.claim(t, "a-new-one", "x", nil)
+		patient.until(t, "a claim", func(f Facts) bool { return f.Claims["a-new-one"] == "x" })
+		_, err := patient.dynamic.Resource(propertyResource()).Patch(t.Context(), "custom-00", types.MergePatchType, []byte(`{"spec":{"value":"changed"}}`), metav1.PatchOptions{})
+		require.NoError(t, err)
+		patient.until(t, "a property", func(f Facts) bool { return f.Claims["custom-00"] == "changed" })
+
+		seen := s.watcher.Facts().Observed // nothing happens to this one, whose period is short
+		require.Eventually(t, func() bool { return s.watcher.Facts().Observed.Sub(seen) > 4*time.Second }, 40*time.Second, 20*time.Millisecond)
+	})
 	t.Run("RA-28_unavailable_after_20_s_of_failed_probes", func(t *testing.T) {
 		before := s.watcher.Facts()
 		began := s.watcher.cfg.Clock.Now()
@@ -202,4 +219,35 @@ func TestWatcherWithFewRights(t *testing.T) {
 	require.Empty(t, facts.Capacity)
 	require.Empty(t, facts.Fingerprint)
 	require.True(t, facts.Healthy)
+
+	t.Run("RA-27_healthz_where_livez_is_not_served_or_not_allowed", func(t *testing.T) {
+		for livez, want := range map[int]bool{http.StatusNotFound: true, http.StatusForbidden: true, http.StatusInternalServerError: false} {
+			asked := &livezAnswers{status: livez}
+			cfg := rest.CopyConfig(cfg)
+			cfg.Wrap(func(next http.RoundTripper) http.RoundTripper { asked.next = next; return asked })
+			kube, err := kubernetes.NewForConfig(cfg)
+			require.NoError(t, err)
+			w, err := New(Config{Kube: kube, Log: slog.New(slog.DiscardHandler), Clock: clock.RealClock{}})
+			require.NoError(t, err)
+			require.Equal(t, want, w.healthy(t.Context()), "%d", livez)
+			require.Equal(t, want, asked.healthz.Load())
+		}
+	})
+}
+
+// livezAnswers is an apiserver with another answer to /livez.
+type livezAnswers struct {
+	next    http.RoundTripper
+	status  int
+	healthz atomic.Bool
+}
+
+func (l *livezAnswers) RoundTrip(request *http.Request) (*http.Response, error) {
+	switch request.URL.Path {
+	case "/livez":
+		return &http.Response{StatusCode: l.status, Header: http.Header{}, Body: io.NopCloser(strings.NewReader("no")), Request: request}, nil
+	case "/healthz":
+		l.healthz.Store(true)
+	}
+	return l.next.RoundTrip(request)
 }

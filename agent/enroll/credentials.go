@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc"
 
 	agentv1 "fairlead.dev/fairlead/gen/fairlead/agent/v1"
+	"fairlead.dev/fairlead/internal/failpoint"
 	"fairlead.dev/fairlead/internal/identity"
 	"fairlead.dev/fairlead/internal/pki"
 	"fairlead.dev/fairlead/internal/wire/reason"
@@ -189,11 +190,13 @@ func (c *Credentials) Renew(ctx context.Context, conn grpc.ClientConnInterface) 
 	if err != nil {
 		return err
 	}
+	failpoint.Pass(failpoint.Renew)
 	response, err := agentv1.NewAgentServiceClient(conn).RenewCertificate(ctx, &agentv1.RenewCertificateRequest{CsrDer: csr})
 	if err != nil {
 		c.giveUp(key, answered(err))
 		return fmt.Errorf("renewing the certificate: %w", err)
 	}
+	failpoint.Pass(failpoint.Renew)
 	return c.change(ctx, func(now Record) (Record, error) { return takeCertificate(now, key, response.GetCertificate()) })
 }
 
@@ -242,6 +245,7 @@ func (c *Credentials) change(ctx context.Context, edit func(Record) (Record, err
 	if err := c.vault.Save(ctx, record); err != nil {
 		return err
 	}
+	failpoint.Pass(failpoint.Renew)
 	c.mu.Lock()
 	if pki.Serial(cert.Leaf) != pki.Serial(c.leaf) {
 		c.next = nil

@@ -283,6 +283,38 @@ func vaultContract(t *testing.T, vault Vault) {
 	require.Equal(t, want, got)
 }
 
+// TestNames: where names come from, and that they stay. There are no random
+// names of clusters: who makes the token says which cluster may join by it.
+func TestNames(t *testing.T) {
+	for name, tc := range map[string]struct{ flag, joined, want string }{
+		"RA-02_the_flag_first":       {"from-flag", "from-join", "from-flag"},
+		"RA-02_then_the_join_string": {"", "from-join", "from-join"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHub(t)
+			t.Cleanup(h.server.Stop)
+			h.set(func() { h.state = agentv1.EnrollmentState_ENROLLMENT_STATE_ISSUED })
+			vault, err := NewFileVault(t.TempDir())
+			require.NoError(t, err)
+			cfg := h.config(vault, h.join(func(j *pki.JoinString) { j.Name = tc.joined }))
+			cfg.ClusterName = tc.flag
+			first, err := enroll(t, cfg)
+			require.NoError(t, err)
+			require.Equal(t, tc.want, first.Cluster())
+			require.NoError(t, identity.ValidateAgentName(first.AgentName()))
+
+			cfg.Join, cfg.ClusterName = "", "" // a restart that is told nothing
+			again, err := enroll(t, cfg)
+			require.NoError(t, err)
+			require.Equal(t, []string{first.Cluster(), first.AgentName()}, []string{again.Cluster(), again.AgentName()})
+		})
+	}
+	t.Run("RA-02_a_name_that_no_namespace_can_have", func(t *testing.T) {
+		_, err := New(Config{ClusterName: "Not.A.Namespace"})
+		require.ErrorContains(t, err, "Not.A.Namespace")
+	})
+}
+
 func TestT64_token_never_goes_to_another_hub(t *testing.T) {
 	inBubble(t, func(t *testing.T, h *hub, vault Vault) { //nolint:thelper // a test body
 		other := newHub(t)

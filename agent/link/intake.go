@@ -121,7 +121,7 @@ func (in *intake) jobs(delta *agentv1.Delta) ([]job, error) {
 func (in *intake) change(key wire.Key, change *agentv1.ObjectChange) job {
 	rev, ok := wire.RevisionOf(change.GetRevision())
 	switch {
-	case key.Kind != wire.KindWork:
+	case key.Kind != wire.KindWork && key != wire.ConfigKey():
 		return answer(change, agentv1.AckCode_ACK_CODE_REJECTED, reason.Unsupported, "this agent does not take objects of kind %d", change.GetKey().GetKind())
 	case key.Name == "" || change.GetRevision().GetUid() == "":
 		return answer(change, agentv1.AckCode_ACK_CODE_REJECTED, reason.InvalidArgument, "an object needs a name and a UID")

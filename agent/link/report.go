@@ -5,6 +5,7 @@ package link
 
 import (
 	"maps"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -23,6 +24,9 @@ type ClusterReport struct {
 	Observed              time.Time
 	// Held is everything that waits for a person now.
 	Held []HeldBatch
+	// Namespaces is what became of the managed namespaces: by name, empty where it
+	// is there, else why it is not.
+	Namespaces map[string]string
 }
 
 // HeldBatch is a group of deletes or prunes that are held.
@@ -46,6 +50,10 @@ func (r ClusterReport) proto() *agentv1.ClusterReport {
 	}
 	if !r.Observed.IsZero() {
 		report.Observed = timestamppb.New(r.Observed)
+	}
+	for _, name := range slices.Sorted(maps.Keys(r.Namespaces)) {
+		message := r.Namespaces[name]
+		report.ManagedNamespaces = append(report.ManagedNamespaces, &agentv1.ManagedNamespace{Name: name, Applied: message == "", Message: wire.Truncate(message)})
 	}
 	left := heldBudget
 	for _, batch := range r.Held {

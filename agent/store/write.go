@@ -154,6 +154,12 @@ func (s *Store) Release(ctx context.Context, id string) error {
 	return s.saveAll(ctx, changed)
 }
 
+// Drop forgets an object that there is nothing left to do about, if it is still
+// of that revision.
+func (s *Store) Drop(ctx context.Context, key wire.Key, rev wire.Revision) error {
+	return s.drop(ctx, key, func(item hold.Item) bool { return item.Revision.Same(rev) })
+}
+
 func (s *Store) drop(ctx context.Context, key wire.Key, wanted func(hold.Item) bool) error {
 	leave, err := s.gates.one(ctx, key)
 	if err != nil {

@@ -26,4 +26,7 @@ const (
 	Inventory Point = "inventory"
 	// Status is the sending of statuses.
 	Status Point = "status"
+	// Renew is the way of a new certificate: before it is asked for, with the
+	// answer there, and stored but not in use.
+	Renew Point = "renew"
 )

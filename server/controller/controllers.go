@@ -101,7 +101,7 @@ func All() []Controller {
 		{Name: "cleanup", Needs: []schema.GroupVersionKind{managedCluster}, Setup: setupCleanup},
 		{Name: "clusterset", Needs: []schema.GroupVersionKind{managedCluster, set}, Setup: setupClusterSets},
 		{Name: "clustersetbinding", Needs: []schema.GroupVersionKind{set, binding}, Setup: setupBindings},
-		{Name: "defaultclusterset", Gate: ocmfeature.DefaultClusterSet, Needs: []schema.GroupVersionKind{set}, Setup: setupDefaultSets},
+		{Name: "defaultclusterset", Gate: ocmfeature.DefaultClusterSet, Needs: []schema.GroupVersionKind{managedCluster, set}, Setup: setupDefaultSets},
 		{Name: "managednamespaces", Needs: []schema.GroupVersionKind{managedCluster, set}, Setup: setupNamespaces},
 		{
 			Name: "clusterprofile", Gate: ocmfeature.ClusterProfile,

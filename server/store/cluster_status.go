@@ -136,8 +136,8 @@ func (c *Clusters) apply(ctx context.Context, managed *clusterv1.ManagedCluster,
 		if !apierrors.IsConflict(err) || try == tries {
 			return fmt.Errorf("status of cluster %q: %w", name, err)
 		}
-		live, err := c.live(ctx, path)
-		if err != nil {
+		var live metav1.PartialObjectMetadata
+		if err := c.read(ctx, path, &live); err != nil {
 			return fmt.Errorf("status of cluster %q: %w", name, err)
 		}
 		if live.UID != uid {
@@ -162,19 +162,15 @@ func (c *Clusters) applyTo(ctx context.Context, path []string, version, manager 
 	return err
 }
 
-// live is a quorum read of a ManagedCluster's metadata.
-func (c *Clusters) live(ctx context.Context, path []string) (*metav1.PartialObjectMetadata, error) {
+// read is a quorum read of a ManagedCluster, as far as into holds it.
+func (c *Clusters) read(ctx context.Context, path []string, into any) error {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	raw, err := do(ctx, c.rest.Get().AbsPath(path...))
 	if err != nil {
-		return nil, err
+		return err
 	}
-	var o metav1.PartialObjectMetadata
-	if err := json.Unmarshal(raw, &o); err != nil {
-		return nil, err
-	}
-	return &o, nil
+	return json.Unmarshal(raw, into)
 }
 
 // leftOut counts what of a report is not shown.

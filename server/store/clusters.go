@@ -21,6 +21,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"fairlead.dev/fairlead/internal/api/v1alpha1"
+	"fairlead.dev/fairlead/internal/wire"
 )
 
 // enrollmentsOf is the name of this room's index of ClusterEnrollments.
@@ -60,6 +61,7 @@ type Clusters struct {
 
 	mu      sync.Mutex
 	changed []func(string)
+	configs []func(string)
 	applied map[types.UID]string // what the last report that was written had quantities of
 }
 
@@ -92,7 +94,7 @@ func NewClusters(ctx context.Context, config ClustersConfig) (*Clusters, error) 
 		}
 		_, err = informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
 			AddFunc:    c.tell,
-			UpdateFunc: func(_, now any) { c.tell(now) },
+			UpdateFunc: c.updated,
 			DeleteFunc: c.gone,
 		})
 		if err != nil {
@@ -109,6 +111,29 @@ func (c *Clusters) OnChange(f func(cluster string)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.changed = append(slices.Clip(c.changed), f)
+}
+
+// OnConfig has f called with the name of every cluster whose Config has changed.
+// The same rules hold as for OnChange.
+func (c *Clusters) OnConfig(f func(cluster string)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.configs = append(slices.Clip(c.configs), f)
+}
+
+// updated is tell for what was there before.
+func (c *Clusters) updated(before, now any) {
+	old, ok := before.(*clusterv1.ManagedCluster)
+	managed, same := now.(*clusterv1.ManagedCluster)
+	if ok && same && !slices.Equal(configOf(old).ManagedNamespaces, configOf(managed).ManagedNamespaces) {
+		c.mu.Lock()
+		all := c.configs
+		c.mu.Unlock()
+		for _, f := range all {
+			f(managed.Name)
+		}
+	}
+	c.tell(now)
 }
 
 func (c *Clusters) tell(object any) {
@@ -161,6 +186,24 @@ func (c *Clusters) Get(ctx context.Context, name string) (Cluster, bool) {
 		Name: name, UID: string(managed.UID), Accepted: managed.Spec.HubAcceptsClient,
 		Deleting: !managed.DeletionTimestamp.IsZero(), LeaseDuration: lease,
 	}, true
+}
+
+// Config returns what a cluster's agent is to do beside its works, as the cache
+// has it; false when there is no such cluster.
+func (c *Clusters) Config(ctx context.Context, name string) (wire.ClusterConfig, bool) {
+	managed, ok := c.managed(ctx, name)
+	if !ok {
+		return wire.ClusterConfig{}, false
+	}
+	return configOf(managed), true
+}
+
+func configOf(managed *clusterv1.ManagedCluster) wire.ClusterConfig {
+	var config wire.ClusterConfig
+	for _, namespace := range managed.Status.ManagedNamespaces {
+		config.ManagedNamespaces = append(config.ManagedNamespaces, namespace.Name)
+	}
+	return config
 }
 
 func (c *Clusters) managed(ctx context.Context, name string) (*clusterv1.ManagedCluster, bool) {

@@ -70,6 +70,19 @@ func (x *Index) Register(clusterName string, mark func(Mark)) (cancel func()) {
 	}
 }
 
+// Mark marks a key of a cluster that is not the index's own, for those who have
+// registered.
+func (x *Index) Mark(clusterName string, mark Mark) {
+	s := x.shard(clusterName)
+	s.mu.Lock()
+	var marked []*subscriber[Mark]
+	if c, ok := s.clusters[clusterName]; ok {
+		marked = c.subscribers
+	}
+	s.mu.Unlock()
+	notify(marked, mark)
+}
+
 // Subscribe has call called on every change of every cluster, status included,
 // until cancel. The same rules hold as for Register.
 func (x *Index) Subscribe(call func(Change)) (cancel func()) {

@@ -110,7 +110,8 @@ func SetupBindings(ctx context.Context, mgr manager.Manager, cfg Config) error {
 }
 
 // SetupDefaults adds the controller "defaultclusterset" to mgr: the sets default
-// and global. ManagedClusterSets have to be served.
+// and global, and that clusters without a set are in the former. ManagedClusters
+// and ManagedClusterSets have to be served.
 func SetupDefaults(mgr manager.Manager, cfg Config) error {
 	cfg = cfg.withDefaults()
 	r := &defaults{client: mgr.GetClient(), events: mgr.GetEventRecorder(eventSource), log: cfg.Log}
@@ -125,6 +126,12 @@ func SetupDefaults(mgr manager.Manager, cfg Config) error {
 		Complete(r)
 	if err != nil {
 		return fmt.Errorf("setting up the controller of the default cluster sets: %w", err)
+	}
+	err = ctrl.NewControllerManagedBy(mgr).Named("defaultclusterset-members").
+		For(&clusterv1.ManagedCluster{}, builder.WithPredicates(relabelled())).
+		Complete(&members{client: mgr.GetClient(), log: cfg.Log})
+	if err != nil {
+		return fmt.Errorf("setting up the controller of clusters without a set: %w", err)
 	}
 	return nil
 }

@@ -104,6 +104,9 @@ type Report struct {
 	LeftOut int
 	// Healthy says that the spoke's own apiserver answers.
 	Healthy bool
+	// Namespaces is what became of the namespaces that the hub asked for: by name,
+	// empty where it is there, else why it is not.
+	Namespaces map[string]string
 }
 
 // Held is the deletes that an agent does not act on until a person releases them.

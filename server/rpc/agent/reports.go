@@ -99,12 +99,26 @@ func (r *runner) writeReport(report *agentv1.ClusterReport) error {
 		KubernetesVersion: wire.Truncate(report.GetKubernetesVersion()), Healthy: report.GetApiserverHealthy(),
 		Claims: take(report.GetClaims()), Capacity: take(report.GetCapacity()), Allocatable: take(report.GetAllocatable()),
 	}
-	taken.LeftOut = leftOut
+	taken.LeftOut, taken.Namespaces = leftOut, namespacesOf(report.GetManagedNamespaces())
 	err := to.Cluster(r.ctx, taken)
 	if err != nil {
 		return err
 	}
 	return to.DeletesHeld(r.ctx, heldOf(report.GetHeld()))
+}
+
+// namespacesOf reads what became of the managed namespaces. The hub looks up those
+// that it asked for, so others do no harm.
+func namespacesOf(reported []*agentv1.ManagedNamespace) map[string]string {
+	namespaces := make(map[string]string, len(reported))
+	for _, n := range reported {
+		message := ""
+		if !n.GetApplied() {
+			message = orElse(wire.Truncate(n.GetMessage()), "the agent does not say why")
+		}
+		namespaces[n.GetName()] = message
+	}
+	return namespaces
 }
 
 // bounded drops what is too large for a ManagedCluster, and of too many those

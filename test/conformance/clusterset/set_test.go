@@ -73,6 +73,28 @@ func TestSets(t *testing.T) {
 			require.Contains(c, set.Status.Conditions[0].Message, "not a key")
 		})
 	})
+	t.Run("WH-04_without_webhooks_a_cluster_without_a_set_is_in_default", func(t *testing.T) {
+		t.Parallel()
+		in := func(cluster *clusterv1.ManagedCluster, set string) {
+			t.Helper()
+			eventually(t, func(c *assert.CollectT) {
+				require.NoError(c, h.kube.Get(t.Context(), client.ObjectKeyFromObject(cluster), cluster))
+				require.Equal(c, set, cluster.Labels[setLabel])
+			})
+		}
+		none, empty := h.cluster(t, nil), h.cluster(t, map[string]string{setLabel: "", "team": "a"})
+		chosen := h.set(t, nil)
+		other := h.cluster(t, map[string]string{setLabel: chosen.Name})
+		in(none, "default")
+		in(empty, "default")
+		require.Equal(t, "a", empty.Labels["team"])
+		h.label(t, none, setLabel, chosen.Name)
+		h.awaitCount(t, chosen, metav1.ConditionFalse, "ClustersSelected", "2 ManagedClusters selected")
+		in(none, chosen.Name)
+		in(other, chosen.Name)
+		h.label(t, none, setLabel, "")
+		in(none, "default")
+	})
 	t.Run("RC-48_to_RC-50", h.alwaysThere)
 	t.Run("RC-51_RC-52_bindings", h.bindings)
 }

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
+	appsv1 "k8s.io/api/apps/v1"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -30,6 +32,7 @@ import (
 	"fairlead.dev/fairlead/internal/api/v1alpha1"
 	"fairlead.dev/fairlead/internal/identity"
 	"fairlead.dev/fairlead/internal/pki"
+	"fairlead.dev/fairlead/test/house"
 )
 
 func errorContains(err error, text string) bool { return strings.Contains(err.Error(), text) }
@@ -113,6 +116,7 @@ func TestT82_unjoin(t *testing.T) {
 	}{
 		{"RQ-06_keep_what_works_applied", unjoinKeep},
 		{"RQ-06_delete_what_works_applied", unjoinDelete},
+		{"RQ-06_an_agent_in_the_cluster", unjoinDeployment},
 		{"RQ-06_with_the_hub_down", unjoinHubDown},
 	} {
 		t.Run(step.name, func(t *testing.T) { step.run(newTown(t)) })
@@ -210,4 +214,78 @@ func unjoinHubDown(w *town) {
 		}
 		return nil
 	})
+}
+
+// unjoinDeployment: the agent is a Deployment of its spoke. There is no kubelet, so
+// this process runs what its Pod would: the agent, with the Pod's ServiceAccount,
+// for as long as the Deployment is there.
+func unjoinDeployment(w *town) {
+	t := w.t
+	var group errgroup.Group
+	group.Go(func() error {
+		_, err := w.hub.CLI(t.Context(), "join", w.cli("token", "create", w.name), "--spoke-kubeconfig="+w.spokePlane.Kubeconfig(),
+			"--agent=deployment", "--image=registry.example/fairlead-agent:v1", "--timeout=90s")
+		return err
+	})
+	t.Cleanup(func() { _, _ = w.hub.CLI(context.Background(), w.unjoinArgs()...) }) // ends what a failed test left
+	own := client.ObjectKey{Namespace: identity.AgentNamespace, Name: "fairlead-agent"}
+	deployment := &appsv1.Deployment{}
+	w.until("the Deployment and its Pod", func() error {
+		var pods corev1.PodList
+		if err := errors.Join(w.spoke.Get(t.Context(), own, deployment), w.spoke.List(t.Context(), &pods, client.InNamespace(own.Namespace))); err != nil {
+			return err
+		}
+		if len(pods.Items) != 1 {
+			return fmt.Errorf("%d Pods", len(pods.Items))
+		}
+		return nil
+	})
+	require.Contains(t, deployment.Spec.Template.Spec.Containers[0].Args, "--cluster-name="+w.name)
+	join := deployment.Spec.Template.Spec.Containers[0].Env[0].ValueFrom.SecretKeyRef
+	secret := &corev1.Secret{}
+	require.NoError(t, w.spoke.Get(t.Context(), client.ObjectKey{Namespace: own.Namespace, Name: join.Name}, secret))
+	config, err := w.spokePlane.TokenConfig(t.Context(), own.Namespace, own.Name)
+	require.NoError(t, err)
+
+	cfg := agent.Default()
+	cfg.Join, cfg.ClusterName, cfg.Store, cfg.HTTPListen, cfg.REST = string(secret.Data[join.Key]), w.name, agent.StoreSecrets, "", config
+	cfg.AgentID, cfg.Log = w.name, slog.New(slog.NewTextHandler(t.Output(), nil))
+	a, err := agent.New(cfg)
+	require.NoError(t, err)
+	running, kill := context.WithCancel(t.Context())
+	defer kill()
+	ended := make(chan error, 1)
+	go func() { ended <- a.Run(running) }()
+	w.available()
+	var pods corev1.PodList
+	require.NoError(t, w.spoke.List(t.Context(), &pods, client.InNamespace(own.Namespace)))
+	pod := &pods.Items[0]
+	pod.Status.Conditions = append(pod.Status.Conditions, corev1.PodCondition{Type: corev1.PodReady, Status: corev1.ConditionTrue})
+	require.NoError(t, w.spoke.Status().Update(t.Context(), pod)) // as its kubelet would, by /readyz
+	require.NoError(t, group.Wait(), "«fairlead join» sees it")
+	w.applied(w.work("stays"))
+
+	group.Go(func() error {
+		return house.Until(t.Context(), "the Deployment to go", func(ctx context.Context) (bool, error) {
+			gone := apierrors.IsNotFound(w.spoke.Get(ctx, own, &appsv1.Deployment{}))
+			if gone {
+				kill()
+			}
+			return gone, nil
+		})
+	})
+	require.Contains(t, w.cli(w.unjoinArgs()...), "cluster "+w.name+" has left hub-")
+	require.NoError(t, group.Wait())
+	if err := <-ended; err != nil {
+		require.ErrorContains(t, err, "CONSENT_WITHDRAWN") // a kubelet is slower, too
+	}
+	w.detached()
+	w.clean()
+	for _, list := range []client.ObjectList{&appsv1.DeploymentList{}, &corev1.PodList{}, &corev1.SecretList{}, &corev1.ServiceAccountList{}} {
+		require.NoError(t, w.spoke.List(t.Context(), list, client.InNamespace(own.Namespace)))
+		require.Zero(t, meta.LenList(list), "%T", list)
+	}
+	_, err = w.there("stays")
+	require.NoError(t, err)
+	w.cli(w.unjoinArgs("--name=" + w.name)...) // nothing is left to do, and that is no error
 }

@@ -5,10 +5,13 @@ package registration
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	authorizationv1 "k8s.io/api/authorization/v1"
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -28,6 +31,7 @@ func TestLife(t *testing.T) {
 		"RC-20_RC-70_force_lets_go_of_a_spoke_that_is_gone":             force,
 		"RC-22_RC-28_RC-21_the_list_names_who_made_the_token":           autoApproval,
 		"RQ-07_RQ-01_RA-03_RA-04_RA-26_nobody_on_the_list_waits":        notListed,
+		"RA-24_RA-25_RA-27_joined_and_available_without_the_lease":     joinedAndAvailable,
 		"RC-70_on_detach_delete_cleans_up_a_spoke_that_was_forced_out":  onDetachDelete,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -178,4 +182,40 @@ func notListed(w *town) {
 	w.available()
 	require.Equal(t, made.Spec.Taints[0].Key, w.cluster().Spec.Taints[0].Key)
 	require.Equal(t, "a", w.cluster().Labels["team"])
+}
+
+// joinedAndAvailable: the hub writes the Lease; what tools may do in an agent's name
+// is to read and renew it.
+func joinedAndAvailable(w *town) {
+	t := w.join().t
+	for kind, want := range map[string][]string{
+		clusterv1.ManagedClusterConditionJoined:    {"True", "ManagedClusterJoined", "Managed cluster joined"},
+		clusterv1.ManagedClusterConditionAvailable: {"True", "ManagedClusterAvailable", "Managed cluster is available"},
+	} {
+		w.until(kind, func() error {
+			c := w.condition(kind)
+			if have := []string{string(c.Status), c.Reason, c.Message}; !slices.Equal(want, have) {
+				return fmt.Errorf("it says %q", have)
+			}
+			return nil
+		})
+	}
+	may := func(verb, namespace string) bool {
+		review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{
+			User: identity.User(w.name, "agent"), Groups: []string{identity.Group(w.name), "system:open-cluster-management:managed-clusters"},
+			ResourceAttributes: &authorizationv1.ResourceAttributes{Namespace: namespace, Verb: verb, Group: "coordination.k8s.io", Resource: "leases", Name: "managed-cluster-lease"},
+		}}
+		require.NoError(t, w.kube.Create(t.Context(), review))
+		return review.Status.Allowed
+	}
+	require.True(t, may("get", w.name) && may("update", w.name))
+	for _, verb := range []string{"create", "delete"} {
+		require.False(t, may(verb, w.name), verb)
+	}
+	require.False(t, may("get", "default"))
+	lease := &coordinationv1.Lease{}
+	require.NoError(t, w.kube.Get(t.Context(), client.ObjectKey{Namespace: w.name, Name: "managed-cluster-lease"}, lease))
+	for _, field := range lease.ManagedFields {
+		require.NotContains(t, field.Manager, "agent")
+	}
 }

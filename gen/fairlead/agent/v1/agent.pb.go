@@ -3264,6 +3264,7 @@ type ClusterReport struct {
 	Observed          *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=observed,proto3" json:"observed,omitempty"`
 	Held              []*HeldBatch           `protobuf:"bytes,6,rep,name=held,proto3" json:"held,omitempty"` // every batch held now; replaces the last list
 	Capacity          map[string]string      `protobuf:"bytes,7,rep,name=capacity,proto3" json:"capacity,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	ManagedNamespaces []*ManagedNamespace    `protobuf:"bytes,8,rep,name=managed_namespaces,json=managedNamespaces,proto3" json:"managed_namespaces,omitempty"` // of the CLUSTER_CONFIG that the agent has; replaces the last list
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -3347,6 +3348,74 @@ func (x *ClusterReport) GetCapacity() map[string]string {
 	return nil
 }
 
+func (x *ClusterReport) GetManagedNamespaces() []*ManagedNamespace {
+	if x != nil {
+		return x.ManagedNamespaces
+	}
+	return nil
+}
+
+// ManagedNamespace is what became of a namespace that the hub asked for.
+type ManagedNamespace struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Applied       bool                   `protobuf:"varint,2,opt,name=applied,proto3" json:"applied,omitempty"` // it is there, with its label
+	Message       string                 `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`  // why not
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ManagedNamespace) Reset() {
+	*x = ManagedNamespace{}
+	mi := &file_fairlead_agent_v1_agent_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ManagedNamespace) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ManagedNamespace) ProtoMessage() {}
+
+func (x *ManagedNamespace) ProtoReflect() protoreflect.Message {
+	mi := &file_fairlead_agent_v1_agent_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ManagedNamespace.ProtoReflect.Descriptor instead.
+func (*ManagedNamespace) Descriptor() ([]byte, []int) {
+	return file_fairlead_agent_v1_agent_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *ManagedNamespace) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ManagedNamespace) GetApplied() bool {
+	if x != nil {
+		return x.Applied
+	}
+	return false
+}
+
+func (x *ManagedNamespace) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
 // HeldBatch is a group of deletes that the agent received or derived and does
 // not act on until an admin releases it by its id (PROTOCOL decision 8).
 type HeldBatch struct {
@@ -3361,7 +3430,7 @@ type HeldBatch struct {
 
 func (x *HeldBatch) Reset() {
 	*x = HeldBatch{}
-	mi := &file_fairlead_agent_v1_agent_proto_msgTypes[38]
+	mi := &file_fairlead_agent_v1_agent_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3373,7 +3442,7 @@ func (x *HeldBatch) String() string {
 func (*HeldBatch) ProtoMessage() {}
 
 func (x *HeldBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_fairlead_agent_v1_agent_proto_msgTypes[38]
+	mi := &file_fairlead_agent_v1_agent_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3386,7 +3455,7 @@ func (x *HeldBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeldBatch.ProtoReflect.Descriptor instead.
 func (*HeldBatch) Descriptor() ([]byte, []int) {
-	return file_fairlead_agent_v1_agent_proto_rawDescGZIP(), []int{38}
+	return file_fairlead_agent_v1_agent_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *HeldBatch) GetBatchId() string {
@@ -3426,7 +3495,7 @@ type EventBatch struct {
 
 func (x *EventBatch) Reset() {
 	*x = EventBatch{}
-	mi := &file_fairlead_agent_v1_agent_proto_msgTypes[39]
+	mi := &file_fairlead_agent_v1_agent_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3438,7 +3507,7 @@ func (x *EventBatch) String() string {
 func (*EventBatch) ProtoMessage() {}
 
 func (x *EventBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_fairlead_agent_v1_agent_proto_msgTypes[39]
+	mi := &file_fairlead_agent_v1_agent_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3451,7 +3520,7 @@ func (x *EventBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventBatch.ProtoReflect.Descriptor instead.
 func (*EventBatch) Descriptor() ([]byte, []int) {
-	return file_fairlead_agent_v1_agent_proto_rawDescGZIP(), []int{39}
+	return file_fairlead_agent_v1_agent_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *EventBatch) GetEvents() []*ClusterEvent {
@@ -3473,7 +3542,7 @@ type ClusterEvent struct {
 
 func (x *ClusterEvent) Reset() {
 	*x = ClusterEvent{}
-	mi := &file_fairlead_agent_v1_agent_proto_msgTypes[40]
+	mi := &file_fairlead_agent_v1_agent_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3485,7 +3554,7 @@ func (x *ClusterEvent) String() string {
 func (*ClusterEvent) ProtoMessage() {}
 
 func (x *ClusterEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_fairlead_agent_v1_agent_proto_msgTypes[40]
+	mi := &file_fairlead_agent_v1_agent_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3498,7 +3567,7 @@ func (x *ClusterEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterEvent.ProtoReflect.Descriptor instead.
 func (*ClusterEvent) Descriptor() ([]byte, []int) {
-	return file_fairlead_agent_v1_agent_proto_rawDescGZIP(), []int{40}
+	return file_fairlead_agent_v1_agent_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ClusterEvent) GetRegarding() *ObjectKey {
@@ -3545,7 +3614,7 @@ type Directive struct {
 
 func (x *Directive) Reset() {
 	*x = Directive{}
-	mi := &file_fairlead_agent_v1_agent_proto_msgTypes[41]
+	mi := &file_fairlead_agent_v1_agent_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3557,7 +3626,7 @@ func (x *Directive) String() string {
 func (*Directive) ProtoMessage() {}
 
 func (x *Directive) ProtoReflect() protoreflect.Message {
-	mi := &file_fairlead_agent_v1_agent_proto_msgTypes[41]
+	mi := &file_fairlead_agent_v1_agent_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3570,7 +3639,7 @@ func (x *Directive) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Directive.ProtoReflect.Descriptor instead.
 func (*Directive) Descriptor() ([]byte, []int) {
-	return file_fairlead_agent_v1_agent_proto_rawDescGZIP(), []int{41}
+	return file_fairlead_agent_v1_agent_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Directive) GetDirective() isDirective_Directive {
@@ -3670,7 +3739,7 @@ type Drain struct {
 
 func (x *Drain) Reset() {
 	*x = Drain{}
-	mi := &file_fairlead_agent_v1_agent_proto_msgTypes[42]
+	mi := &file_fairlead_agent_v1_agent_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3682,7 +3751,7 @@ func (x *Drain) String() string {
 func (*Drain) ProtoMessage() {}
 
 func (x *Drain) ProtoReflect() protoreflect.Message {
-	mi := &file_fairlead_agent_v1_agent_proto_msgTypes[42]
+	mi := &file_fairlead_agent_v1_agent_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3695,7 +3764,7 @@ func (x *Drain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Drain.ProtoReflect.Descriptor instead.
 func (*Drain) Descriptor() ([]byte, []int) {
-	return file_fairlead_agent_v1_agent_proto_rawDescGZIP(), []int{42}
+	return file_fairlead_agent_v1_agent_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Drain) GetCloseAt() *timestamppb.Timestamp {
@@ -3728,7 +3797,7 @@ type Throttle struct {
 
 func (x *Throttle) Reset() {
 	*x = Throttle{}
-	mi := &file_fairlead_agent_v1_agent_proto_msgTypes[43]
+	mi := &file_fairlead_agent_v1_agent_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3740,7 +3809,7 @@ func (x *Throttle) String() string {
 func (*Throttle) ProtoMessage() {}
 
 func (x *Throttle) ProtoReflect() protoreflect.Message {
-	mi := &file_fairlead_agent_v1_agent_proto_msgTypes[43]
+	mi := &file_fairlead_agent_v1_agent_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3753,7 +3822,7 @@ func (x *Throttle) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Throttle.ProtoReflect.Descriptor instead.
 func (*Throttle) Descriptor() ([]byte, []int) {
-	return file_fairlead_agent_v1_agent_proto_rawDescGZIP(), []int{43}
+	return file_fairlead_agent_v1_agent_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Throttle) GetStatusInterval() *durationpb.Duration {
@@ -3771,7 +3840,7 @@ type RenewNow struct {
 
 func (x *RenewNow) Reset() {
 	*x = RenewNow{}
-	mi := &file_fairlead_agent_v1_agent_proto_msgTypes[44]
+	mi := &file_fairlead_agent_v1_agent_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3783,7 +3852,7 @@ func (x *RenewNow) String() string {
 func (*RenewNow) ProtoMessage() {}
 
 func (x *RenewNow) ProtoReflect() protoreflect.Message {
-	mi := &file_fairlead_agent_v1_agent_proto_msgTypes[44]
+	mi := &file_fairlead_agent_v1_agent_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3796,7 +3865,7 @@ func (x *RenewNow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewNow.ProtoReflect.Descriptor instead.
 func (*RenewNow) Descriptor() ([]byte, []int) {
-	return file_fairlead_agent_v1_agent_proto_rawDescGZIP(), []int{44}
+	return file_fairlead_agent_v1_agent_proto_rawDescGZIP(), []int{45}
 }
 
 type ReleaseHold struct {
@@ -3808,7 +3877,7 @@ type ReleaseHold struct {
 
 func (x *ReleaseHold) Reset() {
 	*x = ReleaseHold{}
-	mi := &file_fairlead_agent_v1_agent_proto_msgTypes[45]
+	mi := &file_fairlead_agent_v1_agent_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3820,7 +3889,7 @@ func (x *ReleaseHold) String() string {
 func (*ReleaseHold) ProtoMessage() {}
 
 func (x *ReleaseHold) ProtoReflect() protoreflect.Message {
-	mi := &file_fairlead_agent_v1_agent_proto_msgTypes[45]
+	mi := &file_fairlead_agent_v1_agent_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3833,7 +3902,7 @@ func (x *ReleaseHold) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseHold.ProtoReflect.Descriptor instead.
 func (*ReleaseHold) Descriptor() ([]byte, []int) {
-	return file_fairlead_agent_v1_agent_proto_rawDescGZIP(), []int{45}
+	return file_fairlead_agent_v1_agent_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ReleaseHold) GetBatchId() string {
@@ -3852,7 +3921,7 @@ type Goodbye struct {
 
 func (x *Goodbye) Reset() {
 	*x = Goodbye{}
-	mi := &file_fairlead_agent_v1_agent_proto_msgTypes[46]
+	mi := &file_fairlead_agent_v1_agent_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3864,7 +3933,7 @@ func (x *Goodbye) String() string {
 func (*Goodbye) ProtoMessage() {}
 
 func (x *Goodbye) ProtoReflect() protoreflect.Message {
-	mi := &file_fairlead_agent_v1_agent_proto_msgTypes[46]
+	mi := &file_fairlead_agent_v1_agent_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3877,7 +3946,7 @@ func (x *Goodbye) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Goodbye.ProtoReflect.Descriptor instead.
 func (*Goodbye) Descriptor() ([]byte, []int) {
-	return file_fairlead_agent_v1_agent_proto_rawDescGZIP(), []int{46}
+	return file_fairlead_agent_v1_agent_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *Goodbye) GetReason() string {
@@ -4118,7 +4187,7 @@ const file_fairlead_agent_v1_agent_proto_rawDesc = "" +
 	"\x04sent\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04sent\x12;\n" +
 	"\n" +
 	"high_water\x18\x03 \x01(\v2\x1c.fairlead.agent.v1.HighWaterR\thighWater\x126\n" +
-	"\x06resume\x18\x04 \x01(\v2\x1e.fairlead.agent.v1.ResumeStateR\x06resume\"\xf4\x04\n" +
+	"\x06resume\x18\x04 \x01(\v2\x1e.fairlead.agent.v1.ResumeStateR\x06resume\"\xc8\x05\n" +
 	"\rClusterReport\x12-\n" +
 	"\x12kubernetes_version\x18\x01 \x01(\tR\x11kubernetesVersion\x12D\n" +
 	"\x06claims\x18\x02 \x03(\v2,.fairlead.agent.v1.ClusterReport.ClaimsEntryR\x06claims\x12S\n" +
@@ -4126,7 +4195,8 @@ const file_fairlead_agent_v1_agent_proto_rawDesc = "" +
 	"\x11apiserver_healthy\x18\x04 \x01(\bR\x10apiserverHealthy\x126\n" +
 	"\bobserved\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\bobserved\x120\n" +
 	"\x04held\x18\x06 \x03(\v2\x1c.fairlead.agent.v1.HeldBatchR\x04held\x12J\n" +
-	"\bcapacity\x18\a \x03(\v2..fairlead.agent.v1.ClusterReport.CapacityEntryR\bcapacity\x1a9\n" +
+	"\bcapacity\x18\a \x03(\v2..fairlead.agent.v1.ClusterReport.CapacityEntryR\bcapacity\x12R\n" +
+	"\x12managed_namespaces\x18\b \x03(\v2#.fairlead.agent.v1.ManagedNamespaceR\x11managedNamespaces\x1a9\n" +
 	"\vClaimsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a>\n" +
@@ -4135,7 +4205,11 @@ const file_fairlead_agent_v1_agent_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a;\n" +
 	"\rCapacityEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xcc\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"Z\n" +
+	"\x10ManagedNamespace\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
+	"\aapplied\x18\x02 \x01(\bR\aapplied\x12\x18\n" +
+	"\amessage\x18\x03 \x01(\tR\amessage\"\xcc\x01\n" +
 	"\tHeldBatch\x12\x19\n" +
 	"\bbatch_id\x18\x01 \x01(\tR\abatchId\x125\n" +
 	"\x06reason\x18\x02 \x01(\x0e2\x1d.fairlead.agent.v1.HeldReasonR\x06reason\x12;\n" +
@@ -4238,7 +4312,7 @@ func file_fairlead_agent_v1_agent_proto_rawDescGZIP() []byte {
 }
 
 var file_fairlead_agent_v1_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
-var file_fairlead_agent_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 50)
+var file_fairlead_agent_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 51)
 var file_fairlead_agent_v1_agent_proto_goTypes = []any{
 	(EnrollmentState)(0),             // 0: fairlead.agent.v1.EnrollmentState
 	(SyncMode)(0),                    // 1: fairlead.agent.v1.SyncMode
@@ -4286,30 +4360,31 @@ var file_fairlead_agent_v1_agent_proto_goTypes = []any{
 	(*InventoryEntry)(nil),           // 43: fairlead.agent.v1.InventoryEntry
 	(*Heartbeat)(nil),                // 44: fairlead.agent.v1.Heartbeat
 	(*ClusterReport)(nil),            // 45: fairlead.agent.v1.ClusterReport
-	(*HeldBatch)(nil),                // 46: fairlead.agent.v1.HeldBatch
-	(*EventBatch)(nil),               // 47: fairlead.agent.v1.EventBatch
-	(*ClusterEvent)(nil),             // 48: fairlead.agent.v1.ClusterEvent
-	(*Directive)(nil),                // 49: fairlead.agent.v1.Directive
-	(*Drain)(nil),                    // 50: fairlead.agent.v1.Drain
-	(*Throttle)(nil),                 // 51: fairlead.agent.v1.Throttle
-	(*RenewNow)(nil),                 // 52: fairlead.agent.v1.RenewNow
-	(*ReleaseHold)(nil),              // 53: fairlead.agent.v1.ReleaseHold
-	(*Goodbye)(nil),                  // 54: fairlead.agent.v1.Goodbye
-	nil,                              // 55: fairlead.agent.v1.ClusterReport.ClaimsEntry
-	nil,                              // 56: fairlead.agent.v1.ClusterReport.AllocatableEntry
-	nil,                              // 57: fairlead.agent.v1.ClusterReport.CapacityEntry
-	(*durationpb.Duration)(nil),      // 58: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),    // 59: google.protobuf.Timestamp
+	(*ManagedNamespace)(nil),         // 46: fairlead.agent.v1.ManagedNamespace
+	(*HeldBatch)(nil),                // 47: fairlead.agent.v1.HeldBatch
+	(*EventBatch)(nil),               // 48: fairlead.agent.v1.EventBatch
+	(*ClusterEvent)(nil),             // 49: fairlead.agent.v1.ClusterEvent
+	(*Directive)(nil),                // 50: fairlead.agent.v1.Directive
+	(*Drain)(nil),                    // 51: fairlead.agent.v1.Drain
+	(*Throttle)(nil),                 // 52: fairlead.agent.v1.Throttle
+	(*RenewNow)(nil),                 // 53: fairlead.agent.v1.RenewNow
+	(*ReleaseHold)(nil),              // 54: fairlead.agent.v1.ReleaseHold
+	(*Goodbye)(nil),                  // 55: fairlead.agent.v1.Goodbye
+	nil,                              // 56: fairlead.agent.v1.ClusterReport.ClaimsEntry
+	nil,                              // 57: fairlead.agent.v1.ClusterReport.AllocatableEntry
+	nil,                              // 58: fairlead.agent.v1.ClusterReport.CapacityEntry
+	(*durationpb.Duration)(nil),      // 59: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),    // 60: google.protobuf.Timestamp
 }
 var file_fairlead_agent_v1_agent_proto_depIdxs = []int32{
 	0,  // 0: fairlead.agent.v1.EnrollResponse.state:type_name -> fairlead.agent.v1.EnrollmentState
-	58, // 1: fairlead.agent.v1.EnrollResponse.poll_after:type_name -> google.protobuf.Duration
-	58, // 2: fairlead.agent.v1.GetEnrollmentRequest.wait:type_name -> google.protobuf.Duration
+	59, // 1: fairlead.agent.v1.EnrollResponse.poll_after:type_name -> google.protobuf.Duration
+	59, // 2: fairlead.agent.v1.GetEnrollmentRequest.wait:type_name -> google.protobuf.Duration
 	0,  // 3: fairlead.agent.v1.GetEnrollmentResponse.state:type_name -> fairlead.agent.v1.EnrollmentState
 	12, // 4: fairlead.agent.v1.GetEnrollmentResponse.certificate:type_name -> fairlead.agent.v1.IssuedCertificate
-	58, // 5: fairlead.agent.v1.GetEnrollmentResponse.poll_after:type_name -> google.protobuf.Duration
-	59, // 6: fairlead.agent.v1.IssuedCertificate.not_after:type_name -> google.protobuf.Timestamp
-	59, // 7: fairlead.agent.v1.IssuedCertificate.renew_after:type_name -> google.protobuf.Timestamp
+	59, // 5: fairlead.agent.v1.GetEnrollmentResponse.poll_after:type_name -> google.protobuf.Duration
+	60, // 6: fairlead.agent.v1.IssuedCertificate.not_after:type_name -> google.protobuf.Timestamp
+	60, // 7: fairlead.agent.v1.IssuedCertificate.renew_after:type_name -> google.protobuf.Timestamp
 	13, // 8: fairlead.agent.v1.IssuedCertificate.trust_bundle:type_name -> fairlead.agent.v1.TrustBundle
 	12, // 9: fairlead.agent.v1.RenewCertificateResponse.certificate:type_name -> fairlead.agent.v1.IssuedCertificate
 	20, // 10: fairlead.agent.v1.SessionRequest.hello:type_name -> fairlead.agent.v1.Hello
@@ -4318,31 +4393,31 @@ var file_fairlead_agent_v1_agent_proto_depIdxs = []int32{
 	41, // 13: fairlead.agent.v1.SessionRequest.inventory:type_name -> fairlead.agent.v1.InventoryReply
 	44, // 14: fairlead.agent.v1.SessionRequest.heartbeat:type_name -> fairlead.agent.v1.Heartbeat
 	45, // 15: fairlead.agent.v1.SessionRequest.cluster_report:type_name -> fairlead.agent.v1.ClusterReport
-	47, // 16: fairlead.agent.v1.SessionRequest.events:type_name -> fairlead.agent.v1.EventBatch
-	54, // 17: fairlead.agent.v1.SessionRequest.goodbye:type_name -> fairlead.agent.v1.Goodbye
+	48, // 16: fairlead.agent.v1.SessionRequest.events:type_name -> fairlead.agent.v1.EventBatch
+	55, // 17: fairlead.agent.v1.SessionRequest.goodbye:type_name -> fairlead.agent.v1.Goodbye
 	23, // 18: fairlead.agent.v1.SessionResponse.welcome:type_name -> fairlead.agent.v1.Welcome
 	29, // 19: fairlead.agent.v1.SessionResponse.delta:type_name -> fairlead.agent.v1.Delta
 	40, // 20: fairlead.agent.v1.SessionResponse.inventory_request:type_name -> fairlead.agent.v1.InventoryRequest
 	38, // 21: fairlead.agent.v1.SessionResponse.status_ack:type_name -> fairlead.agent.v1.StatusAck
 	44, // 22: fairlead.agent.v1.SessionResponse.heartbeat:type_name -> fairlead.agent.v1.Heartbeat
-	49, // 23: fairlead.agent.v1.SessionResponse.directive:type_name -> fairlead.agent.v1.Directive
-	54, // 24: fairlead.agent.v1.SessionResponse.goodbye:type_name -> fairlead.agent.v1.Goodbye
+	50, // 23: fairlead.agent.v1.SessionResponse.directive:type_name -> fairlead.agent.v1.Directive
+	55, // 24: fairlead.agent.v1.SessionResponse.goodbye:type_name -> fairlead.agent.v1.Goodbye
 	21, // 25: fairlead.agent.v1.Hello.resume:type_name -> fairlead.agent.v1.ResumeState
 	22, // 26: fairlead.agent.v1.Hello.window:type_name -> fairlead.agent.v1.Window
 	24, // 27: fairlead.agent.v1.ResumeState.high_water:type_name -> fairlead.agent.v1.HighWater
-	59, // 28: fairlead.agent.v1.Welcome.server_time:type_name -> google.protobuf.Timestamp
-	58, // 29: fairlead.agent.v1.Welcome.heartbeat_interval:type_name -> google.protobuf.Duration
-	58, // 30: fairlead.agent.v1.Welcome.liveness_timeout:type_name -> google.protobuf.Duration
-	59, // 31: fairlead.agent.v1.Welcome.session_deadline:type_name -> google.protobuf.Timestamp
+	60, // 28: fairlead.agent.v1.Welcome.server_time:type_name -> google.protobuf.Timestamp
+	59, // 29: fairlead.agent.v1.Welcome.heartbeat_interval:type_name -> google.protobuf.Duration
+	59, // 30: fairlead.agent.v1.Welcome.liveness_timeout:type_name -> google.protobuf.Duration
+	60, // 31: fairlead.agent.v1.Welcome.session_deadline:type_name -> google.protobuf.Timestamp
 	1,  // 32: fairlead.agent.v1.Welcome.sync_mode:type_name -> fairlead.agent.v1.SyncMode
 	25, // 33: fairlead.agent.v1.Welcome.limits:type_name -> fairlead.agent.v1.Limits
 	26, // 34: fairlead.agent.v1.Welcome.reconnect:type_name -> fairlead.agent.v1.ReconnectPolicy
 	24, // 35: fairlead.agent.v1.Welcome.high_water:type_name -> fairlead.agent.v1.HighWater
-	58, // 36: fairlead.agent.v1.Welcome.orphan_grace:type_name -> google.protobuf.Duration
+	59, // 36: fairlead.agent.v1.Welcome.orphan_grace:type_name -> google.protobuf.Duration
 	13, // 37: fairlead.agent.v1.Welcome.trust_bundle:type_name -> fairlead.agent.v1.TrustBundle
-	58, // 38: fairlead.agent.v1.ReconnectPolicy.base:type_name -> google.protobuf.Duration
-	58, // 39: fairlead.agent.v1.ReconnectPolicy.max:type_name -> google.protobuf.Duration
-	58, // 40: fairlead.agent.v1.ReconnectPolicy.spread:type_name -> google.protobuf.Duration
+	59, // 38: fairlead.agent.v1.ReconnectPolicy.base:type_name -> google.protobuf.Duration
+	59, // 39: fairlead.agent.v1.ReconnectPolicy.max:type_name -> google.protobuf.Duration
+	59, // 40: fairlead.agent.v1.ReconnectPolicy.spread:type_name -> google.protobuf.Duration
 	2,  // 41: fairlead.agent.v1.ObjectKey.kind:type_name -> fairlead.agent.v1.ObjectKind
 	30, // 42: fairlead.agent.v1.Delta.changes:type_name -> fairlead.agent.v1.ObjectChange
 	24, // 43: fairlead.agent.v1.Delta.high_water:type_name -> fairlead.agent.v1.HighWater
@@ -4364,48 +4439,49 @@ var file_fairlead_agent_v1_agent_proto_depIdxs = []int32{
 	27, // 59: fairlead.agent.v1.StatusResult.key:type_name -> fairlead.agent.v1.ObjectKey
 	6,  // 60: fairlead.agent.v1.StatusResult.code:type_name -> fairlead.agent.v1.StatusCode
 	35, // 61: fairlead.agent.v1.StatusResult.error:type_name -> fairlead.agent.v1.ErrorInfo
-	58, // 62: fairlead.agent.v1.StatusResult.retry_after:type_name -> google.protobuf.Duration
+	59, // 62: fairlead.agent.v1.StatusResult.retry_after:type_name -> google.protobuf.Duration
 	42, // 63: fairlead.agent.v1.InventoryReply.buckets:type_name -> fairlead.agent.v1.Bucket
 	43, // 64: fairlead.agent.v1.Bucket.entries:type_name -> fairlead.agent.v1.InventoryEntry
 	27, // 65: fairlead.agent.v1.InventoryEntry.key:type_name -> fairlead.agent.v1.ObjectKey
 	28, // 66: fairlead.agent.v1.InventoryEntry.revision:type_name -> fairlead.agent.v1.Revision
-	59, // 67: fairlead.agent.v1.Heartbeat.sent:type_name -> google.protobuf.Timestamp
+	60, // 67: fairlead.agent.v1.Heartbeat.sent:type_name -> google.protobuf.Timestamp
 	24, // 68: fairlead.agent.v1.Heartbeat.high_water:type_name -> fairlead.agent.v1.HighWater
 	21, // 69: fairlead.agent.v1.Heartbeat.resume:type_name -> fairlead.agent.v1.ResumeState
-	55, // 70: fairlead.agent.v1.ClusterReport.claims:type_name -> fairlead.agent.v1.ClusterReport.ClaimsEntry
-	56, // 71: fairlead.agent.v1.ClusterReport.allocatable:type_name -> fairlead.agent.v1.ClusterReport.AllocatableEntry
-	59, // 72: fairlead.agent.v1.ClusterReport.observed:type_name -> google.protobuf.Timestamp
-	46, // 73: fairlead.agent.v1.ClusterReport.held:type_name -> fairlead.agent.v1.HeldBatch
-	57, // 74: fairlead.agent.v1.ClusterReport.capacity:type_name -> fairlead.agent.v1.ClusterReport.CapacityEntry
-	7,  // 75: fairlead.agent.v1.HeldBatch.reason:type_name -> fairlead.agent.v1.HeldReason
-	43, // 76: fairlead.agent.v1.HeldBatch.entries:type_name -> fairlead.agent.v1.InventoryEntry
-	59, // 77: fairlead.agent.v1.HeldBatch.since:type_name -> google.protobuf.Timestamp
-	48, // 78: fairlead.agent.v1.EventBatch.events:type_name -> fairlead.agent.v1.ClusterEvent
-	27, // 79: fairlead.agent.v1.ClusterEvent.regarding:type_name -> fairlead.agent.v1.ObjectKey
-	59, // 80: fairlead.agent.v1.ClusterEvent.time:type_name -> google.protobuf.Timestamp
-	50, // 81: fairlead.agent.v1.Directive.drain:type_name -> fairlead.agent.v1.Drain
-	51, // 82: fairlead.agent.v1.Directive.throttle:type_name -> fairlead.agent.v1.Throttle
-	13, // 83: fairlead.agent.v1.Directive.trust_bundle:type_name -> fairlead.agent.v1.TrustBundle
-	52, // 84: fairlead.agent.v1.Directive.renew_now:type_name -> fairlead.agent.v1.RenewNow
-	53, // 85: fairlead.agent.v1.Directive.release_hold:type_name -> fairlead.agent.v1.ReleaseHold
-	59, // 86: fairlead.agent.v1.Drain.close_at:type_name -> google.protobuf.Timestamp
-	26, // 87: fairlead.agent.v1.Drain.reconnect:type_name -> fairlead.agent.v1.ReconnectPolicy
-	58, // 88: fairlead.agent.v1.Throttle.status_interval:type_name -> google.protobuf.Duration
-	8,  // 89: fairlead.agent.v1.AgentService.Enroll:input_type -> fairlead.agent.v1.EnrollRequest
-	10, // 90: fairlead.agent.v1.AgentService.GetEnrollment:input_type -> fairlead.agent.v1.GetEnrollmentRequest
-	14, // 91: fairlead.agent.v1.AgentService.RenewCertificate:input_type -> fairlead.agent.v1.RenewCertificateRequest
-	18, // 92: fairlead.agent.v1.AgentService.Session:input_type -> fairlead.agent.v1.SessionRequest
-	16, // 93: fairlead.agent.v1.AgentService.Detach:input_type -> fairlead.agent.v1.DetachRequest
-	9,  // 94: fairlead.agent.v1.AgentService.Enroll:output_type -> fairlead.agent.v1.EnrollResponse
-	11, // 95: fairlead.agent.v1.AgentService.GetEnrollment:output_type -> fairlead.agent.v1.GetEnrollmentResponse
-	15, // 96: fairlead.agent.v1.AgentService.RenewCertificate:output_type -> fairlead.agent.v1.RenewCertificateResponse
-	19, // 97: fairlead.agent.v1.AgentService.Session:output_type -> fairlead.agent.v1.SessionResponse
-	17, // 98: fairlead.agent.v1.AgentService.Detach:output_type -> fairlead.agent.v1.DetachResponse
-	94, // [94:99] is the sub-list for method output_type
-	89, // [89:94] is the sub-list for method input_type
-	89, // [89:89] is the sub-list for extension type_name
-	89, // [89:89] is the sub-list for extension extendee
-	0,  // [0:89] is the sub-list for field type_name
+	56, // 70: fairlead.agent.v1.ClusterReport.claims:type_name -> fairlead.agent.v1.ClusterReport.ClaimsEntry
+	57, // 71: fairlead.agent.v1.ClusterReport.allocatable:type_name -> fairlead.agent.v1.ClusterReport.AllocatableEntry
+	60, // 72: fairlead.agent.v1.ClusterReport.observed:type_name -> google.protobuf.Timestamp
+	47, // 73: fairlead.agent.v1.ClusterReport.held:type_name -> fairlead.agent.v1.HeldBatch
+	58, // 74: fairlead.agent.v1.ClusterReport.capacity:type_name -> fairlead.agent.v1.ClusterReport.CapacityEntry
+	46, // 75: fairlead.agent.v1.ClusterReport.managed_namespaces:type_name -> fairlead.agent.v1.ManagedNamespace
+	7,  // 76: fairlead.agent.v1.HeldBatch.reason:type_name -> fairlead.agent.v1.HeldReason
+	43, // 77: fairlead.agent.v1.HeldBatch.entries:type_name -> fairlead.agent.v1.InventoryEntry
+	60, // 78: fairlead.agent.v1.HeldBatch.since:type_name -> google.protobuf.Timestamp
+	49, // 79: fairlead.agent.v1.EventBatch.events:type_name -> fairlead.agent.v1.ClusterEvent
+	27, // 80: fairlead.agent.v1.ClusterEvent.regarding:type_name -> fairlead.agent.v1.ObjectKey
+	60, // 81: fairlead.agent.v1.ClusterEvent.time:type_name -> google.protobuf.Timestamp
+	51, // 82: fairlead.agent.v1.Directive.drain:type_name -> fairlead.agent.v1.Drain
+	52, // 83: fairlead.agent.v1.Directive.throttle:type_name -> fairlead.agent.v1.Throttle
+	13, // 84: fairlead.agent.v1.Directive.trust_bundle:type_name -> fairlead.agent.v1.TrustBundle
+	53, // 85: fairlead.agent.v1.Directive.renew_now:type_name -> fairlead.agent.v1.RenewNow
+	54, // 86: fairlead.agent.v1.Directive.release_hold:type_name -> fairlead.agent.v1.ReleaseHold
+	60, // 87: fairlead.agent.v1.Drain.close_at:type_name -> google.protobuf.Timestamp
+	26, // 88: fairlead.agent.v1.Drain.reconnect:type_name -> fairlead.agent.v1.ReconnectPolicy
+	59, // 89: fairlead.agent.v1.Throttle.status_interval:type_name -> google.protobuf.Duration
+	8,  // 90: fairlead.agent.v1.AgentService.Enroll:input_type -> fairlead.agent.v1.EnrollRequest
+	10, // 91: fairlead.agent.v1.AgentService.GetEnrollment:input_type -> fairlead.agent.v1.GetEnrollmentRequest
+	14, // 92: fairlead.agent.v1.AgentService.RenewCertificate:input_type -> fairlead.agent.v1.RenewCertificateRequest
+	18, // 93: fairlead.agent.v1.AgentService.Session:input_type -> fairlead.agent.v1.SessionRequest
+	16, // 94: fairlead.agent.v1.AgentService.Detach:input_type -> fairlead.agent.v1.DetachRequest
+	9,  // 95: fairlead.agent.v1.AgentService.Enroll:output_type -> fairlead.agent.v1.EnrollResponse
+	11, // 96: fairlead.agent.v1.AgentService.GetEnrollment:output_type -> fairlead.agent.v1.GetEnrollmentResponse
+	15, // 97: fairlead.agent.v1.AgentService.RenewCertificate:output_type -> fairlead.agent.v1.RenewCertificateResponse
+	19, // 98: fairlead.agent.v1.AgentService.Session:output_type -> fairlead.agent.v1.SessionResponse
+	17, // 99: fairlead.agent.v1.AgentService.Detach:output_type -> fairlead.agent.v1.DetachResponse
+	95, // [95:100] is the sub-list for method output_type
+	90, // [90:95] is the sub-list for method input_type
+	90, // [90:90] is the sub-list for extension type_name
+	90, // [90:90] is the sub-list for extension extendee
+	0,  // [0:90] is the sub-list for field type_name
 }
 
 func init() { file_fairlead_agent_v1_agent_proto_init() }
@@ -4436,7 +4512,7 @@ func file_fairlead_agent_v1_agent_proto_init() {
 		(*ObjectChange_Upsert)(nil),
 		(*ObjectChange_Delete)(nil),
 	}
-	file_fairlead_agent_v1_agent_proto_msgTypes[41].OneofWrappers = []any{
+	file_fairlead_agent_v1_agent_proto_msgTypes[42].OneofWrappers = []any{
 		(*Directive_Drain)(nil),
 		(*Directive_Throttle)(nil),
 		(*Directive_TrustBundle)(nil),
@@ -4449,7 +4525,7 @@ func file_fairlead_agent_v1_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_fairlead_agent_v1_agent_proto_rawDesc), len(file_fairlead_agent_v1_agent_proto_rawDesc)),
 			NumEnums:      8,
-			NumMessages:   50,
+			NumMessages:   51,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
