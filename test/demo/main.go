@@ -3,7 +3,8 @@
 
 // Command demo runs Fairlead's main job on this machine, with real Kubernetes
 // and the real binaries: a hub and two spokes, both enrolled, a work applied,
-// changed, healed, kept through SIGKILL, and deleted. Every fact it prints is
+// changed, healed, kept through SIGKILL, and deleted; then a Placement that
+// chooses, and replica sets that follow it and roll out. Every fact it prints is
 // read back from an apiserver, and it exits 0 only if all of it happened. With
 // KEEP=1 it leaves everything running.
 package main
@@ -65,6 +66,10 @@ func (d *demo) story(ctx context.Context) error {
 		{"Kill the hub and an agent with SIGKILL: nothing is deleted or applied again", d.kill},
 		{"Ask where the work stands", d.explain},
 		{"Delete the work", d.deleteWork},
+		{"Say what kind of cluster is wanted: a Placement chooses one of the two, a ManifestWorkReplicaSet sends its work there", d.choose},
+		{"Take a label away: the choice changes and the work moves", d.move},
+		{"Roll out a ManifestWorkReplicaSet and a change of it, one cluster after the other", d.rollOut},
+		{"Delete the replica sets", d.clear},
 	} {
 		if err := d.step(ctx, step.title, step.do); err != nil {
 			return err

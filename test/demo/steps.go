@@ -23,7 +23,10 @@ import (
 const work = "hello"
 
 func (d *demo) startHub(ctx context.Context) error {
-	hub, err := house.StartHub(ctx, house.HubConfig{Binaries: d.binaries, Dir: d.dir, Kubeconfig: d.plane.Kubeconfig(), REST: d.plane.RESTConfig()})
+	hub, err := house.StartHub(ctx, house.HubConfig{
+		Binaries: d.binaries, Dir: d.dir, Kubeconfig: d.plane.Kubeconfig(), REST: d.plane.RESTConfig(),
+		Flags: []string{"--feature-gates=ManifestWorkReplicaSet=true"},
+	})
 	d.hub = hub
 	if err != nil {
 		return err
