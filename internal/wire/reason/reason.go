@@ -76,6 +76,13 @@ const (
 	Unsupported        = "UNSUPPORTED"
 )
 
+// External schedulers.
+const (
+	TermHeld        = "TERM_HELD"
+	StaleGeneration = "STALE_GENERATION"
+	OtherScheduler  = "OTHER_SCHEDULER"
+)
+
 // What is wrong with one object.
 const (
 	ObjectTooLarge  = "OBJECT_TOO_LARGE"

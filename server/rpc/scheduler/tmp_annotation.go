@@ -1,0 +1,3 @@
+package scheduler
+
+const schedulerAnnotation = "fairlead.dev/scheduler"
