@@ -63,8 +63,9 @@ func rooms() []room {
 			folder: "server/session", below: true, ours: []string{"gen", "internal/wire", "internal/identity"},
 			libraries: []string{ocmAPI, machinery, protobuf}, pure: true, because: pureReason,
 		},
+		{folder: "internal/clusterset", below: true, libraries: []string{ocmAPI, machinery}, pure: true, because: pureReason},
 		{
-			folder: "server/scheduling", below: true,
+			folder: "server/scheduling", below: true, ours: []string{"internal/clusterset"},
 			libraries: []string{ocmAPI, machinery, "github.com/google/cel-go", "k8s.io/apiserver/pkg/cel/library"}, pure: true, because: pureReason,
 		},
 		{folder: "server/rollout", below: true, libraries: []string{ocmAPI, machinery}, pure: true, because: pureReason},

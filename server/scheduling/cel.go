@@ -1,0 +1,215 @@
+// Copyright The Fairlead Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package scheduling
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/google/cel-go/cel"
+	"github.com/google/cel-go/checker"
+	"github.com/google/cel-go/common/ast"
+	"github.com/google/cel-go/common/types"
+	"github.com/google/cel-go/common/types/ref"
+	"github.com/google/cel-go/common/types/traits"
+	"github.com/google/cel-go/ext"
+	"github.com/google/cel-go/interpreter"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apiserver/pkg/cel/library"
+)
+
+// Limits of evaluation, in CEL's units of cost, as Kubernetes has them (PL-21).
+const (
+	// costPerCall is for one expression on one cluster, about a tenth of a second.
+	costPerCall = 1_000_000
+	// costPerCluster is for all expressions of a placement on one cluster. It is
+	// counted by cluster, so that no cluster depends on how many others there are.
+	costPerCluster = 10_000_000
+)
+
+// variable is what expressions see.
+const variable = "managedCluster"
+
+// compiler makes expressions.
+type compiler struct{ env *cel.Env }
+
+// expression is an entry of celExpressions, compiled.
+type expression struct {
+	text        string
+	program     cel.Program
+	readsScores bool
+}
+
+// newCompiler has the libraries that CEL has in Kubernetes (PL-19), and two
+// functions of placements: parseJSON() of a string, and scores() of the cluster.
+func newCompiler() (*compiler, error) {
+	env, err := cel.NewEnv(
+		cel.HomogeneousAggregateLiterals(), cel.EagerlyValidateDeclarations(true), cel.DefaultUTCTimeZone(true),
+		cel.CrossTypeNumericComparisons(true), cel.OptionalTypes(),
+		cel.CostEstimatorOptions(checker.PresenceTestHasCost(false)),
+		cel.ASTValidators(cel.ValidateDurationLiterals(), cel.ValidateTimestampLiterals(), cel.ValidateRegexLiterals(), cel.ValidateHomogeneousAggregateLiterals()),
+		ext.Strings(ext.StringsVersion(2)), ext.Sets(), ext.Lists(ext.ListsVersion(3)), ext.TwoVarComprehensions(),
+		library.URLs(), library.Regex(), library.Lists(library.ListsVersion(1)), library.Quantity(), library.IP(), library.CIDR(), library.Format(),
+		library.SemverLib(library.SemverVersion(1)),
+		cel.Variable(variable, cel.DynType),
+		cel.Function("parseJSON", cel.MemberOverload("string_parse_json", []*cel.Type{cel.StringType}, cel.DynType, cel.UnaryBinding(parseJSON))),
+		cel.Function("scores", cel.MemberOverload("managed_cluster_scores", []*cel.Type{cel.DynType, cel.StringType},
+			cel.ListType(cel.MapType(cel.StringType, cel.DynType)), cel.BinaryBinding(scoresOf))),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("making the CEL environment of placements: %w", err)
+	}
+	return &compiler{env: env}, nil
+}
+
+func (c *compiler) compile(text string) (*expression, error) {
+	checked, issues := c.env.Compile(text)
+	if issues.Err() != nil {
+		var found []string
+		for _, issue := range issues.Errors() {
+			found = append(found, fmt.Sprintf("%s (line %d, column %d)", issue.Message, issue.Location.Line(), issue.Location.Column()+1))
+		}
+		return nil, fmt.Errorf("%q does not compile: %s", text, strings.Join(found, "; "))
+	}
+	if !checked.OutputType().IsAssignableType(cel.BoolType) {
+		return nil, fmt.Errorf("%q gives %s: want bool", text, cel.FormatCELType(checked.OutputType()))
+	}
+	program, err := c.env.Program(
+		checked,
+		cel.EvalOptions(cel.OptOptimize, cel.OptTrackCost), cel.CostLimit(costPerCall),
+		cel.CostTrackerOptions(interpreter.PresenceTestHasCost(false)), cel.CostTracking(&costs{}),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("%q cannot be run: %w", text, err)
+	}
+	calls := ast.MatchDescendants(ast.NavigateAST(checked.NativeRep()), ast.FunctionMatcher("scores"))
+	return &expression{text: text, program: program, readsScores: len(calls) > 0}, nil
+}
+
+// evaluate says whether all expressions of a predicate are true of a cluster,
+// and reports the first that is not, or that fails or costs too much (PL-20).
+// budget is what the cluster has left, and becomes what is left afterwards.
+func (w *World) evaluate(p *predicate, c *cluster, budget *int64, report func(expression int, why string)) bool {
+	for i, e := range p.expressions {
+		ok, cost, err := e.holds(w.see(c))
+		*budget -= cost
+		switch {
+		case err != nil:
+			report(i, fmt.Sprintf("%q fails: %v", e.text, err))
+			return false
+		case *budget < 0:
+			report(i, fmt.Sprintf("%q fails: all expressions together cost more than %d", e.text, costPerCluster))
+			return false
+		case !ok:
+			report(i, fmt.Sprintf("%q is false", e.text))
+			return false
+		}
+	}
+	return true
+}
+
+func (e *expression) holds(seen ref.Val) (ok bool, cost int64, err error) {
+	result, details, err := e.program.Eval(map[string]any{variable: seen})
+	if details != nil && details.ActualCost() != nil {
+		cost = int64(min(*details.ActualCost(), costPerCluster))
+	}
+	if err != nil {
+		return false, cost, err
+	}
+	value, isBool := result.Value().(bool)
+	if !isBool {
+		return false, cost, fmt.Errorf("it gives %s: want bool", result.Type().TypeName())
+	}
+	return value, cost, nil
+}
+
+// clusterVal is a ManagedCluster in CEL: a map of its JSON that also knows whose
+// it is, so that scores() answers for the cluster at hand and for no other.
+type clusterVal struct {
+	traits.Mapper
+	scores func(name string) (*addOnScore, bool)
+}
+
+// see makes of a cluster what CEL sees.
+func (w *World) see(c *cluster) ref.Val {
+	if c.seen != nil {
+		return c.seen
+	}
+	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(c.object)
+	if err != nil {
+		return types.NewErr("ManagedCluster %q cannot be read: %v", c.name, err)
+	}
+	content["apiVersion"], content["kind"] = "cluster.open-cluster-management.io/v1", "ManagedCluster"
+	c.seen = &clusterVal{
+		Mapper: types.NewStringInterfaceMap(types.DefaultTypeAdapter, content),
+		scores: func(name string) (*addOnScore, bool) {
+			s, ok := w.scores[c.name][name]
+			return s, ok
+		},
+	}
+	return c.seen
+}
+
+func scoresOf(target, name ref.Val) ref.Val {
+	of, ok := target.(*clusterVal)
+	if !ok {
+		return types.NewErr("scores() is a function of %s", variable)
+	}
+	text, ok := name.(types.String)
+	if !ok {
+		return types.MaybeNoSuchOverloadErr(name)
+	}
+	found, ok := of.scores(string(text))
+	if !ok {
+		return types.NewErr("the cluster has no AddOnPlacementScore %q", string(text))
+	}
+	items := make([]map[string]any, 0, len(found.object.Status.Scores))
+	for _, item := range found.object.Status.Scores {
+		items = append(items, map[string]any{"name": item.Name, "value": int64(item.Value)})
+	}
+	return types.DefaultTypeAdapter.NativeToValue(items)
+}
+
+func parseJSON(of ref.Val) ref.Val {
+	text, ok := of.(types.String)
+	if !ok {
+		return types.MaybeNoSuchOverloadErr(of)
+	}
+	var value any
+	if err := json.Unmarshal([]byte(text), &value); err != nil {
+		return types.WrapErr(errors.Join(errNotJSON, err))
+	}
+	return types.DefaultTypeAdapter.NativeToValue(value)
+}
+
+var errNotJSON = errors.New("parseJSON() of a string that is not JSON")
+
+// costs are Kubernetes' for its libraries, and a traversal of what is read for
+// the functions of placements.
+type costs struct{ library.CostEstimator }
+
+// CallCost gives the cost of a call, or nil for what CEL itself knows.
+func (c *costs) CallCost(function, overload string, args []ref.Val, result ref.Val) *uint64 {
+	switch function {
+	case "parseJSON":
+		return traversal(args[0], 10)
+	case "scores":
+		return traversal(result, 1)
+	default:
+		return c.CostEstimator.CallCost(function, overload, args, result)
+	}
+}
+
+// traversal costs one for each so many elements, and one for the call.
+func traversal(of ref.Val, elements uint64) *uint64 {
+	cost := uint64(1)
+	if sized, ok := of.(traits.Sizer); ok {
+		if n, ok := sized.Size().(types.Int); ok && n > 0 {
+			cost += uint64(n) / elements
+		}
+	}
+	return &cost
+}
