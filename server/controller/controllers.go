@@ -20,6 +20,8 @@ import (
 	"k8s.io/component-base/featuregate"
 	"k8s.io/utils/clock"
 	clusterv1 "open-cluster-management.io/api/cluster/v1"
+	clusterv1alpha1 "open-cluster-management.io/api/cluster/v1alpha1"
+	clusterv1beta1 "open-cluster-management.io/api/cluster/v1beta1"
 	clusterv1beta2 "open-cluster-management.io/api/cluster/v1beta2"
 	ocmfeature "open-cluster-management.io/api/feature"
 	workv1 "open-cluster-management.io/api/work/v1"
@@ -214,7 +216,7 @@ func Select(spec string) ([]Controller, error) {
 
 // AddToScheme makes every kind known that a controller reads or writes.
 func AddToScheme(scheme *runtime.Scheme) error {
-	return errors.Join(clientgoscheme.AddToScheme(scheme), clusterv1.Install(scheme), clusterv1beta2.Install(scheme), workv1.Install(scheme), v1alpha1.AddToScheme(scheme))
+	return errors.Join(clientgoscheme.AddToScheme(scheme), clusterv1.Install(scheme), clusterv1alpha1.Install(scheme), clusterv1beta1.Install(scheme), clusterv1beta2.Install(scheme), workv1.Install(scheme), v1alpha1.AddToScheme(scheme))
 }
 
 // CacheOptions keeps out of the manager's cache what no controller looks at. A

@@ -78,9 +78,10 @@ const (
 
 // External schedulers.
 const (
-	TermHeld        = "TERM_HELD"
-	StaleGeneration = "STALE_GENERATION"
-	OtherScheduler  = "OTHER_SCHEDULER"
+	TermHeld           = "TERM_HELD"
+	StaleGeneration    = "STALE_GENERATION"
+	OtherScheduler     = "OTHER_SCHEDULER"
+	SchedulingDisabled = "SCHEDULING_DISABLED"
 )
 
 // What is wrong with one object.

@@ -21,6 +21,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	schedulerv1 "fairlead.dev/fairlead/gen/fairlead/scheduler/v1"
+	"fairlead.dev/fairlead/internal/api/v1alpha1"
 	"fairlead.dev/fairlead/internal/wire/reason"
 	"fairlead.dev/fairlead/server/rpc/person"
 	"fairlead.dev/fairlead/server/rpc/rpcerr"
@@ -144,7 +145,7 @@ func (w *placementWatch) tell(ctx context.Context, from client.Reader, key types
 	if wanted.primary != nil && !wanted.primary.in(&placement) {
 		return false, nil
 	}
-	if placement.Annotations[schedulerAnnotation] != w.scheduler || !placement.DeletionTimestamp.IsZero() {
+	if placement.Annotations[v1alpha1.AnnotationScheduler] != w.scheduler || !placement.DeletionTimestamp.IsZero() {
 		return true, w.remove(ctx, key, string(placement.UID))
 	}
 	if may, err := w.may(ctx, key.Namespace); err != nil || !may {

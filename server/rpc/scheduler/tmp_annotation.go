@@ -1,3 +1,0 @@
-package scheduler
-
-const schedulerAnnotation = "fairlead.dev/scheduler"
