@@ -120,6 +120,7 @@ func rooms() []room {
 			because: "the CLI is a client: it speaks to the hub over its API",
 		},
 		{folder: "cmd/devplane", below: true, because: "devplane is Kubernetes and a module of its own; nothing of ours belongs into it"},
+		{folder: "deploy/examples", below: true, ours: []string{"gen"}, because: "an example is what somebody else would write: it has the API and nothing else of ours"},
 		{folder: "deploy", below: true, because: "deploy is files in, bytes out"},
 		{folder: "test", below: true, ours: []string{"*"}, because: "tests may use everything"},
 	}

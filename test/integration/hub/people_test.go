@@ -110,13 +110,13 @@ func deeds() map[string]deed {
 		}},
 	}
 	clusters := map[string]deed{
-		"ListClusters": {who: []string{viewer, approver, manager}, looks: true, do: func(d *desk, _ *subject) error {
+		"ListClusters": {who: []string{viewer, approver, manager, chooser}, looks: true, do: func(d *desk, _ *subject) error {
 			return only(d.clusters.ListClusters(d.ctx, &adminv1.ListClustersRequest{}))
 		}},
-		"GetCluster": {who: []string{viewer, approver, manager}, looks: true, do: func(d *desk, s *subject) error {
+		"GetCluster": {who: []string{viewer, approver, manager, chooser}, looks: true, do: func(d *desk, s *subject) error {
 			return only(d.clusters.GetCluster(d.ctx, &adminv1.GetClusterRequest{Name: s.cluster}))
 		}},
-		"WatchClusters": {who: []string{viewer, approver, manager}, looks: true, do: func(d *desk, _ *subject) error {
+		"WatchClusters": {who: []string{viewer, approver, manager, chooser}, looks: true, do: func(d *desk, _ *subject) error {
 			return last(d.clusters.WatchClusters(d.ctx, &adminv1.WatchClustersRequest{}))
 		}},
 		"RevokeCluster": {who: []string{approver, manager}, writes: "managedclusters", event: "ClusterRevoked", do: func(d *desk, s *subject) error {
