@@ -102,7 +102,7 @@ func TestHubManifests(t *testing.T) {
 		raw = append(raw, string(doc))
 	}
 	require.Equal(t, map[string]int{
-		"Namespace": 1, "ServiceAccount": 3, "ClusterRole": 7, "ClusterRoleBinding": 3, "Role": 2, "RoleBinding": 2,
+		"Namespace": 1, "ServiceAccount": 3, "ClusterRole": 8, "ClusterRoleBinding": 3, "Role": 2, "RoleBinding": 2,
 		"Deployment": 1, "PodDisruptionBudget": 1, "Service": 3, "ValidatingWebhookConfiguration": 1, "MutatingWebhookConfiguration": 1,
 	}, kinds)
 	var kustomization struct{ Resources []string }
@@ -212,5 +212,5 @@ func TestPeopleMayNotBecomeMore(t *testing.T) {
 			}
 		}
 	}
-	require.Equal(t, 4, seen)
+	require.Equal(t, 5, seen)
 }

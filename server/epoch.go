@@ -92,6 +92,7 @@ func (h *house) enterEpoch(epoch string) {
 	h.index.Relist()
 	h.shareHub(epoch)
 	h.service.Sessions().EndAll(reason.HubRestored, "the hub has a new epoch; connect again", 0)
+	h.schedulers.Restored()
 }
 
 // watchEpoch follows the epoch, which another replica, or an admin after a

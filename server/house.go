@@ -21,6 +21,7 @@ import (
 	"fairlead.dev/fairlead/server/controller/registration"
 	"fairlead.dev/fairlead/server/rpc/admin"
 	"fairlead.dev/fairlead/server/rpc/agent"
+	"fairlead.dev/fairlead/server/rpc/scheduler"
 	"fairlead.dev/fairlead/server/session"
 	"fairlead.dev/fairlead/server/store"
 )
@@ -35,14 +36,15 @@ type house struct {
 	authorities *ca.Authorities
 	cache       *sharedCache
 
-	index    *store.Index
-	sessions *store.Sessions
-	writer   *store.StatusWriter
-	service  *agent.Service
-	peers    *peers
-	people   *admin.Service
-	hooks    *hooks // nil where no webhooks are served
-	sizes    manifestSizes
+	index      *store.Index
+	sessions   *store.Sessions
+	writer     *store.StatusWriter
+	service    *agent.Service
+	peers      *peers
+	people     *admin.Service
+	schedulers *scheduler.Service
+	hooks      *hooks // nil where no webhooks are served
+	sizes      manifestSizes
 
 	shared    atomic.Pointer[session.Hub] // with the hub epoch of now
 	epochMu   sync.Mutex                  // one change of epoch at a time
@@ -89,6 +91,9 @@ func (h *house) wire() (err error) {
 		Gate: gate{h}, Leases: leases{h}, Log: h.log, Registry: h.registry,
 	})
 	if err != nil {
+		return err
+	}
+	if h.schedulers, err = h.newSchedulers(); err != nil {
 		return err
 	}
 	h.sessions.OnLost(func(lost store.Lost) {

@@ -49,7 +49,7 @@ func (h *house) serve(ctx context.Context, sockets *listeners) error {
 	if err != nil {
 		return err
 	}
-	admin.drain = h.people.Drain
+	admin.drain = h.drainPeople
 	return runTasks(ctx, []task{
 		{agents.name, func(ctx context.Context) error { return h.runFace(ctx, agents) }},
 		{admin.name, func(ctx context.Context) error { return h.runFace(ctx, admin) }},

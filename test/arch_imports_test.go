@@ -43,7 +43,7 @@ func rooms() []room {
 	linkReason := "transport does not know meaning: hand what arrives to a handler that agent/agent.go wires in"
 	meaningReason := "meaning does not know transport: declare a small interface and let agent/agent.go wire it"
 	loopReason := "controllers meet in the apiserver only; they must run without the RPC side and without each other"
-	service := []string{"gen", "internal", "server/session", "server/rpc/authz", "server/rpc/rpcerr"}
+	service := []string{"gen", "internal", "server/session", "server/rpc/authz", "server/rpc/rpcerr", "server/rpc/person"}
 	return []room{
 		{
 			folder: "gen", below: true, ours: []string{"gen"}, libraries: []string{protobuf, "google.golang.org/grpc"},
@@ -120,6 +120,7 @@ func rooms() []room {
 			because: "the CLI is a client: it speaks to the hub over its API",
 		},
 		{folder: "cmd/devplane", below: true, because: "devplane is Kubernetes and a module of its own; nothing of ours belongs into it"},
+		{folder: "deploy/examples", below: true, ours: []string{"gen"}, because: "an example is what somebody else would write: it has the API and nothing else of ours"},
 		{folder: "deploy", below: true, because: "deploy is files in, bytes out"},
 		{folder: "test", below: true, ours: []string{"*"}, because: "tests may use everything"},
 	}

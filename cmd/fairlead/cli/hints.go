@@ -69,6 +69,11 @@ func hints() map[string]string {
 		reason.ProtocolError:      "please report it, with the logs of hub and agent",
 		reason.Unsupported:        "update the older of the two sides",
 
+		reason.TermHeld:           "another process has the scheduler's term: " + tryAgain,
+		reason.StaleGeneration:    "read the placement again, and decide anew",
+		reason.SchedulingDisabled: "take annotation experimental-scheduling-disable off the placement",
+		reason.OtherScheduler:     "the placement's annotation fairlead.dev/scheduler says who decides it",
+
 		reason.ObjectTooLarge:  "split the manifests into several works",
 		reason.StatusTooLarge:  "ask for fewer feedback values, or make smaller works",
 		reason.Undecodable:     "check the YAML: each document needs apiVersion, kind and metadata.name",

@@ -76,6 +76,14 @@ const (
 	Unsupported        = "UNSUPPORTED"
 )
 
+// External schedulers.
+const (
+	TermHeld           = "TERM_HELD"
+	StaleGeneration    = "STALE_GENERATION"
+	OtherScheduler     = "OTHER_SCHEDULER"
+	SchedulingDisabled = "SCHEDULING_DISABLED"
+)
+
 // What is wrong with one object.
 const (
 	ObjectTooLarge  = "OBJECT_TOO_LARGE"

@@ -22,6 +22,7 @@ import (
 
 	adminv1 "fairlead.dev/fairlead/gen/fairlead/admin/v1"
 	"fairlead.dev/fairlead/internal/wire"
+	"fairlead.dev/fairlead/server/rpc/person"
 )
 
 // Config is what the admin services need. All fields but Works, Peers, Events,
@@ -133,9 +134,8 @@ type Placements interface {
 // Service implements the admin services. It is safe for concurrent use.
 type Service struct {
 	Config
-	callers *callers
-	watches chan struct{} // one place per watch
-	drains  drains
+	callers callers
+	watches *person.Watches
 }
 
 type (
@@ -159,7 +159,7 @@ type (
 
 // New makes the services; Register puts them on a server.
 func New(cfg Config) *Service {
-	return &Service{Config: cfg, callers: newCallers(cfg.REST), watches: make(chan struct{}, maxWatches)}
+	return &Service{Config: cfg, callers: callers{person.NewCallers(cfg.REST)}, watches: person.NewWatches(maxWatches)}
 }
 
 // Register adds the services to a gRPC server, whose interceptors see to it

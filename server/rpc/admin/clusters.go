@@ -40,7 +40,7 @@ func (s clusterService) ListClusters(ctx context.Context, r *adminv1.ListCluster
 	if err != nil {
 		return nil, err
 	}
-	list, err := who.dynamic.Resource(managedClusters).List(ctx, metav1.ListOptions{
+	list, err := who.Dynamic.Resource(managedClusters).List(ctx, metav1.ListOptions{
 		LabelSelector: r.GetLabelSelector(), Limit: int64(size), Continue: r.GetPageToken(),
 	})
 	if err != nil {
@@ -67,7 +67,7 @@ func (s clusterService) GetCluster(ctx context.Context, r *adminv1.GetClusterReq
 	if err != nil {
 		return nil, err
 	}
-	cluster, err := who.dynamic.Resource(managedClusters).Get(ctx, r.GetName(), metav1.GetOptions{})
+	cluster, err := who.Dynamic.Resource(managedClusters).Get(ctx, r.GetName(), metav1.GetOptions{})
 	if err != nil {
 		return nil, kubernetesError(err, "reading cluster %q", r.GetName())
 	}
@@ -94,7 +94,7 @@ func (s clusterService) WatchClusters(r *adminv1.WatchClustersRequest, stream gr
 	}
 	latest := s.latestFacts()
 	return s.follow(stream.Context(), follower{
-		resource: who.dynamic.Resource(managedClusters),
+		resource: who.Dynamic.Resource(managedClusters),
 		selector: metav1.ListOptions{LabelSelector: r.GetLabelSelector()},
 		upsert: func(u *unstructured.Unstructured) error {
 			facts, err := latest(stream.Context())
@@ -136,7 +136,7 @@ func (s clusterService) RevokeCluster(ctx context.Context, r *adminv1.RevokeClus
 		return nil, err
 	}
 	accepted := "unknown" // whoever revokes need not be able to read
-	if cluster, err := who.dynamic.Resource(managedClusters).Get(ctx, r.GetName(), metav1.GetOptions{}); err == nil {
+	if cluster, err := who.Dynamic.Resource(managedClusters).Get(ctx, r.GetName(), metav1.GetOptions{}); err == nil {
 		accepted = acceptance(cluster)
 	}
 	patch := map[string]any{"spec": map[string]any{"hubAcceptsClient": false}}
@@ -147,7 +147,7 @@ func (s clusterService) RevokeCluster(ctx context.Context, r *adminv1.RevokeClus
 	if err != nil {
 		return nil, fail(codes.Internal, reason.Internal, "encoding the patch: %v", err)
 	}
-	denied, err := who.dynamic.Resource(managedClusters).Patch(ctx, r.GetName(), types.MergePatchType, raw, metav1.PatchOptions{FieldManager: fieldManager})
+	denied, err := who.Dynamic.Resource(managedClusters).Patch(ctx, r.GetName(), types.MergePatchType, raw, metav1.PatchOptions{FieldManager: fieldManager})
 	switch {
 	case apierrors.IsInvalid(err) && r.GetUid() != "": // the UID cannot be changed, so it is another's
 		return nil, rpcerr.New(codes.FailedPrecondition, reason.UIDMismatch, "cluster %q is not the one with UID %q any more: look at it again with «fairlead get clusters %s»", r.GetName(), r.GetUid(), r.GetName()).Because(err)

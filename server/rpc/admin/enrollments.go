@@ -31,7 +31,7 @@ func (s enrollmentService) CreateJoinToken(ctx context.Context, r *adminv1.Creat
 		if !asked {
 			continue
 		}
-		if err := who.allowed(ctx, virtual("create", resource, "")); err != nil {
+		if err := who.Allowed(ctx, virtual("create", resource, "")); err != nil {
 			return nil, err
 		}
 	}
@@ -154,7 +154,7 @@ func (s enrollmentService) AcceptEnrollment(ctx context.Context, r *adminv1.Acce
 	if err != nil {
 		return nil, err
 	}
-	if err := s.Enrollments.Accept(ctx, who.config, enrollment.GetEnrollmentId(), code, name); err != nil {
+	if err := s.Enrollments.Accept(ctx, who.Config, enrollment.GetEnrollmentId(), code, name); err != nil {
 		return nil, err
 	}
 	s.audit(ctx, deed{action: "AcceptEnrollment", actor: name, cluster: enrollment.GetClusterName(), before: enrollment.GetState(), after: "Accepted"},
@@ -184,7 +184,7 @@ func (s enrollmentService) vouch(ctx context.Context, r *adminv1.AcceptEnrollmen
 		return nil, fail(codes.FailedPrecondition, reason.EnrollmentEnded, "no certificate of cluster %q waits for a decision; «fairlead get enrollments %s» shows what is", found[0].GetClusterName(), found[0].GetClusterName())
 	}
 	id := found[at].GetEnrollmentId()
-	if err := s.Enrollments.Vouch(ctx, who.config, id, r.GetCertificateSerial()); err != nil {
+	if err := s.Enrollments.Vouch(ctx, who.Config, id, r.GetCertificateSerial()); err != nil {
 		return nil, err
 	}
 	s.audit(ctx, deed{action: "AcceptEnrollment", actor: name, cluster: found[at].GetClusterName(), before: found[at].GetState(), after: "Active"},
@@ -284,7 +284,7 @@ func (s enrollmentService) DenyEnrollment(ctx context.Context, r *adminv1.DenyEn
 	if err != nil {
 		return nil, err
 	}
-	if err := s.Enrollments.Deny(ctx, who.config, enrollment.GetEnrollmentId(), r.GetReason(), name); err != nil {
+	if err := s.Enrollments.Deny(ctx, who.Config, enrollment.GetEnrollmentId(), r.GetReason(), name); err != nil {
 		return nil, err
 	}
 	s.audit(ctx, deed{action: "DenyEnrollment", actor: name, cluster: enrollment.GetClusterName(), before: enrollment.GetState(), after: "Denied"},

@@ -41,7 +41,7 @@ func (s workService) ExplainDelivery(ctx context.Context, r *adminv1.ExplainDeli
 	if err != nil {
 		return nil, err
 	}
-	object, err := who.dynamic.Resource(manifestWorks).Namespace(r.GetClusterName()).Get(ctx, r.GetName(), metav1.GetOptions{})
+	object, err := who.Dynamic.Resource(manifestWorks).Namespace(r.GetClusterName()).Get(ctx, r.GetName(), metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
 		if batch := batchWith(s.heldAnywhere(ctx, r.GetClusterName()), r.GetName()); batch != nil {
 			return nil, fail(codes.NotFound, reason.NotFound, "the hub has no work %q of cluster %q any more, and what it applied stays: %s", r.GetName(), r.GetClusterName(), heldWords(batch))
@@ -87,7 +87,7 @@ func (s workService) ExplainDelivery(ctx context.Context, r *adminv1.ExplainDeli
 
 // readCluster reads a cluster, unless the caller may not.
 func (s *Service) readCluster(ctx context.Context, who *caller, name string) (cluster clusterv1.ManagedCluster, readable bool, err error) {
-	object, err := who.dynamic.Resource(managedClusters).Get(ctx, name, metav1.GetOptions{})
+	object, err := who.Dynamic.Resource(managedClusters).Get(ctx, name, metav1.GetOptions{})
 	switch {
 	case apierrors.IsForbidden(err), apierrors.IsNotFound(err) && s.Clusterless:
 		return cluster, false, nil

@@ -12,6 +12,8 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/dynamic"
+
+	"fairlead.dev/fairlead/server/rpc/person"
 )
 
 // followFor is how long one watch of the apiserver lasts; the next one asks it
@@ -102,7 +104,7 @@ func (f follower) changes(ctx context.Context, version string) error {
 		if err != nil || expired {
 			return err
 		}
-		if err := pause(ctx, time.Second); err != nil {
+		if err := person.Pause(ctx, time.Second); err != nil {
 			return err
 		}
 	}

@@ -37,7 +37,7 @@ func (s placementService) ExplainPlacement(ctx context.Context, r *adminv1.Expla
 		return nil, fail(codes.Unavailable, reason.HubStarting, "placement %q in namespace %q: this hub serves no placements; install its CRDs", r.GetName(), r.GetNamespace())
 	}
 	placements := schema.GroupVersionResource{Group: managedClusters.Group, Version: "v1beta1", Resource: "placements"}
-	object, err := who.dynamic.Resource(placements).Namespace(r.GetNamespace()).Get(ctx, r.GetName(), metav1.GetOptions{})
+	object, err := who.Dynamic.Resource(placements).Namespace(r.GetNamespace()).Get(ctx, r.GetName(), metav1.GetOptions{})
 	if err != nil {
 		if apierrors.IsNotFound(err) {
 			return nil, fail(codes.NotFound, reason.NotFound, "namespace %q has no placement %q: «kubectl get placements -A» lists those that there are", r.GetNamespace(), r.GetName())
@@ -49,7 +49,7 @@ func (s placementService) ExplainPlacement(ctx context.Context, r *adminv1.Expla
 		return nil, fail(codes.Internal, reason.Undecodable, "decoding placement %q in namespace %q: %v", r.GetName(), r.GetNamespace(), err)
 	}
 	all := authorizationv1.ResourceAttributes{Verb: "list", Group: managedClusters.Group, Resource: managedClusters.Resource}
-	hidden := who.allowed(ctx, all)
+	hidden := who.Allowed(ctx, all)
 	if hidden != nil && status.Code(hidden) != codes.PermissionDenied {
 		return nil, hidden
 	}

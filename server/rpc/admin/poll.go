@@ -11,6 +11,8 @@ import (
 
 	"google.golang.org/protobuf/proto"
 	authorizationv1 "k8s.io/api/authorization/v1"
+
+	"fairlead.dev/fairlead/server/rpc/person"
 )
 
 // pollInterval is how often lists that live in the hub's memory are compared
@@ -57,7 +59,7 @@ func (p *poller[T]) run(ctx context.Context, s *Service, access authorizationv1.
 				return err
 			}
 		}
-		if err := pause(ctx, pollInterval); err != nil {
+		if err := person.Pause(ctx, pollInterval); err != nil {
 			return err
 		}
 	}

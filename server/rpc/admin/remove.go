@@ -57,7 +57,7 @@ func (s clusterService) DeleteCluster(ctx context.Context, r *adminv1.DeleteClus
 		uid := types.UID(r.GetUid())
 		options.Preconditions = &metav1.Preconditions{UID: &uid}
 	}
-	err = who.dynamic.Resource(managedClusters).Delete(ctx, r.GetName(), options)
+	err = who.Dynamic.Resource(managedClusters).Delete(ctx, r.GetName(), options)
 	if err != nil && (!r.GetForce() || !apierrors.IsNotFound(err)) { // what is left of one that is gone can be forced, too
 		return nil, kubernetesError(err, "deleting cluster %q", r.GetName())
 	}
@@ -81,7 +81,7 @@ func (s clusterService) DeleteCluster(ctx context.Context, r *adminv1.DeleteClus
 func (s clusterService) mayForce(ctx context.Context, who *caller, r *adminv1.DeleteClusterRequest) error {
 	for _, verb := range []string{"delete", "patch"} {
 		access := authorizationv1.ResourceAttributes{Verb: verb, Group: manifestWorks.Group, Resource: manifestWorks.Resource, Namespace: r.GetName()}
-		if err := who.allowed(ctx, access); err != nil {
+		if err := who.Allowed(ctx, access); err != nil {
 			return err
 		}
 	}
@@ -103,7 +103,7 @@ func (c *caller) leftBehind(ctx context.Context, cluster string) ([]*adminv1.Wor
 	var out []*adminv1.WorkLeft
 	options := metav1.ListOptions{Limit: leftPage}
 	for {
-		list, err := c.dynamic.Resource(manifestWorks).Namespace(cluster).List(ctx, options)
+		list, err := c.Dynamic.Resource(manifestWorks).Namespace(cluster).List(ctx, options)
 		if err != nil {
 			return nil, kubernetesError(err, "listing the works of cluster %q", cluster)
 		}
@@ -133,7 +133,7 @@ func applied(u *unstructured.Unstructured) []string {
 
 // letGo deletes a work without the spoke's word that it is clean.
 func (c *caller) letGo(ctx context.Context, ref *adminv1.WorkRef) error {
-	works := c.dynamic.Resource(manifestWorks).Namespace(ref.GetClusterName())
+	works := c.Dynamic.Resource(manifestWorks).Namespace(ref.GetClusterName())
 	uid := types.UID(ref.GetUid())
 	err := works.Delete(ctx, ref.GetName(), metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid}})
 	for range letGoAttempts {

@@ -15,25 +15,8 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	adminv1 "fairlead.dev/fairlead/gen/fairlead/admin/v1"
-	"fairlead.dev/fairlead/internal/wire/reason"
 	"fairlead.dev/fairlead/server/rpc/rpcerr"
 )
-
-func TestWatchesAreBounded(t *testing.T) {
-	s := &Service{watches: make(chan struct{}, 2)}
-	leave, err := s.enter()
-	require.NoError(t, err)
-	_, err = s.enter()
-	require.NoError(t, err)
-	_, err = s.enter()
-	refused := rpcerr.From(err)
-	require.Equal(t, codes.ResourceExhausted, refused.Code)
-	require.Equal(t, reason.HubOverloaded, refused.Reason)
-	require.Positive(t, refused.RetryAfter)
-	leave()
-	_, err = s.enter()
-	require.NoError(t, err, "a place that was given back is free")
-}
 
 func TestPollReportsChangesOnly(t *testing.T) {
 	var sent []string

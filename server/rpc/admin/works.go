@@ -43,11 +43,11 @@ func (s workService) ApplyWork(ctx context.Context, r *adminv1.ApplyWorkRequest)
 	if err := s.acceptsWorks(ctx, who, r.GetClusterName()); err != nil {
 		return nil, err
 	}
-	name, err := who.name(ctx)
+	name, err := who.Name(ctx)
 	if err != nil {
 		return nil, err
 	}
-	works := who.dynamic.Resource(manifestWorks).Namespace(r.GetClusterName())
+	works := who.Dynamic.Resource(manifestWorks).Namespace(r.GetClusterName())
 	before, stored, err := write(ctx, works, wanted, r)
 	if s.Clusterless && rpcerr.ReasonOf(err) == reason.NotAccepted {
 		return nil, fail(codes.FailedPrecondition, reason.NotFound, "there is no namespace %q on the hub: make it for the cluster whose certificates have that name", r.GetClusterName())
@@ -73,7 +73,7 @@ func (s *Service) acceptsWorks(ctx context.Context, who *caller, cluster string)
 	if err := identity.ValidateClusterName(cluster); err != nil {
 		return fail(codes.InvalidArgument, reason.InvalidName, "%v", err)
 	}
-	_, err := who.dynamic.Resource(managedClusters).Get(ctx, cluster, metav1.GetOptions{})
+	_, err := who.Dynamic.Resource(managedClusters).Get(ctx, cluster, metav1.GetOptions{})
 	switch {
 	case apierrors.IsNotFound(err) && s.Clusterless:
 		return nil // the cluster's namespace is all there need be
@@ -157,7 +157,7 @@ func (s workService) GetWork(ctx context.Context, r *adminv1.GetWorkRequest) (*a
 	if err != nil {
 		return nil, err
 	}
-	work, err := who.dynamic.Resource(manifestWorks).Namespace(r.GetClusterName()).Get(ctx, r.GetName(), metav1.GetOptions{})
+	work, err := who.Dynamic.Resource(manifestWorks).Namespace(r.GetClusterName()).Get(ctx, r.GetName(), metav1.GetOptions{})
 	if err != nil {
 		return nil, kubernetesError(err, "reading work %q of cluster %q", r.GetName(), r.GetClusterName())
 	}
@@ -187,7 +187,7 @@ func (s workService) ListWorks(ctx context.Context, r *adminv1.ListWorksRequest)
 	if err != nil {
 		return nil, err
 	}
-	resource := who.dynamic.Resource(manifestWorks).Namespace(r.GetClusterName())
+	resource := who.Dynamic.Resource(manifestWorks).Namespace(r.GetClusterName())
 	out := &adminv1.ListWorksResponse{NextPageToken: r.GetPageToken()}
 	for bytes, chunk := 0, firstChunk; ; {
 		list, err := resource.List(ctx, metav1.ListOptions{
@@ -239,7 +239,7 @@ func (s workService) WatchWorks(r *adminv1.WatchWorksRequest, stream grpc.Server
 		selector.FieldSelector = "metadata.name=" + r.GetName()
 	}
 	return s.follow(stream.Context(), follower{
-		resource: who.dynamic.Resource(manifestWorks).Namespace(r.GetClusterName()),
+		resource: who.Dynamic.Resource(manifestWorks).Namespace(r.GetClusterName()),
 		selector: selector,
 		upsert: func(u *unstructured.Unstructured) error {
 			message, err := workMessage(u)
@@ -272,11 +272,11 @@ func (s workService) DeleteWork(ctx context.Context, r *adminv1.DeleteWorkReques
 		uid := types.UID(r.GetUid())
 		options.Preconditions = &metav1.Preconditions{UID: &uid}
 	}
-	name, err := who.name(ctx)
+	name, err := who.Name(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if err := who.dynamic.Resource(manifestWorks).Namespace(r.GetClusterName()).Delete(ctx, r.GetName(), options); err != nil {
+	if err := who.Dynamic.Resource(manifestWorks).Namespace(r.GetClusterName()).Delete(ctx, r.GetName(), options); err != nil {
 		return nil, kubernetesError(err, "deleting work %q of cluster %q", r.GetName(), r.GetClusterName())
 	}
 	s.audit(ctx, deed{action: "DeleteWork", actor: name, cluster: r.GetClusterName(), before: "wanted", after: "to be removed"}, "work", r.GetName(), "uid", r.GetUid())

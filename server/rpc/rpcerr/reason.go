@@ -48,8 +48,8 @@ func reasonsByCode() map[codes.Code][]string {
 			reason.ObjectTooLarge, reason.StatusTooLarge, reason.Undecodable, reason.DigestMismatch,
 		},
 		codes.NotFound:           {reason.EnrollmentNotFound, reason.NotFound},
-		codes.FailedPrecondition: {reason.EnrollmentEnded, reason.PairingCodeMismatch, reason.ProtocolTooOld},
-		codes.Aborted:            {reason.Conflict, reason.Superseded, reason.Fenced},
+		codes.FailedPrecondition: {reason.EnrollmentEnded, reason.PairingCodeMismatch, reason.ProtocolTooOld, reason.TermHeld, reason.OtherScheduler, reason.SchedulingDisabled},
+		codes.Aborted:            {reason.Conflict, reason.Superseded, reason.Fenced, reason.StaleGeneration},
 		codes.Unavailable: {
 			reason.HubStarting, reason.Draining, reason.HubRestored, reason.ApiserverLost, reason.Kicked,
 			reason.SlowConsumer, reason.LivenessLost, reason.ReplicaSilent,

@@ -1,7 +1,7 @@
 // Copyright The Fairlead Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package admin
+package person
 
 import (
 	"context"
@@ -16,9 +16,9 @@ import (
 	"fairlead.dev/fairlead/server/rpc/rpcerr"
 )
 
-// kubernetesError passes on what the apiserver said to the caller's own
+// Error passes on what the apiserver said to the caller's own
 // request, in its own words, with the code that a gRPC client expects.
-func kubernetesError(err error, doing string, args ...any) error {
+func Error(err error, doing string, args ...any) error {
 	doing = fmt.Sprintf(doing, args...)
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return fmt.Errorf("%s: %w", doing, err)
@@ -69,9 +69,4 @@ func notServed(err error) bool {
 func unanswered(err error) bool {
 	var status apierrors.APIStatus
 	return !errors.As(err, &status)
-}
-
-// fail makes an error for the caller; see rpcerr.New.
-func fail(code codes.Code, why, format string, args ...any) error {
-	return rpcerr.New(code, why, format, args...)
 }

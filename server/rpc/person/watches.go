@@ -1,7 +1,7 @@
 // Copyright The Fairlead Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package admin
+package person
 
 import (
 	"context"
@@ -15,34 +15,37 @@ import (
 	"fairlead.dev/fairlead/server/rpc/rpcerr"
 )
 
-const (
-	// maxWatches bounds what watchers can cost one replica.
-	maxWatches = 256
-	// reauthorize is how long a watch goes on without a look at whether its
-	// caller still may.
-	reauthorize = time.Minute
-)
+// Watches are the places that one replica has for watches of one kind of caller.
+// It is safe for concurrent use.
+type Watches struct {
+	places chan struct{}
+	drains drains
+}
 
-// enter takes one of the places for watches; leave gives it back.
-func (s *Service) enter() (leave func(), err error) {
+// NewWatches bounds what watchers can cost the replica to so many at a time.
+func NewWatches(most int) *Watches { return &Watches{places: make(chan struct{}, most)} }
+
+// enter takes one of the places; leave gives it back.
+func (w *Watches) enter() (leave func(), err error) {
 	select {
-	case s.watches <- struct{}{}:
-		return func() { <-s.watches }, nil
+	case w.places <- struct{}{}:
+		return func() { <-w.places }, nil
 	default:
-		return nil, rpcerr.New(codes.ResourceExhausted, reason.HubOverloaded, "this hub replica serves %d watches, which is all it takes: end some, or list instead", maxWatches).RetryIn(10 * time.Second)
+		return nil, rpcerr.New(codes.ResourceExhausted, reason.HubOverloaded, "this hub replica serves %d watches, which is all it takes: end some, or list instead", cap(w.places)).RetryIn(10 * time.Second)
 	}
 }
 
-// watching runs a watch in one of the places for them, until the replica drains.
-func (s *Service) watching(ctx context.Context, watch func(context.Context) error) error {
-	leave, err := s.enter()
+// Run runs a watch in one of the places until it returns, or the replica drains:
+// then the watch's context ends, and the error says that it goes on elsewhere.
+func (w *Watches) Run(ctx context.Context, watch func(context.Context) error) error {
+	leave, err := w.enter()
 	if err != nil {
 		return err
 	}
 	defer leave()
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
-	stop := s.drains.add(end)
+	stop := w.drains.add(end)
 	defer stop()
 	err = watch(ctx)
 	if draining, ok := errors.AsType[*rpcerr.Error](context.Cause(ctx)); ok {
@@ -53,7 +56,7 @@ func (s *Service) watching(ctx context.Context, watch func(context.Context) erro
 
 // Drain ends all watches, and those that begin later, so that the replica can
 // stop: whoever watches goes on at another.
-func (s *Service) Drain(context.Context) { s.drains.drain() }
+func (w *Watches) Drain(context.Context) { w.drains.drain() }
 
 // drains ends what would else go on. Safe for concurrent use.
 type drains struct {
@@ -97,8 +100,8 @@ func errDraining() *rpcerr.Error {
 	return rpcerr.New(codes.Unavailable, reason.Draining, "this hub replica stops: watch again").RetryIn(time.Second)
 }
 
-// pause waits, unless the caller goes away.
-func pause(ctx context.Context, d time.Duration) error {
+// Pause waits, unless the caller goes away.
+func Pause(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {

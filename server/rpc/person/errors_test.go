@@ -1,7 +1,7 @@
 // Copyright The Fairlead Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package admin
+package person
 
 import (
 	"errors"
@@ -12,13 +12,14 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"fairlead.dev/fairlead/internal/wire/reason"
 	"fairlead.dev/fairlead/server/rpc/rpcerr"
 )
 
-func TestKubernetesError(t *testing.T) {
-	kind := managedClusters.GroupResource()
+func TestError(t *testing.T) {
+	kind := schema.GroupResource{Group: "cluster.open-cluster-management.io", Resource: "managedclusters"}
 	cases := map[string]struct {
 		reason string
 		err    error
@@ -32,7 +33,7 @@ func TestKubernetesError(t *testing.T) {
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
-			err := rpcerr.From(kubernetesError(tc.err, "listing")).GRPCStatus().Err()
+			err := rpcerr.From(Error(tc.err, "listing")).GRPCStatus().Err()
 			require.Equal(t, tc.code, status.Code(err), tc.reason)
 			require.Equal(t, tc.why, rpcerr.ReasonOf(err), tc.reason)
 		})

@@ -1,0 +1,168 @@
+// Copyright The Fairlead Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Command scheduler gives each placement that names it the clusters with the most
+// allocatable memory, and reports that as a score. It ends when it is fenced, loses
+// the hub or is told to forget; what runs it starts it again, and nothing is lost.
+package main
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"log"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"k8s.io/apimachinery/pkg/api/resource"
+
+	v1 "fairlead.dev/fairlead/gen/fairlead/scheduler/v1"
+)
+
+type scheduler struct {
+	api            v1.SchedulerServiceClient
+	name, reported string
+	term           uint64
+	clusters       map[string]*v1.Cluster
+	placements     map[string]*v1.Placement
+	done           map[string]string // by placement's UID: what was decided on last
+}
+
+func main() {
+	hub, ca := flag.String("hub", "fairlead-hub-admin.open-cluster-management-hub.svc:8444", "the hub's admin listener"), flag.String("ca", "", "file with the hub's CA")
+	token, name := flag.String("token", "", "file with a bearer token of the hub's Kubernetes"), flag.String("name", "most-memory", "the scheduler's name")
+	flag.Parse()
+	tls, noCA := credentials.NewClientTLSFromFile(*ca, "")
+	secret, noToken := os.ReadFile(*token)
+	conn, noHub := grpc.NewClient(*hub, grpc.WithTransportCredentials(tls))
+	if err := errors.Join(noCA, noToken, noHub); err != nil {
+		log.Fatal(err)
+	}
+	s := &scheduler{
+		api: v1.NewSchedulerServiceClient(conn), name: *name,
+		clusters: map[string]*v1.Cluster{}, placements: map[string]*v1.Placement{}, done: map[string]string{},
+	}
+	log.Fatal(s.run(metadata.AppendToOutgoingContext(context.Background(), "authorization", "Bearer "+strings.TrimSpace(string(secret)))))
+}
+
+func (s *scheduler) run(ctx context.Context) error {
+	clusters, noClusters := s.api.WatchClusters(ctx, &v1.WatchClustersRequest{})
+	placements, noPlacements := s.api.WatchPlacements(ctx, &v1.WatchPlacementsRequest{SchedulerName: s.name})
+	if err := errors.Join(noClusters, noPlacements, s.acquire(ctx)); err != nil {
+		return err
+	}
+	events, renew := make(chan any), time.NewTicker(10*time.Second)
+	go listen(events, func() (any, error) { e, err := clusters.Recv(); return e.GetEvent(), err })
+	go listen(events, func() (any, error) { e, err := placements.Recv(); return e.GetEvent(), err })
+	var allClusters, allPlacements bool // what there was at first is known
+	var err error
+	for err == nil {
+		select {
+		case <-renew.C:
+			err = s.acquire(ctx)
+		case event := <-events:
+			switch e := event.(type) {
+			case *v1.WatchClustersResponse_Upsert:
+				s.clusters[e.Upsert.GetName()] = e.Upsert
+			case *v1.WatchClustersResponse_Removed:
+				delete(s.clusters, e.Removed)
+			case *v1.WatchClustersResponse_Bookmark:
+				allClusters = true
+			case *v1.WatchPlacementsResponse_Upsert:
+				s.placements[key(e.Upsert.GetRef())] = e.Upsert
+			case *v1.WatchPlacementsResponse_Removed:
+				delete(s.placements, key(e.Removed))
+			case *v1.WatchPlacementsResponse_Bookmark:
+				allPlacements = true
+			default: // an error, or a Reset
+				return fmt.Errorf("a watch ended: %v", e)
+			}
+			if allClusters && allPlacements {
+				err = s.decide(ctx)
+			}
+		}
+	}
+	return err
+}
+
+func listen(events chan<- any, receive func() (any, error)) {
+	for {
+		event, err := receive()
+		if err != nil {
+			event = err
+		}
+		events <- event
+	}
+}
+
+// acquire fails with TERM_HELD while another process works.
+func (s *scheduler) acquire(ctx context.Context) error {
+	answer, err := s.api.AcquireTerm(ctx, &v1.AcquireTermRequest{SchedulerName: s.name, Holder: fmt.Sprint(os.Getpid()), Ttl: durationpb.New(30 * time.Second)})
+	s.term = answer.GetTerm()
+	return err
+}
+
+func key(ref *v1.PlacementRef) string { return ref.GetNamespace() + "/" + ref.GetName() }
+
+// decide reports scores, and gives every placement its clusters.
+func (s *scheduler) decide(ctx context.Context) (err error) {
+	memory, scores, most := map[string]int64{}, map[string]int64{}, int64(1)
+	for name, cluster := range s.clusters {
+		quantity, _ := resource.ParseQuantity(cluster.GetAllocatable()["memory"]) // 0 where it is not known
+		memory[name] = quantity.Value()
+		most = max(most, memory[name])
+	}
+	best := slices.SortedFunc(maps.Keys(memory), func(a, b string) int { return cmp.Or(cmp.Compare(memory[b], memory[a]), cmp.Compare(a, b)) })
+	for _, name := range best[:min(len(best), 1000)] { // what one report takes
+		scores[name] = memory[name]*200/most - 100
+	}
+	if text := fmt.Sprint(scores); len(scores) > 0 && text != s.reported {
+		s.reported = text
+		_, err = s.api.ReportScores(ctx, &v1.ReportScoresRequest{ScoreName: s.name, Score: "memory", Scores: scores})
+	}
+	for _, placement := range s.placements {
+		err = errors.Join(err, s.place(ctx, placement, best))
+	}
+	return err
+}
+
+// place submits a choice for one placement until the hub takes it.
+func (s *scheduler) place(ctx context.Context, p *v1.Placement, best []string) error {
+	input := fmt.Sprint(p.GetGeneration(), p.GetCurrent(), best)
+	for s.done[p.GetRef().GetUid()] != input {
+		spec := struct{ NumberOfClusters int }{len(best)}
+		if err := json.Unmarshal([]byte(p.GetSpecJson()), &spec); err != nil {
+			return err
+		}
+		chosen := best[:min(len(best), spec.NumberOfClusters)]
+		answer, err := s.api.SubmitDecision(ctx, &v1.SubmitDecisionRequest{
+			Placement: p.GetRef(), ObservedGeneration: p.GetGeneration(), Term: s.term, ClusterNames: chosen,
+			RequestId: fmt.Sprintf("%x", sha256.Sum256([]byte(fmt.Sprint(input, chosen)))), Explanation: "most allocatable memory first",
+		})
+		if code := status.Code(err); code == codes.Aborted || code == codes.NotFound {
+			return nil // it has changed, and we are about to hear of that
+		}
+		if err != nil {
+			return err
+		}
+		if answer.GetApplied() {
+			log.Printf("placement %s/%s: %v", p.GetRef().GetNamespace(), p.GetRef().GetName(), chosen)
+			s.done[p.GetRef().GetUid()] = input
+		}
+		best = slices.DeleteFunc(slices.Clone(best), func(name string) bool { return slices.Contains(answer.GetRejected(), name) })
+	}
+	return nil
+}
