@@ -216,7 +216,7 @@ func (d *decision) stages(groups []Group) (all []stage) {
 			d.plan.Unknown = append(d.plan.Unknown, Group{Name: m.GroupName, Index: m.GroupIndex}.String())
 		}
 	}
-	rest := stage{title: "the other clusters", failures: count(d.rules.failures, d.total)}
+	rest := stage{title: "the clusters", failures: count(d.rules.failures, d.total)}
 	if d.rules.kind == clusterv1alpha1.All {
 		rest.failures = -1
 	}

@@ -175,7 +175,7 @@ func soak(t *testing.T) {
 	// It succeeded long ago by what it says, with what it had before.
 	w.sayAt(s, succeeded, time.Now().Add(-time.Hour), w.clusters[0])
 	second := w.await(s, "1", w.clusters...)[w.clusters[1]]
-	require.GreaterOrEqual(t, second.CreationTimestamp.Sub(work.CreationTimestamp.Time), 3*time.Second, "counted from when it got the content")
+	require.GreaterOrEqual(t, second.CreationTimestamp.Sub(work.CreationTimestamp.Time), 2*time.Second, "give or take the second that times have; counted from when it got the content")
 }
 
 func deadlineRow(t *testing.T) {
@@ -186,10 +186,10 @@ func deadlineRow(t *testing.T) {
 	work := w.await(s, "1", c[:2]...)[c[0]]
 	w.say(s, progressing, c[0]) // and c[1] says nothing: it is not connected
 	third := w.await(s, "1", c...)[c[2]]
-	require.GreaterOrEqual(t, third.CreationTimestamp.Sub(work.CreationTimestamp.Time), 3*time.Second)
+	require.GreaterOrEqual(t, third.CreationTimestamp.Sub(work.CreationTimestamp.Time), 2*time.Second, "give or take a second")
 	w.say(s, succeeded, c[2])
 	w.eventually(func(ct *assert.CollectT) {
-		require.Contains(ct, w.awaitCondition(s, "PlacementRolledOut", "False", "Progressing").Message, "3 of the other clusters failed or timed out, 2 may")
+		require.Contains(ct, w.awaitCondition(s, "PlacementRolledOut", "False", "Progressing").Message, "3 of the clusters failed or timed out, 2 may")
 	})
 }
 
@@ -220,7 +220,7 @@ func failures(t *testing.T) {
 	w.say(s, failed, c[0])
 	w.eventually(func(ct *assert.CollectT) {
 		said := w.awaitCondition(s, "PlacementRolledOut", "False", "Progressing")
-		require.Contains(ct, said.Message, "stopped since 1 of the other clusters failed or timed out, 0 may: "+c[0])
+		require.Contains(ct, said.Message, "stopped since 1 of the clusters failed or timed out, 0 may: "+c[0])
 	})
 	require.Len(t, w.works(t, s), 1)
 }
