@@ -56,7 +56,7 @@ func workName(set types.NamespacedName) string {
 	_, _ = h.Write([]byte(set.String())) // it never fails
 	base := set.Name
 	if len(base) > longestBase {
-		base = base[:longestBase]
+		base = strings.TrimRight(base[:longestBase], ".-")
 	}
 	return base + "-" + rand.SafeEncodeString(fmt.Sprint(h.Sum32()))
 }

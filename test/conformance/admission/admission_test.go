@@ -24,6 +24,7 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	clusterv1 "open-cluster-management.io/api/cluster/v1"
 	clusterv1beta1 "open-cluster-management.io/api/cluster/v1beta1"
 	workv1 "open-cluster-management.io/api/work/v1"
@@ -245,8 +246,8 @@ func (w *world) replicaSetsOff(t *testing.T) {
 func (w *world) replicaSets(t *testing.T) {
 	set := newReplicaSet("default", configMap("a", "1"))
 	require.NoError(t, w.kube.Create(t.Context(), set))
-	set.Spec.ManifestWorkTemplate.Workload.Manifests = nil
-	err := w.kube.Update(t.Context(), set)
+	none := client.RawPatch(types.MergePatchType, []byte(`{"spec":{"manifestWorkTemplate":{"workload":{"manifests":[]}}}}`))
+	err := w.kube.Patch(t.Context(), set, none)
 	require.True(t, apierrors.IsBadRequest(err), "%v", err)
 	require.ErrorContains(t, err, "spec.manifestWorkTemplate.workload.manifests: Workload manifests should not be empty")
 	bad := newReplicaSet("default", configMap("a", "1"), configMap("a", "1"))
@@ -288,9 +289,8 @@ func (w *world) replicaSetAuthors(t *testing.T) {
 	}
 	until(t, "the work to be made", found(1))
 	require.Equal(t, set.Spec.ManifestWorkTemplate.Executor, works.Items[0].Spec.Executor)
-	require.NoError(t, bob.Get(t.Context(), client.ObjectKeyFromObject(set), set))
-	set.Spec.ManifestWorkTemplate.Workload = newWork("", "", configMap("a", "2")).Spec.Workload
-	require.NoError(t, bob.Update(t.Context(), set))
+	changed := client.RawPatch(types.MergePatchType, []byte(`{"spec":{"manifestWorkTemplate":{"workload":{"manifests":[`+configMap("a", "2")+`]}}}}`))
+	require.NoError(t, bob.Patch(t.Context(), set, changed), "the executor stays as it was")
 	until(t, "the work to be changed", func(ctx context.Context) error {
 		if err := found(1)(ctx); err != nil || works.Items[0].Generation != 2 {
 			return fmt.Errorf("%w", errors.Join(err, errStill))
