@@ -130,4 +130,3 @@ func (o *round) next(now time.Time, outcome outcome) time.Duration {
 	}
 	return again
 }
-

@@ -6,6 +6,7 @@ package replicaset
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -105,16 +106,14 @@ func claim(refs []*ref) map[string]*ref {
 	by := map[string]*ref{}
 	for _, f := range refs {
 		for i := range f.groups {
-			var own []string
-			for _, cluster := range f.groups[i].Clusters {
+			f.groups[i].Clusters = slices.DeleteFunc(f.groups[i].Clusters, func(cluster string) bool {
 				if cluster == "" || by[cluster] != nil {
-					continue
+					return true
 				}
 				by[cluster] = f
-				own = append(own, cluster)
-			}
-			f.groups[i].Clusters = own
-			f.own = append(f.own, own...)
+				return false
+			})
+			f.own = append(f.own, f.groups[i].Clusters...)
 		}
 	}
 	return by

@@ -198,25 +198,32 @@ func (o *round) goes(ctx context.Context, name string) bool {
 // removals are the works that are to go. Works of clusters that no placement
 // chooses go only if the apiserver says so too, not just the cache (MH-10).
 func (o *round) removals(ctx context.Context) (removals []write, err error) {
-	var chosen map[string]*ref
-	var undecided func(string) bool
+	live := &round{set: &workv1alpha1.ManifestWorkReplicaSet{}}
 	for _, w := range o.other {
 		if w.Placement != "" && o.by[w.Cluster] == nil {
-			if chosen == nil {
-				live := round{set: &workv1alpha1.ManifestWorkReplicaSet{}}
-				if err := o.live.Get(ctx, o.key(), live.set); err != nil {
-					return nil, err
-				}
-				if live.refs, err = o.readRefs(ctx, o.live, live.set); err != nil {
-					return nil, err
-				}
-				chosen, undecided = claim(live.refs), live.undecided
+			if err := o.readLive(ctx, live); err != nil {
+				return nil, err
 			}
-			if chosen[w.Cluster] != nil || undecided(w.Placement) {
+			if live.by[w.Cluster] != nil || live.undecided(w.Placement) {
 				continue // the cache is yet to see it, and a new round comes of that
 			}
 		}
 		removals = append(removals, write{cluster: w.Cluster, work: w, remove: true})
 	}
 	return removals, nil
+}
+
+// readLive asks the apiserver, once in a round, which clusters are chosen.
+func (o *round) readLive(ctx context.Context, live *round) (err error) {
+	if live.by != nil {
+		return nil
+	}
+	if err := o.live.Get(ctx, o.key(), live.set); err != nil {
+		return err
+	}
+	if live.refs, err = o.readRefs(ctx, o.live, live.set); err != nil {
+		return err
+	}
+	live.by = claim(live.refs)
+	return nil
 }

@@ -253,7 +253,7 @@ func (w *world) replicaSets(t *testing.T) {
 	bad := newReplicaSet("default", configMap("a", "1"), configMap("a", "1"))
 	bad.Name = "bad"
 	require.True(t, apierrors.IsBadRequest(w.kube.Create(t.Context(), bad)))
-	w.replicaSetAuthors(t)
+	t.Run("WH-17 WH-18 their authors", w.replicaSetAuthors)
 }
 
 // replicaSetAuthors: who may write replica sets may not, by the hub's rights, have

@@ -33,6 +33,7 @@ func progressively(concurrency string, config clusterv1alpha1.RolloutConfig, man
 }
 
 func placementConditions(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 1)
 	s := w.set("web", nil, "p")
 	w.awaitCondition(s, "PlacementVerified", "False", "PlacementDecisionNotFound")
@@ -53,6 +54,7 @@ func placementConditions(t *testing.T) {
 }
 
 func counts(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 5)
 	w.placement("p", w.clusters[:2], w.clusters[2:3])
 	w.placement("q", w.clusters[3:])
@@ -82,6 +84,7 @@ func counts(t *testing.T) {
 }
 
 func allAtOnce(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 4)
 	w.placement("p", w.clusters)
 	s := w.set("web", by(clusterv1alpha1.RolloutStrategy{
@@ -96,6 +99,7 @@ func allAtOnce(t *testing.T) {
 }
 
 func progressive(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 5)
 	c := w.clusters
 	w.placement("p", []string{c[4], c[2], c[0]}, []string{c[3], c[1]})
@@ -119,6 +123,7 @@ func progressive(t *testing.T) {
 }
 
 func mandatory(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 5)
 	c := w.clusters
 	w.placement("p", c[3:], c[:2], c[2:3])
@@ -142,6 +147,7 @@ func mandatory(t *testing.T) {
 }
 
 func groupByGroup(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 6)
 	c := w.clusters
 	w.placement("p", c[:2], c[2:4], c[4:])
@@ -168,6 +174,7 @@ func groupByGroup(t *testing.T) {
 }
 
 func soak(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 2)
 	w.placement("p", w.clusters)
 	s := w.set("web", by(progressively("1", clusterv1alpha1.RolloutConfig{MinSuccessTime: metav1.Duration{Duration: 3 * time.Second}})), "p")
@@ -179,6 +186,7 @@ func soak(t *testing.T) {
 }
 
 func deadlineRow(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 4)
 	c := w.clusters
 	w.placement("p", c)
@@ -194,6 +202,7 @@ func deadlineRow(t *testing.T) {
 }
 
 func failures(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 4)
 	c := w.clusters
 	w.placement("p", c)
@@ -226,6 +235,7 @@ func failures(t *testing.T) {
 }
 
 func stateOfAWork(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 2)
 	w.placement("p", w.clusters)
 	s := w.set("web", by(progressively("1", clusterv1alpha1.RolloutConfig{})), "p")
@@ -261,6 +271,7 @@ func stateOfAWork(t *testing.T) {
 }
 
 func newTemplate(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 3)
 	c := w.clusters
 	w.placement("p", c)
@@ -295,6 +306,7 @@ func newTemplate(t *testing.T) {
 // everything: what the apiserver makes of a spec is what it is compared with, so a
 // work is not patched again and again.
 func everything(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 1)
 	w.placement("p", w.clusters)
 	s := w.set("web", func(s *workv1alpha1.ManifestWorkReplicaSet) {
@@ -324,6 +336,7 @@ func everything(t *testing.T) {
 
 // burst: many statuses within a moment are few writes of the set's own.
 func burst(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 12)
 	w.placement("p", w.clusters)
 	s := w.set("web", nil, "p")

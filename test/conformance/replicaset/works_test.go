@@ -20,39 +20,33 @@ import (
 )
 
 func TestReplicaSet(t *testing.T) {
-	for name, test := range map[string]func(*testing.T){
-		"MH-04_the_schema":                         schemaRow,
-		"MH-05_MH-25_the_end":                      theEnd,
-		"MH-06_MH-07_a_work_per_cluster":           workPerCluster,
-		"MH-08_a_long_name":                        longName,
-		"MH-09_deleted_or_edited_works_come_back":  comeBack,
-		"MH-10_clusters_that_leave":                clustersLeave,
-		"MH-10_nobody_decides":                     nobodyDecides,
-		"MH-11_two_placements_choose_one_cluster":  overlap,
-		"MH-12_MH-14_conditions_of_placements":     placementConditions,
-		"MH-13_MH-14_MH-15_counts":                 counts,
-		"MH-14_a_cluster_without_namespace":        withoutNamespace,
-		"MH-16_all_at_once":                        allAtOnce,
-		"MH-17_progressive":                        progressive,
-		"MH-17_mandatory_groups_are_first":         mandatory,
-		"MH-18_group_by_group":                     groupByGroup,
-		"MH-19_soak":                               soak,
-		"MH-20_deadline":                           deadlineRow,
-		"MH-21_failures":                           failures,
-		"MH-22_MH-23_the_state_of_a_work":          stateOfAWork,
-		"MH-24_a_new_template":                     newTemplate,
-		"MH-26_found_by_label":                     byLabel,
-		"a_spec_with_everything_is_written_once":   everything,
-		"a_burst_of_statuses_is_few_writes_of_set": burst,
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			test(t)
-		})
-	}
+	t.Run("MH-04_the_schema", schemaRow)
+	t.Run("MH-05_MH-25_the_end", theEnd)
+	t.Run("MH-06_MH-07_a_work_per_cluster", workPerCluster)
+	t.Run("MH-08_a_long_name", longName)
+	t.Run("MH-09_deleted_or_edited_works_come_back", comeBack)
+	t.Run("MH-10_clusters_that_leave", clustersLeave)
+	t.Run("MH-10_nobody_decides", nobodyDecides)
+	t.Run("MH-11_two_placements_choose_one_cluster", overlap)
+	t.Run("MH-12_MH-14_conditions_of_placements", placementConditions)
+	t.Run("MH-13_MH-14_MH-15_counts", counts)
+	t.Run("MH-14_a_cluster_without_namespace", withoutNamespace)
+	t.Run("MH-16_all_at_once", allAtOnce)
+	t.Run("MH-17_progressive", progressive)
+	t.Run("MH-17_mandatory_groups_are_first", mandatory)
+	t.Run("MH-18_group_by_group", groupByGroup)
+	t.Run("MH-19_soak", soak)
+	t.Run("MH-20_deadline", deadlineRow)
+	t.Run("MH-21_failures", failures)
+	t.Run("MH-22_MH-23_the_state_of_a_work", stateOfAWork)
+	t.Run("MH-24_a_new_template", newTemplate)
+	t.Run("MH-26_found_by_label", byLabel)
+	t.Run("a_spec_with_everything_is_written_once", everything)
+	t.Run("a_burst_of_statuses_is_few_writes_of_set", burst)
 }
 
 func schemaRow(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 0)
 	s := w.set("defaults", nil, "p")
 	require.Equal(t, workv1alpha1.Background, s.Spec.CascadeDeletionPolicy, "MH-05")
@@ -68,6 +62,7 @@ func schemaRow(t *testing.T) {
 }
 
 func theEnd(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 2)
 	w.placement("p", w.clusters)
 	for name, policy := range map[string]workv1alpha1.CascadeDeletionPolicy{"back": workv1alpha1.Background, "fore": workv1alpha1.Foreground} {
@@ -105,6 +100,7 @@ func theEnd(t *testing.T) {
 }
 
 func workPerCluster(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 3)
 	w.placement("p", w.clusters[:2], w.clusters[2:])
 	s := w.set("web", func(s *workv1alpha1.ManifestWorkReplicaSet) { s.Labels = map[string]string{"app": "web"} }, "p")
@@ -117,7 +113,9 @@ func workPerCluster(t *testing.T) {
 	require.NoError(t, w.kube.Get(t.Context(), client.ObjectKeyFromObject(s), s))
 	require.Equal(t, []string{finalizer}, s.Finalizers)
 
-	patch(w, s, func(s *workv1alpha1.ManifestWorkReplicaSet) { s.Labels = map[string]string{"app": "web", "tier": "front"} })
+	patch(w, s, func(s *workv1alpha1.ManifestWorkReplicaSet) {
+		s.Labels = map[string]string{"app": "web", "tier": "front"}
+	})
 	w.eventually(func(c *assert.CollectT) {
 		for _, work := range w.works(c, s) {
 			require.Equal(c, "front", work.Labels["tier"])
@@ -134,6 +132,7 @@ func workPerCluster(t *testing.T) {
 }
 
 func longName(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 2)
 	w.placement("p", w.clusters)
 	first, second := w.set(strings.Repeat("long.", 30)+"a", nil, "p"), w.set(strings.Repeat("long.", 30)+"b", nil, "p")
@@ -166,6 +165,7 @@ func longName(t *testing.T) {
 }
 
 func comeBack(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 2)
 	w.placement("p", w.clusters)
 	s := w.set("web", nil, "p")
@@ -199,6 +199,7 @@ func comeBack(t *testing.T) {
 }
 
 func clustersLeave(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 4)
 	w.placement("p", w.clusters[:2])
 	w.placement("q", w.clusters[2:])
@@ -213,6 +214,7 @@ func clustersLeave(t *testing.T) {
 
 // nobodyDecides: that a placement or its decisions are not there is no decision.
 func nobodyDecides(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 2)
 	w.placement("p", w.clusters)
 	s := w.set("web", nil, "p")
@@ -234,6 +236,7 @@ func nobodyDecides(t *testing.T) {
 }
 
 func overlap(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 3)
 	w.placement("p", w.clusters[:2])
 	w.placement("q", w.clusters[1:])
@@ -261,6 +264,7 @@ func overlap(t *testing.T) {
 }
 
 func byLabel(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 2)
 	foreign := func(cluster, name string, labels map[string]string) *workv1.ManifestWork {
 		work := &workv1.ManifestWork{ObjectMeta: metav1.ObjectMeta{Namespace: cluster, Name: name, Labels: labels}}
@@ -300,6 +304,7 @@ func byLabel(t *testing.T) {
 }
 
 func withoutNamespace(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 2)
 	w.placement("p", []string{"a-nowhere", w.clusters[0], w.clusters[1]})
 	s := w.set("web", nil, "p")
