@@ -25,6 +25,7 @@ import (
 	"fairlead.dev/fairlead/server/ca"
 	"fairlead.dev/fairlead/server/controller"
 	"fairlead.dev/fairlead/server/controller/cleanup"
+	"fairlead.dev/fairlead/server/controller/replicaset"
 	"fairlead.dev/fairlead/server/store"
 	"fairlead.dev/fairlead/server/webhook"
 )
@@ -145,7 +146,7 @@ func (h *house) controllerDeps() controller.Deps {
 	return controller.Deps{
 		CleanUp: h.cfg.Gates.Enabled(ocmfeature.ResourceCleanup), CleanUpResources: resources,
 		HubNamespace: h.cfg.Namespace, Signer: h.signer(), ClientCAs: h.clientCAs, Labels: h.cfg.Labels, Works: expiringWorks{h.index},
-		Registerer: h.registry, ClusterLeaseRefresh: h.cfg.ClusterLeaseRefresh, Clock: clock.RealClock{}, Log: h.log,
+		Registerer: h.registry, ReplicaSets: ReplicaSetWorks{h.index}, ClusterLeaseRefresh: h.cfg.ClusterLeaseRefresh, Clock: clock.RealClock{}, Log: h.log,
 	}
 }
 
@@ -159,4 +160,31 @@ func (w expiringWorks) WatchExpiring(call func(types.NamespacedName)) (cancel fu
 			call(types.NamespacedName{Namespace: c.Cluster, Name: c.Name})
 		}
 	})
+}
+
+// ReplicaSetWorks is what the index tells the controller of replica sets.
+type ReplicaSetWorks struct{ *store.Index }
+
+// WatchGenerated implements replicaset.Works.
+func (w ReplicaSetWorks) WatchGenerated(call func(set string)) (cancel func()) {
+	return w.Subscribe(func(c store.Change) {
+		for _, set := range []string{c.ReplicaSet, c.FormerReplicaSet} {
+			if set != "" {
+				call(set)
+			}
+		}
+	})
+}
+
+// Generated implements replicaset.Works.
+func (w ReplicaSetWorks) Generated(set string) ([]replicaset.Work, bool) {
+	if !w.Synced() || !w.Current() {
+		return nil, false
+	}
+	found := w.Index.Generated(set)
+	works := make([]replicaset.Work, len(found))
+	for i := range found {
+		works[i] = replicaset.Work(found[i])
+	}
+	return works, true
 }

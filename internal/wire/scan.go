@@ -44,6 +44,10 @@ type Scanned struct {
 	// Undelivered: the status seems to have the hub's own condition. It was only
 	// searched for, so it has to be looked up to be sure.
 	Undelivered bool
+	// Generated is set for works of replica sets.
+	Generated *Generated
+
+	parts generatedParts
 }
 
 // Size is the number of bytes delivered.
@@ -67,6 +71,7 @@ func Scan(raw []byte) (*Scanned, error) {
 		switch string(key) {
 		case "status":
 			s.Status, s.Undelivered = scannedStatus(value)
+			s.parts.status = value
 			complete = bytes.Contains(value, []byte(`"Complete"`))
 			return nil
 		case "spec":
@@ -99,6 +104,10 @@ func Scan(raw []byte) (*Scanned, error) {
 	s.Expires = complete && bytes.Contains(s.Spec, []byte(`"ttlSecondsAfterFinished"`))
 	s.Head, s.Tail = head, append(tail, '}') //nolint:gocritic // tail is ours and not used again
 	s.Digest = s.digest()
+	if s.Generated, err = generated(s.parts); err != nil {
+		return nil, fmt.Errorf("labels or status of %s/%s: %w", s.Namespace, s.Name, err)
+	}
+	s.parts = generatedParts{} // raw need not be kept for them
 	return s, nil
 }
 
@@ -120,7 +129,12 @@ func (s *Scanned) scanMetadata(raw []byte) ([]byte, error) {
 		var err error
 		switch string(key) {
 		case "managedFields":
+			s.parts.managed = value
 			return nil
+		case "labels":
+			s.parts.labels = value
+		case "creationTimestamp":
+			s.parts.created = value
 		case "resourceVersion":
 			s.ResourceVersion, err = strconv.ParseUint(unquoted(value), 10, 64)
 			return err

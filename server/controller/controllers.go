@@ -26,6 +26,7 @@ import (
 	clusterv1beta2 "open-cluster-management.io/api/cluster/v1beta2"
 	ocmfeature "open-cluster-management.io/api/feature"
 	workv1 "open-cluster-management.io/api/work/v1"
+	workv1alpha1 "open-cluster-management.io/api/work/v1alpha1"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
@@ -39,6 +40,7 @@ import (
 	"fairlead.dev/fairlead/server/controller/lease"
 	"fairlead.dev/fairlead/server/controller/placement"
 	"fairlead.dev/fairlead/server/controller/registration"
+	"fairlead.dev/fairlead/server/controller/replicaset"
 	"fairlead.dev/fairlead/server/controller/taint"
 	"fairlead.dev/fairlead/server/controller/work"
 )
@@ -60,6 +62,11 @@ type Deps struct {
 	Labels map[string]string
 	// Works tells the controller "workttl" of works.
 	Works work.Works
+	// ReplicaSets tells the controller "replicaset" which works replica sets have.
+	// ReplicaSetSettle is for how long it gathers changes of works; default
+	// replicaset.DefaultSettle.
+	ReplicaSets      replicaset.Works
+	ReplicaSetSettle time.Duration
 	// ClusterLeaseRefresh is how often managed-cluster-lease of a living cluster
 	// is renewed. Default lease.DefaultRefresh.
 	ClusterLeaseRefresh time.Duration
@@ -109,6 +116,15 @@ func All() []Controller {
 		},
 		{Name: "placement", Needs: append(placementKinds(), managedCluster, set, binding), Setup: setupPlacements},
 		{Name: "workttl", Gate: ocmfeature.CleanUpCompletedManifestWork, Needs: []schema.GroupVersionKind{manifestWork}, Setup: setupWorkTTL},
+		{
+			Name: "replicaset", Gate: ocmfeature.ManifestWorkReplicaSet,
+			Needs: []schema.GroupVersionKind{
+				managedCluster, manifestWork, schema.GroupVersion(workv1alpha1.GroupVersion).WithKind("ManifestWorkReplicaSet"),
+				schema.GroupVersion(clusterv1beta1.GroupVersion).WithKind("Placement"),
+				schema.GroupVersion(clusterv1beta1.GroupVersion).WithKind("PlacementDecision"),
+			},
+			Setup: setupReplicaSets,
+		},
 		{Name: "gc", Needs: []schema.GroupVersionKind{managedCluster, enrollment}, Setup: setupGC},
 	}
 }
@@ -175,6 +191,10 @@ func setupWorkTTL(_ context.Context, mgr manager.Manager, deps Deps) error {
 	return work.SetupTTL(mgr, work.Config{Works: deps.Works, Clock: deps.Clock, Log: deps.Log})
 }
 
+func setupReplicaSets(_ context.Context, mgr manager.Manager, deps Deps) error {
+	return replicaset.Setup(mgr, replicaset.Config{Works: deps.ReplicaSets, Settle: deps.ReplicaSetSettle, Clock: deps.Clock, Log: deps.Log})
+}
+
 func setupGC(_ context.Context, mgr manager.Manager, deps Deps) error {
 	return gc.Setup(mgr, gc.Config{HubNamespace: deps.HubNamespace, Log: deps.Log})
 }
@@ -233,7 +253,7 @@ func Select(spec string) ([]Controller, error) {
 // AddToScheme makes every kind known that a controller reads or writes.
 func AddToScheme(scheme *runtime.Scheme) error {
 	return errors.Join(clientgoscheme.AddToScheme(scheme), clusterv1.Install(scheme), clusterv1alpha1.Install(scheme),
-		clusterv1beta1.Install(scheme), clusterv1beta2.Install(scheme), workv1.Install(scheme), v1alpha1.AddToScheme(scheme))
+		clusterv1beta1.Install(scheme), clusterv1beta2.Install(scheme), workv1.Install(scheme), workv1alpha1.Install(scheme), v1alpha1.AddToScheme(scheme))
 }
 
 // CacheOptions keeps out of the manager's cache what no controller looks at. A

@@ -22,6 +22,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/component-base/featuregate"
 	clusterv1 "open-cluster-management.io/api/cluster/v1"
+	ocmfeature "open-cluster-management.io/api/feature"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	ctrlconfig "sigs.k8s.io/controller-runtime/pkg/config"
@@ -124,7 +125,7 @@ func TestMissingCRDs(t *testing.T) {
 	all, err := controller.Select("*")
 	require.NoError(t, err)
 	list := controller.Gated(all, func(featuregate.Feature) bool { return false })
-	require.Len(t, all, len(list)+3, "MH-01, RC-48 and RC-58 are behind gates")
+	require.Len(t, all, len(list)+4, "MH-01, MH-03, RC-48 and RC-58 are behind gates")
 	require.NoError(t, controller.Add(mgr, controller.Deps{Log: slog.New(slog.NewTextHandler(said, nil))}, list))
 
 	ctx, stop := context.WithCancel(t.Context())
@@ -168,4 +169,17 @@ func crds(t *testing.T, word string) [][]byte {
 	}
 	require.NotEmpty(t, found)
 	return found
+}
+
+// TestReplicaSets: without its gate, which is off by default, nobody looks at them.
+func TestReplicaSets(t *testing.T) {
+	t.Run("MH-03_its_gate", func(t *testing.T) {
+		all, err := controller.Select("*")
+		require.NoError(t, err)
+		gates := func(on bool) func(featuregate.Feature) bool {
+			return func(f featuregate.Feature) bool { return on && f == ocmfeature.ManifestWorkReplicaSet }
+		}
+		require.NotContains(t, controller.Names(controller.Gated(all, gates(false))), "replicaset")
+		require.Contains(t, controller.Names(controller.Gated(all, gates(true))), "replicaset")
+	})
 }

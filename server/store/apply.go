@@ -77,10 +77,14 @@ func (x *Index) put(s *wire.Scanned, from origin, session uint64) {
 		if len(marked) > 0 && !s.Deleting && s.Size() < packFrom && (old == nil || !old.delivers(fresh)) {
 			x.recent.put(s.Digest, s.Delivered())
 		}
-		x.tell(marked, Change{
+		change := Change{
 			Cluster: s.Namespace, Name: s.Name, UID: s.UID,
-			StatusOnly: old != nil && old.delivers(fresh), Expires: s.Expires,
-		})
+			StatusOnly: old != nil && old.delivers(fresh), Expires: s.Expires, ReplicaSet: fresh.of(),
+		}
+		if former := old.of(); former != change.ReplicaSet {
+			change.FormerReplicaSet = former
+		}
+		x.tell(marked, change)
 	} else {
 		old = fresh
 	}
@@ -135,6 +139,7 @@ func (x *Index) replace(s *wire.Scanned, fresh *record, from origin) (old *recor
 		c.works[s.Name] = fresh
 	}
 	c.changed(old, fresh)
+	x.members.move(s.Namespace, s.Name, old.of(), fresh.of())
 	return old, c.subscribers, true
 }
 
@@ -170,7 +175,8 @@ func (x *Index) forgotten(clusterName, name string, old *record, marked []*subsc
 	if old.spec != nil {
 		x.specs.release(old.spec)
 	}
-	x.tell(marked, Change{Cluster: clusterName, Name: name, UID: old.uid, Gone: true})
+	x.members.move(clusterName, name, old.of(), "") // only Run adds works, and only Run takes them out
+	x.tell(marked, Change{Cluster: clusterName, Name: name, UID: old.uid, Gone: true, ReplicaSet: old.of()})
 }
 
 // sweep takes out what the list that has just ended did not have. The index

@@ -47,6 +47,7 @@ type Index struct {
 	specs      specs
 	recent     recent
 	seed       maphash.Seed
+	members    members
 	shards     [shards]shard
 	patience   patience
 

@@ -26,6 +26,8 @@ type record struct {
 	undelivered     bool // as in wire.Scanned: the hub's condition seems to be there
 	expires         bool // as there: it seems to be complete, and to end by itself
 
+	generated *generated // of a replica set's work
+
 	listed uint32 // number of the last full list that had it
 	// session is the serial of the Grant that last read or wrote exactly this
 	// resourceVersion; 0 for none.
@@ -37,7 +39,7 @@ func newRecord(s *wire.Scanned, held *spec) *record {
 	return &record{
 		resourceVersion: s.ResourceVersion, generation: s.Generation, digest: s.Digest, status: s.Status,
 		spec: held, split: len(s.Head), deleting: s.Deleting, finalizer: s.Finalizer, undelivered: s.Undelivered,
-		expires: s.Expires,
+		expires: s.Expires, generated: newGenerated(s.Generated),
 	}
 }
 

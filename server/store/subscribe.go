@@ -30,6 +30,10 @@ type Change struct {
 	// Expires: the work may be complete, and then ends by itself after a time that
 	// its spec says.
 	Expires bool
+	// ReplicaSet is the label of the ManifestWorkReplicaSet that has the work, or had
+	// it before Gone; FormerReplicaSet is of the one that had it, if it is another.
+	// "" for none.
+	ReplicaSet, FormerReplicaSet string
 }
 
 // subscriber is one registered function. Until it ended it is called, and maybe

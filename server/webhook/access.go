@@ -28,6 +28,9 @@ func (w *Webhooks) demand(ctx context.Context, user authenticationv1.UserInfo, r
 		return nil
 	}
 	kind, where := "ClusterRole", ""
+	if right.Verb == executeAs {
+		where = " in every cluster"
+	}
 	if right.Namespace != "" {
 		kind, where = "Role", fmt.Sprintf(" in namespace %q", right.Namespace)
 	}

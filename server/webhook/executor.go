@@ -25,33 +25,42 @@ const (
 	defaultExecutor = "system:serviceaccount::klusterlet-work-sa"
 )
 
-// checkExecutor asks, with the user of the request, whether they may have the
-// work applied as its executor. One that stays as it was is not asked for.
-func (w *Webhooks) checkExecutor(ctx context.Context, req admission.Request, before, after *workv1.ManifestWorkExecutor) error {
-	if req.Operation == admissionv1.Update && equality.Semantic.DeepEqual(before, after) {
+// executorChange is what a request makes of an executor.
+type executorChange struct {
+	// path is where it is in the object; namespace is where works are applied as it,
+	// "" everywhere.
+	path, namespace string
+	before, after   *workv1.ManifestWorkExecutor
+}
+
+// checkExecutor asks, with the user of the request, whether they may have works
+// applied as an executor. One that stays as it was is not asked for.
+func (w *Webhooks) checkExecutor(ctx context.Context, req admission.Request, change executorChange) error {
+	if req.Operation == admissionv1.Update && equality.Semantic.DeepEqual(change.before, change.after) {
 		return nil
 	}
-	if after == nil && !w.cfg.CheckNilExecutor {
+	if change.after == nil && !w.cfg.CheckNilExecutor {
 		return nil
 	}
-	executor, err := executorName(after)
+	executor, err := change.name()
 	if err != nil {
 		return err
 	}
 	right := authorizationv1.ResourceAttributes{
-		Verb: executeAs, Group: workv1.GroupName, Resource: "manifestworks", Namespace: req.Namespace, Name: executor,
+		Verb: executeAs, Group: workv1.GroupName, Resource: "manifestworks", Namespace: change.namespace, Name: executor,
 	}
 	return w.demand(ctx, req.UserInfo, right, fmt.Sprintf("have works applied as %q", executor))
 }
 
-func executorName(executor *workv1.ManifestWorkExecutor) (string, error) {
+func (c executorChange) name() (string, error) {
+	executor := c.after
 	if executor == nil {
 		return defaultExecutor, nil
 	}
 	account := executor.Subject.ServiceAccount
 	if executor.Subject.Type != workv1.ExecutorSubjectTypeServiceAccount || account == nil {
 		return "", &workrules.Error{
-			Reason: reason.InvalidArgument, Field: "spec.executor.subject",
+			Reason: reason.InvalidArgument, Field: c.path + ".subject",
 			Message: fmt.Sprintf("is of type %q: want ServiceAccount, and serviceAccount with namespace and name", executor.Subject.Type),
 		}
 	}

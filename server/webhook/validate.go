@@ -31,22 +31,33 @@ func (w *Webhooks) validateWork(ctx context.Context, req admission.Request) admi
 	if _, err := work.Spec.Check("spec", w.cfg.ManifestLimit); err != nil {
 		return w.refuse(ctx, req, err)
 	}
-	if err := w.checkExecutor(ctx, req, old.Spec.Executor, work.Spec.Executor); err != nil {
+	if err := w.checkExecutor(ctx, req, executorChange{"spec.executor", req.Namespace, old.Spec.Executor, work.Spec.Executor}); err != nil {
 		return w.refuse(ctx, req, err)
 	}
 	return admission.Allowed("")
 }
 
-// validateReplicaSet is WH-19.
+// validateReplicaSet is WH-19. The hub makes the works of a set with its own
+// rights, in whichever clusters placements choose: who writes the set needs the
+// right to its executor in all of them.
 func (w *Webhooks) validateReplicaSet(ctx context.Context, req admission.Request) admission.Response {
 	if !w.cfg.ReplicaSets {
 		return w.refuse(ctx, req, &forbidden{"ManifestWorkReplicaSets are turned off on this hub: start it with --feature-gates=ManifestWorkReplicaSet=true"})
 	}
-	var set workrules.ReplicaSet
+	var old, set workrules.ReplicaSet
 	if err := workrules.Decode(req.Object.Raw, &set); err != nil {
 		return w.refuse(ctx, req, err)
 	}
+	if req.Operation == admissionv1.Update {
+		if err := workrules.Decode(req.OldObject.Raw, &old); err != nil {
+			return admission.Errored(http.StatusInternalServerError, err)
+		}
+	}
 	if _, err := set.Spec.Template.Check("spec.manifestWorkTemplate", w.cfg.ManifestLimit); err != nil {
+		return w.refuse(ctx, req, err)
+	}
+	change := executorChange{"spec.manifestWorkTemplate.executor", metav1.NamespaceAll, old.Spec.Template.Executor, set.Spec.Template.Executor}
+	if err := w.checkExecutor(ctx, req, change); err != nil {
 		return w.refuse(ctx, req, err)
 	}
 	return admission.Allowed("")

@@ -89,6 +89,37 @@ func TestExecutor(t *testing.T) {
 	require.EqualValues(t, http.StatusBadRequest, w.validateWork(t.Context(), request(admissionv1.Create, nobody, "")).Result.Code, "who is it?")
 }
 
+// TestReplicaSets: the hub makes their works, so their author needs the right to
+// the executor in every cluster.
+func TestReplicaSets(t *testing.T) {
+	set := func(executor string) string {
+		return `{"spec":{"manifestWorkTemplate":{"workload":{"manifests":[{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a"}}]}` + executor + `}}}`
+	}
+	const deployer = `,"executor":{"subject":{"type":"ServiceAccount","serviceAccount":{"namespace":"apps","name":"deployer"}}}`
+	asked := &reviewer{allows: true}
+	w, err := New(Config{Client: asked, ManifestLimit: 1000, ReplicaSets: true})
+	require.NoError(t, err)
+	allowed := func(operation admissionv1.Operation, object, old string) bool {
+		asked.asked = nil
+		return w.validateReplicaSet(t.Context(), request(operation, object, old)).Allowed
+	}
+	require.True(t, allowed(admissionv1.Create, set(deployer), ""), "WH-17")
+	require.Len(t, asked.asked, 1)
+	require.Equal(t, authorizationv1.ResourceAttributes{
+		Verb: "execute-as", Group: "work.open-cluster-management.io", Resource: "manifestworks", Name: "system:serviceaccount:apps:deployer",
+	}, *asked.asked[0].ResourceAttributes, "in no namespace, which is all of them")
+	require.True(t, allowed(admissionv1.Update, set(deployer), set(deployer)))
+	require.Empty(t, asked.asked, "it stays as it was")
+	require.True(t, allowed(admissionv1.Create, set(""), ""))
+	require.Empty(t, asked.asked, "while the gate is off")
+	w.cfg.CheckNilExecutor = true
+	require.True(t, allowed(admissionv1.Update, set(""), set(deployer)), "WH-18")
+	require.Equal(t, "system:serviceaccount::klusterlet-work-sa", asked.asked[0].ResourceAttributes.Name)
+	asked.allows = false
+	require.False(t, allowed(admissionv1.Update, set(deployer), set("")))
+	require.False(t, allowed(admissionv1.Create, set(""), ""))
+}
+
 func TestFinalizer(t *testing.T) {
 	served := true
 	w, err := New(Config{Served: func(_ context.Context, cluster string) bool { return served && cluster == "c1" }})

@@ -31,7 +31,7 @@ func admissions() []mutant {
 		{
 			name: "execute-as-change-unasked", rule: "WH-17: a change of the executor is asked for, too",
 			file: "server/webhook/executor.go", tests: hooks,
-			old: "	if req.Operation == admissionv1.Update && equality.Semantic.DeepEqual(before, after) {", new: "	if req.Operation == admissionv1.Update && (true || equality.Semantic.DeepEqual(before, after)) {",
+			old: "	if req.Operation == admissionv1.Update && equality.Semantic.DeepEqual(change.before, change.after) {", new: "	if req.Operation == admissionv1.Update && (true || equality.Semantic.DeepEqual(change.before, change.after)) {",
 		},
 		{
 			name: "asked-without-groups", rule: "WH-17: the question is asked as the whole user of the request",

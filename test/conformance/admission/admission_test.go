@@ -24,7 +24,9 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	clusterv1 "open-cluster-management.io/api/cluster/v1"
+	clusterv1beta1 "open-cluster-management.io/api/cluster/v1beta1"
 	workv1 "open-cluster-management.io/api/work/v1"
 	workv1alpha1 "open-cluster-management.io/api/work/v1alpha1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -244,13 +246,59 @@ func (w *world) replicaSetsOff(t *testing.T) {
 func (w *world) replicaSets(t *testing.T) {
 	set := newReplicaSet("default", configMap("a", "1"))
 	require.NoError(t, w.kube.Create(t.Context(), set))
-	set.Spec.ManifestWorkTemplate.Workload.Manifests = nil
-	err := w.kube.Update(t.Context(), set)
+	none := client.RawPatch(types.MergePatchType, []byte(`{"spec":{"manifestWorkTemplate":{"workload":{"manifests":[]}}}}`))
+	err := w.kube.Patch(t.Context(), set, none)
 	require.True(t, apierrors.IsBadRequest(err), "%v", err)
 	require.ErrorContains(t, err, "spec.manifestWorkTemplate.workload.manifests: Workload manifests should not be empty")
 	bad := newReplicaSet("default", configMap("a", "1"), configMap("a", "1"))
 	bad.Name = "bad"
 	require.True(t, apierrors.IsBadRequest(w.kube.Create(t.Context(), bad)))
+	t.Run("WH-17 WH-18 their authors", w.replicaSetAuthors)
+}
+
+// replicaSetAuthors: who may write replica sets may not, by the hub's rights, have
+// works applied as anybody; and those rights suffice for what they may.
+func (w *world) replicaSetAuthors(t *testing.T) {
+	namespace, cluster := w.plane.Namespace(t, "authors"), w.plane.Namespace(t, "cluster")
+	group := "authors-of-" + namespace
+	w.allow(namespace, group, "author", rbacv1.PolicyRule{APIGroups: []string{workv1.GroupName}, Resources: []string{"*"}, Verbs: []string{"*"}})
+	bob := w.client("bob", group)
+	set := newReplicaSet(namespace, configMap("a", "1"))
+	err := bob.Create(t.Context(), set.DeepCopy())
+	require.True(t, apierrors.IsForbidden(err), "WH-18: every right in the namespace of the set is not enough: %v", err)
+	require.ErrorContains(t, err, `ask for a ClusterRole with verb execute-as`)
+	set.Spec.ManifestWorkTemplate.Executor = executor("deployer")
+	err = bob.Create(t.Context(), set.DeepCopy())
+	require.True(t, apierrors.IsForbidden(err), "WH-17: %v", err)
+	w.allowEverywhere(group, executeAs("system:serviceaccount:apps:deployer"))
+	until(t, "the right to be known", func(ctx context.Context) error { return bob.Create(ctx, set) })
+
+	require.NoError(t, w.kube.Create(t.Context(), &clusterv1beta1.Placement{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "placement"}}))
+	decision := &clusterv1beta1.PlacementDecision{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "d", Labels: map[string]string{clusterv1beta1.PlacementLabel: "placement"}}}
+	require.NoError(t, w.kube.Create(t.Context(), decision))
+	decision.Status.Decisions = []clusterv1beta1.ClusterDecision{{ClusterName: cluster}}
+	require.NoError(t, w.kube.Status().Update(t.Context(), decision))
+	works := &workv1.ManifestWorkList{}
+	found := func(many int) func(context.Context) error {
+		return func(ctx context.Context) error {
+			if err := w.kube.List(ctx, works, client.InNamespace(cluster)); err != nil || len(works.Items) != many {
+				return fmt.Errorf("%d works (%w)", len(works.Items), errors.Join(err, errStill))
+			}
+			return nil
+		}
+	}
+	until(t, "the work to be made", found(1))
+	require.Equal(t, set.Spec.ManifestWorkTemplate.Executor, works.Items[0].Spec.Executor)
+	changed := client.RawPatch(types.MergePatchType, []byte(`{"spec":{"manifestWorkTemplate":{"workload":{"manifests":[`+configMap("a", "2")+`]}}}}`))
+	require.NoError(t, bob.Patch(t.Context(), set, changed), "the executor stays as it was")
+	until(t, "the work to be changed", func(ctx context.Context) error {
+		if err := found(1)(ctx); err != nil || works.Items[0].Generation != 2 {
+			return fmt.Errorf("%w", errors.Join(err, errStill))
+		}
+		return nil
+	})
+	require.NoError(t, bob.Delete(t.Context(), set))
+	until(t, "the work to be gone", found(0))
 }
 
 // completed makes works, completes them as an agent would, and sees which stay.

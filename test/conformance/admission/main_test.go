@@ -22,6 +22,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes/scheme"
 	clusterv1 "open-cluster-management.io/api/cluster/v1"
+	clusterv1beta1 "open-cluster-management.io/api/cluster/v1beta1"
 	clusterv1beta2 "open-cluster-management.io/api/cluster/v1beta2"
 	workv1 "open-cluster-management.io/api/work/v1"
 	workv1alpha1 "open-cluster-management.io/api/work/v1alpha1"
@@ -142,6 +143,7 @@ func (w *world) client(user, group string) client.Client {
 	known := runtime.NewScheme()
 	require.NoError(w.t, scheme.AddToScheme(known))
 	require.NoError(w.t, clusterv1.Install(known))
+	require.NoError(w.t, clusterv1beta1.Install(known))
 	require.NoError(w.t, clusterv1beta2.Install(known))
 	require.NoError(w.t, workv1.Install(known))
 	require.NoError(w.t, workv1alpha1.Install(known))

@@ -435,13 +435,13 @@ func (r *running) recorded(plane *env.Plane, log *journal, s *subject, person st
 			}
 		}
 	}
-	theirs := 0
+	deedsOfManager := 0
 	for _, d := range all {
 		if !d.looks && slices.Contains(d.who, manager) {
-			theirs++
+			deedsOfManager++
 		}
 	}
-	require.Equal(r.t, theirs, done, "every deed is in the order")
+	require.Equal(r.t, deedsOfManager, done, "every deed is in the order")
 	for _, line := range []string{"enroll.request", "enroll.accepted", "enroll.issued", "certificate.used", "enroll.revoked"} {
 		require.Positive(r.t, strings.Count(log.String(), `"action":"`+line+`"`), line)
 	}
