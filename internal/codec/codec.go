@@ -95,6 +95,9 @@ func (c *Codec) Append(content, packed []byte, size uint64) ([]byte, error) {
 	defer c.decoders.Put(decoder)
 	before := uint64(len(content))
 	content, err = decoder.DecodeAll(packed, slices.Grow(content, int(size))) //nolint:gosec // not above c.max
+	if errors.Is(err, zstd.ErrDecoderSizeExceeded) || errors.Is(err, zstd.ErrWindowSizeExceeded) {
+		return nil, fmt.Errorf("%w: more than the %d bytes that are taken: %w", ErrSize, c.max, err) // its frame hides how much
+	}
 	if err != nil {
 		return nil, fmt.Errorf("decompressing: %w", err)
 	}

@@ -71,7 +71,7 @@ func TestT24_bomb_costs_no_memory(t *testing.T) {
 	runtime.ReadMemStats(&before)
 	_, err = c.Decompress(bomb.Bytes(), 1000)
 	runtime.ReadMemStats(&after)
-	require.Error(t, err)
+	require.ErrorIs(t, err, ErrSize, "not only broken: it need not be asked for again")
 	require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(16<<20))
 }
 

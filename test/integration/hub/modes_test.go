@@ -216,13 +216,14 @@ func TestT21_manifest_limit_without_a_webhook(t *testing.T) {
 	agent := newAgent(t, hub, cluster)
 	agent.join(hub.token(cluster, true), false)
 	s := agent.session(&agentv1.Hello{})
-	for name, size := range map[string]int{"at-limit": limit, "over-limit": limit + 1} {
+	create := func(name string, size int) {
 		work := newWork(cluster, name, "")
 		work.Spec.Workload.Manifests[0].Raw = sized(t, work.Spec.Workload.Manifests[0].Raw, size)
 		require.NoError(t, hub.kube.Create(t.Context(), work))
 	}
-	change := s.change("at-limit")
-	s.stored(change)
+	create("at-limit", limit)
+	s.stored(s.change("at-limit")) // now the hub may write in the cluster's namespace
+	create("over-limit", limit+1)
 	until(t, "the condition", func() error {
 		work := &workv1.ManifestWork{}
 		if err := hub.kube.Get(t.Context(), client.ObjectKey{Namespace: cluster, Name: "over-limit"}, work); err != nil {

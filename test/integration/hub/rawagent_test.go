@@ -10,6 +10,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"io"
+	"slices"
 	"testing"
 	"time"
 
@@ -35,6 +36,7 @@ type rawAgent struct {
 	tls     *pki.Client
 	conn    *grpc.ClientConn
 	api     agentv1.AgentServiceClient
+	options []grpc.DialOption // more of them
 }
 
 func newAgent(t *testing.T, hub *running, cluster string) *rawAgent {
@@ -54,7 +56,8 @@ func newAgent(t *testing.T, hub *running, cluster string) *rawAgent {
 // dial opens a new connection, with the certificate of now.
 func (a *rawAgent) dial() {
 	a.t.Helper()
-	conn, err := grpc.NewClient(a.hub.addresses.Agent, grpc.WithTransportCredentials(credentials.NewTLS(a.tls.TLSConfig("127.0.0.1"))))
+	options := append(slices.Clone(a.options), grpc.WithTransportCredentials(credentials.NewTLS(a.tls.TLSConfig("127.0.0.1"))))
+	conn, err := grpc.NewClient(a.hub.addresses.Agent, options...)
 	require.NoError(a.t, err)
 	a.t.Cleanup(func() { _ = conn.Close() })
 	a.conn, a.api = conn, agentv1.NewAgentServiceClient(conn)
