@@ -150,13 +150,30 @@ func (n *Namespaces) reconcile(ctx context.Context, labelled cache.SharedIndexIn
 		n.show(nil)
 		return true
 	}
-	done = true
 	have := map[string]*corev1.Namespace{}
 	for _, object := range labelled.GetStore().List() {
 		if namespace, ok := object.(*corev1.Namespace); ok {
 			have[namespace.Name] = namespace
 		}
 	}
+	made := n.make(ctx, wanted, have)
+	left := n.leave(ctx, wanted, have)
+	if !labelled.HasSynced() || !made || !left {
+		return false
+	}
+	if len(wanted) > 0 || len(have) > 0 {
+		return true
+	}
+	err := n.cfg.Released(ctx)
+	if err != nil {
+		n.cfg.Log.WarnContext(ctx, "the cluster's configuration cannot be dropped from the store; trying again", "error", err)
+	}
+	return err == nil
+}
+
+// make sees to it that what is wanted is there; false when not all of it is.
+func (n *Namespaces) make(ctx context.Context, wanted []string, have map[string]*corev1.Namespace) (done bool) {
+	done = true
 	state := make(map[string]string, len(wanted))
 	for _, name := range wanted {
 		state[name] = ""
@@ -168,6 +185,12 @@ func (n *Namespaces) reconcile(ctx context.Context, labelled cache.SharedIndexIn
 		}
 	}
 	n.show(state)
+	return done
+}
+
+// leave releases what is there and not wanted; false when it could not.
+func (n *Namespaces) leave(ctx context.Context, wanted []string, have map[string]*corev1.Namespace) (done bool) {
+	done = true
 	for name := range have {
 		if slices.Contains(wanted, name) {
 			continue
@@ -175,15 +198,6 @@ func (n *Namespaces) reconcile(ctx context.Context, labelled cache.SharedIndexIn
 		if err := n.release(ctx, name); err != nil {
 			n.cfg.Log.WarnContext(ctx, "a namespace that is managed no more keeps its label; trying again", "namespace", name, "error", err)
 			done = false
-		}
-	}
-	if !labelled.HasSynced() {
-		return false
-	}
-	if done && len(wanted) == 0 && len(have) == 0 {
-		if err := n.cfg.Released(ctx); err != nil {
-			n.cfg.Log.WarnContext(ctx, "the cluster's configuration cannot be dropped from the store; trying again", "error", err)
-			return false
 		}
 	}
 	return done

@@ -31,7 +31,7 @@ func TestLife(t *testing.T) {
 		"RC-20_RC-70_force_lets_go_of_a_spoke_that_is_gone":             force,
 		"RC-22_RC-28_RC-21_the_list_names_who_made_the_token":           autoApproval,
 		"RQ-07_RQ-01_RA-03_RA-04_RA-26_nobody_on_the_list_waits":        notListed,
-		"RA-24_RA-25_RA-27_joined_and_available_without_the_lease":     joinedAndAvailable,
+		"RA-24_RA-25_RA-27_joined_and_available_without_the_lease":      joinedAndAvailable,
 		"RC-70_on_detach_delete_cleans_up_a_spoke_that_was_forced_out":  onDetachDelete,
 	} {
 		t.Run(name, func(t *testing.T) {

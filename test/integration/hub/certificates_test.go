@@ -5,6 +5,8 @@ package hub
 
 import (
 	"context"
+	"crypto"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -16,6 +18,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
@@ -34,6 +37,7 @@ import (
 	"fairlead.dev/fairlead/internal/identity"
 	"fairlead.dev/fairlead/internal/pki"
 	"fairlead.dev/fairlead/internal/wire/reason"
+	"fairlead.dev/fairlead/server"
 	"fairlead.dev/fairlead/server/rpc/rpcerr"
 	"fairlead.dev/fairlead/test/env"
 )
@@ -112,7 +116,7 @@ func TestT66_a_cloned_certificate(t *testing.T) {
 type cutter struct {
 	address string
 	mu      sync.Mutex
-	conn    net.Conn
+	conn    *mutedConn
 	mute    chan struct{} // closed to cut; nil lets everything through
 }
 
@@ -123,8 +127,8 @@ func (c *cutter) dial(ctx context.Context, _ string) (net.Conn, error) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.conn = conn
-	return &mutedConn{Conn: conn, network: c}, nil
+	c.conn = &mutedConn{Conn: conn, network: c}
+	return c.conn, nil
 }
 
 // arm withholds replies from now on; cut ends that, and the connection.
@@ -138,22 +142,27 @@ func (c *cutter) cut() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	close(c.mute)
-	c.mute = nil
+	c.mute, c.conn.dead = nil, true
 	_ = c.conn.Close()
 }
 
 type mutedConn struct {
 	net.Conn
 	network *cutter
+	dead    bool // guarded by the network's lock
 }
 
-// Read delivers nothing of what arrives while the network is armed.
+// Read delivers nothing of what arrives while the network is armed, also when it
+// is looked at later only.
 func (m *mutedConn) Read(b []byte) (int, error) {
 	n, err := m.Conn.Read(b)
 	m.network.mu.Lock()
-	mute := m.network.mute
+	mute, dead := m.network.mute, m.dead
 	m.network.mu.Unlock()
-	if mute == nil {
+	switch {
+	case dead:
+		return 0, net.ErrClosed
+	case mute == nil:
 		return n, err
 	}
 	<-mute
@@ -237,6 +246,63 @@ func TestT44_killed_between_store_and_use(t *testing.T) {
 	require.Equal(t, reason.InvalidCSR, rpcerr.ReasonOf(err))
 	until(t, "the first use to be noted", func() error {
 		if current := hub.enrollmentOf(t, cluster).Status.Current; current.Serial != next.Serial {
+			return errors.New("not yet")
+		}
+		return nil
+	})
+}
+
+// T44: renewals at the same instant, each for a key of its own: the hub counts one
+// of them as next, beside the current one, and the agent goes on with it.
+func TestT44_renewals_at_the_same_instant(t *testing.T) {
+	hub := startHub(t, env.Shared(t).RESTConfig(), func(c *server.Config) { c.LeaderElect = false }).ready()
+	agent := newAgent(t, hub, env.Shared(t).Unique("parallel"))
+	agent.join(hub.token(agent.cluster, true), false)
+	agent.session(&agentv1.Hello{}).cancel()
+	current := hub.enrollmentOf(t, agent.cluster).Status.Current
+	type answer struct {
+		key   crypto.Signer
+		chain [][]byte
+	}
+	answers := make(chan answer, 4)
+	var group errgroup.Group
+	bounded, cancel := context.WithTimeout(t.Context(), 10*time.Second) // one whose key another took the place of is answered late
+	defer cancel()
+	for range cap(answers) {
+		group.Go(func() error {
+			key, err := pki.NewKey()
+			if err != nil {
+				return err
+			}
+			csr, err := pki.NewCSR(key, identity.Subject(agent.cluster, "agent"))
+			if err != nil {
+				return err
+			}
+			renewed, err := agent.api.RenewCertificate(bounded, &agentv1.RenewCertificateRequest{CsrDer: csr})
+			if err == nil {
+				answers <- answer{key, renewed.GetCertificate().GetChainDer()}
+			}
+			return nil // of those at once, some may be told to come again
+		})
+	}
+	require.NoError(t, group.Wait())
+	close(answers)
+	after := hub.enrollmentOf(t, agent.cluster).Status
+	require.Equal(t, current.Serial, after.Current.Serial)
+	require.NotNil(t, after.Next)
+	used := false
+	for a := range answers {
+		leaf, err := x509.ParseCertificate(a.chain[0])
+		require.NoError(t, err)
+		if pki.Serial(leaf) == after.Next.Serial {
+			agent.key, used = a.key, true
+			agent.use(a.chain)
+			agent.session(&agentv1.Hello{})
+		}
+	}
+	require.True(t, used, "who asked for what counts has got it")
+	until(t, "the first use to be noted", func() error {
+		if got := hub.enrollmentOf(t, agent.cluster).Status; got.Current.Serial != after.Next.Serial {
 			return errors.New("not yet")
 		}
 		return nil
