@@ -141,7 +141,7 @@ func oneReason(t *testing.T, row string) {
 func howMany(t *testing.T) {
 	s := newScene(t)
 	all := s.clusters(t, 2)
-	three := s.place(t, func(spec *spec) { spec.NumberOfClusters = new(int32(3)) })
+	three := s.place(t, best(3)) // by name alone
 	s.awaitSatisfied(t, three, metav1.ConditionFalse, "NotAllDecisionsScheduled", "1 cluster decisions unscheduled")
 	s.await(t, three, all...)
 	any := s.place(t, nil)
