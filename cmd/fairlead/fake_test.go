@@ -45,6 +45,7 @@ type fakeHub struct {
 	adminv1.UnimplementedEnrollmentAdminServiceServer
 	adminv1.UnimplementedClusterAdminServiceServer
 	adminv1.UnimplementedWorkAdminServiceServer
+	adminv1.UnimplementedPlacementAdminServiceServer
 
 	address string
 	ca      []byte
@@ -83,6 +84,7 @@ func startFakeHub(t *testing.T) *fakeHub {
 	adminv1.RegisterEnrollmentAdminServiceServer(server, h)
 	adminv1.RegisterClusterAdminServiceServer(server, h)
 	adminv1.RegisterWorkAdminServiceServer(server, h)
+	adminv1.RegisterPlacementAdminServiceServer(server, h)
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
 	t.Cleanup(func() { server.Stop(); require.NoError(t, <-served) })

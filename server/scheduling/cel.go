@@ -90,25 +90,23 @@ func (c *compiler) compile(text string) (*expression, error) {
 }
 
 // evaluate says whether all expressions of a predicate are true of a cluster,
-// and reports the first that is not, or that fails or costs too much (PL-20).
+// and why not: the first that is not, or that fails or costs too much (PL-20).
 // budget is what the cluster has left, and becomes what is left afterwards.
-func (w *World) evaluate(p *predicate, c *cluster, budget *int64, report func(expression int, why string)) bool {
+func (w *World) evaluate(p *predicate, c *cluster, budget *int64) (ok bool, why func() string) {
 	for i, e := range p.expressions {
 		ok, cost, err := e.holds(w.see(c))
 		*budget -= cost
+		if err == nil && *budget < 0 {
+			err = fmt.Errorf("all expressions together cost more than %d", costPerCluster)
+		}
 		switch {
 		case err != nil:
-			report(i, fmt.Sprintf("%q fails: %v", e.text, err))
-			return false
-		case *budget < 0:
-			report(i, fmt.Sprintf("%q fails: all expressions together cost more than %d", e.text, costPerCluster))
-			return false
+			return false, func() string { return fmt.Sprintf("celExpressions[%d] %q fails: %v", i, e.text, err) }
 		case !ok:
-			report(i, fmt.Sprintf("%q is false", e.text))
-			return false
+			return false, func() string { return fmt.Sprintf("celExpressions[%d] %q is false", i, e.text) }
 		}
 	}
-	return true
+	return true, nil
 }
 
 func (e *expression) holds(seen ref.Val) (ok bool, cost int64, err error) {

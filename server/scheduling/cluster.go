@@ -44,18 +44,18 @@ func (w *World) PutCluster(object *clusterv1.ManagedCluster) {
 	if changed.labels {
 		sets = slices.Compact(slices.Sorted(slices.Values(slices.Concat(before.sets, c.sets))))
 	}
-	w.choosers(sets, func(p *placement) { w.clusterChanged(p, c, changed) })
+	w.choosers(sets, func(p *placement) { w.clusterChanged(p, &before, c, changed) })
 }
 
 // clusterChanged has a placement look at what became of a cluster.
-func (w *World) clusterChanged(p *placement, c *cluster, changed change) {
+func (w *World) clusterChanged(p *placement, before, c *cluster, changed change) {
 	if changed.labels || changed.claims || changed.deleting || p.rules.usesCEL {
 		w.recheck(p, c)
 	}
-	if p.dirty || p.verdict(c) != matched {
+	if p.dirty || before.object == nil || p.verdict(c) != matched {
 		return
 	}
-	if changed.taints || p.rules.allocatable != nil && changed.resources || p.rules.spreads() && (changed.labels || changed.claims) {
+	if changed.taints || p.rules.allocatable != nil && changed.resources || (changed.labels || changed.claims) && p.rules.movesIn(before, c) {
 		w.mark(p)
 	}
 }

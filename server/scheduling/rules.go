@@ -129,25 +129,25 @@ func (r *rules) match(w *World, c *cluster, report func(predicate int, why strin
 	}
 	budget := int64(costPerCluster)
 	for i := range r.predicates {
-		p := &r.predicates[i]
-		switch {
-		case !p.labels.Matches(labels.Set(c.object.Labels)):
-			tell(report, i, "labelSelector", p.labels.String())
-		case !p.claims.Matches(labels.Set(c.claims)):
-			tell(report, i, "claimSelector", p.claims.String())
-		case w.evaluate(p, c, &budget, func(expression int, why string) {
-			if report != nil {
-				report(i, fmt.Sprintf("celExpressions[%d] %s", expression, why))
-			}
-		}):
+		ok, why := r.predicates[i].match(w, c, &budget)
+		if ok {
 			return true
+		}
+		if report != nil {
+			report(i, why())
 		}
 	}
 	return len(r.predicates) == 0
 }
 
-func tell(report func(int, string), predicate int, part, selector string) {
-	if report != nil {
-		report(predicate, part+" wants "+selector)
+// match says whether a cluster matches all selectors, and why not.
+func (p *predicate) match(w *World, c *cluster, budget *int64) (ok bool, why func() string) {
+	switch {
+	case !p.labels.Matches(labels.Set(c.object.Labels)):
+		return false, func() string { return "labelSelector wants " + p.labels.String() }
+	case !p.claims.Matches(labels.Set(c.claims)):
+		return false, func() string { return "claimSelector wants " + p.claims.String() }
+	default:
+		return w.evaluate(p, c, budget)
 	}
 }

@@ -23,6 +23,25 @@ type topology struct {
 	chosen  []int // by domain
 }
 
+// domain is the value of a constraint's key that a cluster has.
+func domain(of *clusterv1beta1.SpreadConstraintsTerm, c *cluster) (value string, ok bool) {
+	if of.TopologyKeyType == clusterv1beta1.TopologyKeyTypeClaim {
+		value, ok = c.claims[of.TopologyKey]
+		return value, ok
+	}
+	value, ok = c.object.Labels[of.TopologyKey]
+	return value, ok
+}
+
+// movesIn says whether a cluster went from one domain to another.
+func (r *rules) movesIn(before, after *cluster) bool {
+	return r.spreads() && slices.ContainsFunc(r.spec.SpreadPolicy.SpreadConstraints, func(of clusterv1beta1.SpreadConstraintsTerm) bool {
+		was, had := domain(&of, before)
+		is, has := domain(&of, after)
+		return was != is || had != has
+	})
+}
+
 // bucket has the clusters that no constraint tells apart, best first.
 type bucket struct {
 	domains []int // by constraint; -1: the clusters lack its key
@@ -158,11 +177,7 @@ func (c *choice) topology(of *clusterv1beta1.SpreadConstraintsTerm) *topology {
 	}
 	known := map[string]int{}
 	for i, one := range c.passed {
-		values := one.object.Labels
-		if of.TopologyKeyType == clusterv1beta1.TopologyKeyTypeClaim {
-			values = one.claims
-		}
-		value, ok := values[of.TopologyKey]
+		value, ok := domain(of, one)
 		if !ok {
 			t.domains[i] = -1
 			continue

@@ -79,6 +79,7 @@ type Hub struct {
 	Enrollments adminv1.EnrollmentAdminServiceClient
 	Clusters    adminv1.ClusterAdminServiceClient
 	Works       adminv1.WorkAdminServiceClient
+	Placements  adminv1.PlacementAdminServiceClient
 
 	conn *grpc.ClientConn
 }

@@ -55,6 +55,7 @@ func (o *Options) Dial(ctx context.Context) (*Hub, error) {
 		Enrollments: adminv1.NewEnrollmentAdminServiceClient(conn),
 		Clusters:    adminv1.NewClusterAdminServiceClient(conn),
 		Works:       adminv1.NewWorkAdminServiceClient(conn),
+		Placements:  adminv1.NewPlacementAdminServiceClient(conn),
 		conn:        conn,
 	}, nil
 }

@@ -18,13 +18,14 @@ import (
 
 	"google.golang.org/grpc"
 	"k8s.io/client-go/rest"
+	clusterv1beta1 "open-cluster-management.io/api/cluster/v1beta1"
 
 	adminv1 "fairlead.dev/fairlead/gen/fairlead/admin/v1"
 	"fairlead.dev/fairlead/internal/wire"
 )
 
-// Config is what the admin services need. All fields but Works, Peers, Events
-// and Clusterless are required.
+// Config is what the admin services need. All fields but Works, Peers, Events,
+// Placements and Clusterless are required.
 type Config struct {
 	// REST is the hub's apiserver; only its address and CA are used, never its
 	// credentials.
@@ -35,6 +36,8 @@ type Config struct {
 	Enrollments   Enrollments
 	Sessions      Sessions
 	Deliveries    Deliveries
+	// Placements explains placements; nil where their kinds are not served.
+	Placements Placements
 	// Clusterless says that agents are served by their certificate alone, so that
 	// a cluster needs neither a ManagedCluster nor an enrollment.
 	Clusterless bool
@@ -120,6 +123,13 @@ type Deliveries interface {
 	Digest(cluster string, key wire.Key) (digest wire.Digest, ok bool)
 }
 
+// Placements says how a placement, as the caller has just read it, is decided,
+// whatever replica is asked; the answer has all clusters in one page, and is
+// the caller's to change.
+type Placements interface {
+	Explain(ctx context.Context, placement *clusterv1beta1.Placement) (*adminv1.ExplainPlacementResponse, error)
+}
+
 // Service implements the admin services. It is safe for concurrent use.
 type Service struct {
 	Config
@@ -141,6 +151,10 @@ type (
 		adminv1.UnimplementedWorkAdminServiceServer
 		*Service
 	}
+	placementService struct {
+		adminv1.UnimplementedPlacementAdminServiceServer
+		*Service
+	}
 )
 
 // New makes the services; Register puts them on a server.
@@ -154,6 +168,7 @@ func (s *Service) Register(registrar grpc.ServiceRegistrar) {
 	adminv1.RegisterEnrollmentAdminServiceServer(registrar, enrollmentService{Service: s})
 	adminv1.RegisterClusterAdminServiceServer(registrar, clusterService{Service: s})
 	adminv1.RegisterWorkAdminServiceServer(registrar, workService{Service: s})
+	adminv1.RegisterPlacementAdminServiceServer(registrar, placementService{Service: s})
 }
 
 // deed is what a person has changed.

@@ -24,6 +24,7 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	auditv1 "k8s.io/apiserver/pkg/apis/audit/v1"
+	clusterv1beta1 "open-cluster-management.io/api/cluster/v1beta1"
 
 	adminv1 "fairlead.dev/fairlead/gen/fairlead/admin/v1"
 	agentv1 "fairlead.dev/fairlead/gen/fairlead/agent/v1"
@@ -55,6 +56,7 @@ type desk struct {
 	enrollments adminv1.EnrollmentAdminServiceClient
 	clusters    adminv1.ClusterAdminServiceClient
 	works       adminv1.WorkAdminServiceClient
+	placements  adminv1.PlacementAdminServiceClient
 }
 
 // deed is one method: who may, how it is done, and what is left of it. What only
@@ -131,7 +133,7 @@ func deeds() map[string]deed {
 		}},
 	}
 	out := map[string]deed{}
-	for service, methods := range map[string]map[string]deed{"Enrollment": enrolls, "Cluster": clusters, "Work": workDeeds()} {
+	for service, methods := range map[string]map[string]deed{"Enrollment": enrolls, "Cluster": clusters, "Work": workDeeds(), "Placement": placementDeeds()} {
 		for name, d := range methods {
 			out["/fairlead.admin.v1."+service+"AdminService/"+name] = d
 		}
@@ -173,6 +175,14 @@ func workDeeds() map[string]deed {
 	}
 }
 
+func placementDeeds() map[string]deed {
+	return map[string]deed{
+		"ExplainPlacement": {who: []string{viewer, manager}, looks: true, do: func(d *desk, s *subject) error {
+			return only(d.placements.ExplainPlacement(d.ctx, &adminv1.ExplainPlacementRequest{Namespace: s.cluster, Name: "there"}))
+		}},
+	}
+}
+
 // desk is a person's, by a bearer token, or that of somebody with a certificate.
 func (r *running) desk(trust pki.Trust, token string, certificate *pki.Client) *desk {
 	r.t.Helper()
@@ -187,7 +197,7 @@ func (r *running) desk(trust pki.Trust, token string, certificate *pki.Client) *
 	if token != "" {
 		ctx = metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+token)
 	}
-	return &desk{ctx, adminv1.NewEnrollmentAdminServiceClient(conn), adminv1.NewClusterAdminServiceClient(conn), adminv1.NewWorkAdminServiceClient(conn)}
+	return &desk{ctx, adminv1.NewEnrollmentAdminServiceClient(conn), adminv1.NewClusterAdminServiceClient(conn), adminv1.NewWorkAdminServiceClient(conn), adminv1.NewPlacementAdminServiceClient(conn)}
 }
 
 // person makes somebody with a role in one namespace, or in all (empty), and
@@ -251,6 +261,7 @@ func TestT70_who_did_it_is_on_record(t *testing.T) {
 	agent.join(hub.token(s.cluster, true), false)
 	session := agent.session(&agentv1.Hello{})
 	require.NoError(t, hub.kube.Create(t.Context(), newWork(s.cluster, "there", "1")))
+	require.NoError(t, hub.kube.Create(t.Context(), &clusterv1beta1.Placement{ObjectMeta: metav1.ObjectMeta{Name: "there", Namespace: s.cluster}}))
 	session.held(s.batch)
 	names, desks := map[string]string{}, map[string]*desk{}
 	for _, role := range []string{viewer, approver, author, manager, nobody} {

@@ -3729,6 +3729,457 @@ func (x *ManifestVerdict) GetMessage() string {
 	return ""
 }
 
+type ExplainPlacementRequest struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Namespace string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	Name      string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	PageSize  int32                  `protobuf:"varint,3,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"` // clusters in one answer
+	// Each page is of the choice at its own moment.
+	PageToken     string `protobuf:"bytes,4,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainPlacementRequest) Reset() {
+	*x = ExplainPlacementRequest{}
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[53]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainPlacementRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainPlacementRequest) ProtoMessage() {}
+
+func (x *ExplainPlacementRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[53]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainPlacementRequest.ProtoReflect.Descriptor instead.
+func (*ExplainPlacementRequest) Descriptor() ([]byte, []int) {
+	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{53}
+}
+
+func (x *ExplainPlacementRequest) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *ExplainPlacementRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ExplainPlacementRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ExplainPlacementRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+// ExplainPlacementResponse says how a placement is decided. The verdict is one
+// line: what is chosen, or what keeps it from that.
+type ExplainPlacementResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Verdict       string                 `protobuf:"bytes,1,opt,name=verdict,proto3" json:"verdict,omitempty"`
+	Satisfied     *PlacementCondition    `protobuf:"bytes,2,opt,name=satisfied,proto3" json:"satisfied,omitempty"`
+	Misconfigured *PlacementCondition    `protobuf:"bytes,3,opt,name=misconfigured,proto3" json:"misconfigured,omitempty"`
+	BoundSets     []string               `protobuf:"bytes,4,rep,name=bound_sets,json=boundSets,proto3" json:"bound_sets,omitempty"`          // to the namespace, sorted
+	EligibleSets  []string               `protobuf:"bytes,5,rep,name=eligible_sets,json=eligibleSets,proto3" json:"eligible_sets,omitempty"` // those of them that it chooses from
+	Prioritizers  []*Prioritizer         `protobuf:"bytes,6,rep,name=prioritizers,proto3" json:"prioritizers,omitempty"`                     // sorted by name
+	// First those that passed all filters, best first, then the others by name.
+	Clusters      []*ClusterChoice `protobuf:"bytes,7,rep,name=clusters,proto3" json:"clusters,omitempty"`
+	NextPageToken string           `protobuf:"bytes,8,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"` // empty on the last page
+	Chosen        int32            `protobuf:"varint,9,opt,name=chosen,proto3" json:"chosen,omitempty"`
+	Candidates    int32            `protobuf:"varint,10,opt,name=candidates,proto3" json:"candidates,omitempty"` // that passed all filters
+	Considered    int32            `protobuf:"varint,11,opt,name=considered,proto3" json:"considered,omitempty"` // in the sets that it chooses from, or shown for other reasons
+	// Empty for the hub's own. Of another one the clusters are those that it chose,
+	// and explanation is what it said of them.
+	Scheduler   string                 `protobuf:"bytes,12,opt,name=scheduler,proto3" json:"scheduler,omitempty"`
+	Explanation string                 `protobuf:"bytes,13,opt,name=explanation,proto3" json:"explanation,omitempty"`
+	Again       *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=again,proto3" json:"again,omitempty"`    // when time alone may change the choice
+	Frozen      bool                   `protobuf:"varint,15,opt,name=frozen,proto3" json:"frozen,omitempty"` // by annotation: decisions stay, whatever would be chosen now
+	// Clusters of other sets are left out: the caller may not list managedclusters.
+	OthersHidden  bool `protobuf:"varint,16,opt,name=others_hidden,json=othersHidden,proto3" json:"others_hidden,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainPlacementResponse) Reset() {
+	*x = ExplainPlacementResponse{}
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[54]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainPlacementResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainPlacementResponse) ProtoMessage() {}
+
+func (x *ExplainPlacementResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[54]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainPlacementResponse.ProtoReflect.Descriptor instead.
+func (*ExplainPlacementResponse) Descriptor() ([]byte, []int) {
+	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{54}
+}
+
+func (x *ExplainPlacementResponse) GetVerdict() string {
+	if x != nil {
+		return x.Verdict
+	}
+	return ""
+}
+
+func (x *ExplainPlacementResponse) GetSatisfied() *PlacementCondition {
+	if x != nil {
+		return x.Satisfied
+	}
+	return nil
+}
+
+func (x *ExplainPlacementResponse) GetMisconfigured() *PlacementCondition {
+	if x != nil {
+		return x.Misconfigured
+	}
+	return nil
+}
+
+func (x *ExplainPlacementResponse) GetBoundSets() []string {
+	if x != nil {
+		return x.BoundSets
+	}
+	return nil
+}
+
+func (x *ExplainPlacementResponse) GetEligibleSets() []string {
+	if x != nil {
+		return x.EligibleSets
+	}
+	return nil
+}
+
+func (x *ExplainPlacementResponse) GetPrioritizers() []*Prioritizer {
+	if x != nil {
+		return x.Prioritizers
+	}
+	return nil
+}
+
+func (x *ExplainPlacementResponse) GetClusters() []*ClusterChoice {
+	if x != nil {
+		return x.Clusters
+	}
+	return nil
+}
+
+func (x *ExplainPlacementResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+func (x *ExplainPlacementResponse) GetChosen() int32 {
+	if x != nil {
+		return x.Chosen
+	}
+	return 0
+}
+
+func (x *ExplainPlacementResponse) GetCandidates() int32 {
+	if x != nil {
+		return x.Candidates
+	}
+	return 0
+}
+
+func (x *ExplainPlacementResponse) GetConsidered() int32 {
+	if x != nil {
+		return x.Considered
+	}
+	return 0
+}
+
+func (x *ExplainPlacementResponse) GetScheduler() string {
+	if x != nil {
+		return x.Scheduler
+	}
+	return ""
+}
+
+func (x *ExplainPlacementResponse) GetExplanation() string {
+	if x != nil {
+		return x.Explanation
+	}
+	return ""
+}
+
+func (x *ExplainPlacementResponse) GetAgain() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Again
+	}
+	return nil
+}
+
+func (x *ExplainPlacementResponse) GetFrozen() bool {
+	if x != nil {
+		return x.Frozen
+	}
+	return false
+}
+
+func (x *ExplainPlacementResponse) GetOthersHidden() bool {
+	if x != nil {
+		return x.OthersHidden
+	}
+	return false
+}
+
+type PlacementCondition struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Status        string                 `protobuf:"bytes,1,opt,name=status,proto3" json:"status,omitempty"` // True, False
+	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	Message       string                 `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlacementCondition) Reset() {
+	*x = PlacementCondition{}
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[55]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlacementCondition) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlacementCondition) ProtoMessage() {}
+
+func (x *PlacementCondition) ProtoReflect() protoreflect.Message {
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[55]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlacementCondition.ProtoReflect.Descriptor instead.
+func (*PlacementCondition) Descriptor() ([]byte, []int) {
+	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{55}
+}
+
+func (x *PlacementCondition) GetStatus() string {
+	if x != nil {
+		return x.Status
+	}
+	return ""
+}
+
+func (x *PlacementCondition) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *PlacementCondition) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+type Prioritizer struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"` // Balance, Steady, ..., AddOn/<resourceName>/<scoreName>
+	Weight        int64                  `protobuf:"varint,2,opt,name=weight,proto3" json:"weight,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Prioritizer) Reset() {
+	*x = Prioritizer{}
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[56]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Prioritizer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Prioritizer) ProtoMessage() {}
+
+func (x *Prioritizer) ProtoReflect() protoreflect.Message {
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[56]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Prioritizer.ProtoReflect.Descriptor instead.
+func (*Prioritizer) Descriptor() ([]byte, []int) {
+	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{56}
+}
+
+func (x *Prioritizer) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Prioritizer) GetWeight() int64 {
+	if x != nil {
+		return x.Weight
+	}
+	return 0
+}
+
+type ClusterChoice struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Chosen        bool                   `protobuf:"varint,2,opt,name=chosen,proto3" json:"chosen,omitempty"`
+	Filter        string                 `protobuf:"bytes,3,opt,name=filter,proto3" json:"filter,omitempty"`         // that removed it: ClusterSet, Predicate, TaintToleration; empty if none did
+	Why           string                 `protobuf:"bytes,4,opt,name=why,proto3" json:"why,omitempty"`               // why it was removed, or passed over; empty if it is chosen
+	Scores        []int64                `protobuf:"varint,5,rep,packed,name=scores,proto3" json:"scores,omitempty"` // as prioritizers, before their weights
+	Score         int64                  `protobuf:"varint,6,opt,name=score,proto3" json:"score,omitempty"`          // their sum, with weights
+	Rank          int32                  `protobuf:"varint,7,opt,name=rank,proto3" json:"rank,omitempty"`            // from 1
+	Decided       bool                   `protobuf:"varint,8,opt,name=decided,proto3" json:"decided,omitempty"`      // it is in the PlacementDecisions that there are
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClusterChoice) Reset() {
+	*x = ClusterChoice{}
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[57]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClusterChoice) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClusterChoice) ProtoMessage() {}
+
+func (x *ClusterChoice) ProtoReflect() protoreflect.Message {
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[57]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClusterChoice.ProtoReflect.Descriptor instead.
+func (*ClusterChoice) Descriptor() ([]byte, []int) {
+	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{57}
+}
+
+func (x *ClusterChoice) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ClusterChoice) GetChosen() bool {
+	if x != nil {
+		return x.Chosen
+	}
+	return false
+}
+
+func (x *ClusterChoice) GetFilter() string {
+	if x != nil {
+		return x.Filter
+	}
+	return ""
+}
+
+func (x *ClusterChoice) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+func (x *ClusterChoice) GetScores() []int64 {
+	if x != nil {
+		return x.Scores
+	}
+	return nil
+}
+
+func (x *ClusterChoice) GetScore() int64 {
+	if x != nil {
+		return x.Score
+	}
+	return 0
+}
+
+func (x *ClusterChoice) GetRank() int32 {
+	if x != nil {
+		return x.Rank
+	}
+	return 0
+}
+
+func (x *ClusterChoice) GetDecided() bool {
+	if x != nil {
+		return x.Decided
+	}
+	return false
+}
+
 type ListHeldDeletesRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ClusterName   string                 `protobuf:"bytes,1,opt,name=cluster_name,json=clusterName,proto3" json:"cluster_name,omitempty"`
@@ -3738,7 +4189,7 @@ type ListHeldDeletesRequest struct {
 
 func (x *ListHeldDeletesRequest) Reset() {
 	*x = ListHeldDeletesRequest{}
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[53]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3750,7 +4201,7 @@ func (x *ListHeldDeletesRequest) String() string {
 func (*ListHeldDeletesRequest) ProtoMessage() {}
 
 func (x *ListHeldDeletesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[53]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3763,7 +4214,7 @@ func (x *ListHeldDeletesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListHeldDeletesRequest.ProtoReflect.Descriptor instead.
 func (*ListHeldDeletesRequest) Descriptor() ([]byte, []int) {
-	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{53}
+	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *ListHeldDeletesRequest) GetClusterName() string {
@@ -3782,7 +4233,7 @@ type ListHeldDeletesResponse struct {
 
 func (x *ListHeldDeletesResponse) Reset() {
 	*x = ListHeldDeletesResponse{}
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[54]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3794,7 +4245,7 @@ func (x *ListHeldDeletesResponse) String() string {
 func (*ListHeldDeletesResponse) ProtoMessage() {}
 
 func (x *ListHeldDeletesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[54]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3807,7 +4258,7 @@ func (x *ListHeldDeletesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListHeldDeletesResponse.ProtoReflect.Descriptor instead.
 func (*ListHeldDeletesResponse) Descriptor() ([]byte, []int) {
-	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{54}
+	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *ListHeldDeletesResponse) GetBatches() []*HeldBatch {
@@ -3830,7 +4281,7 @@ type HeldBatch struct {
 
 func (x *HeldBatch) Reset() {
 	*x = HeldBatch{}
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[55]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3842,7 +4293,7 @@ func (x *HeldBatch) String() string {
 func (*HeldBatch) ProtoMessage() {}
 
 func (x *HeldBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[55]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3855,7 +4306,7 @@ func (x *HeldBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeldBatch.ProtoReflect.Descriptor instead.
 func (*HeldBatch) Descriptor() ([]byte, []int) {
-	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{55}
+	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *HeldBatch) GetClusterName() string {
@@ -3903,7 +4354,7 @@ type ReleaseHeldDeletesRequest struct {
 
 func (x *ReleaseHeldDeletesRequest) Reset() {
 	*x = ReleaseHeldDeletesRequest{}
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[56]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3915,7 +4366,7 @@ func (x *ReleaseHeldDeletesRequest) String() string {
 func (*ReleaseHeldDeletesRequest) ProtoMessage() {}
 
 func (x *ReleaseHeldDeletesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[56]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3928,7 +4379,7 @@ func (x *ReleaseHeldDeletesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseHeldDeletesRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseHeldDeletesRequest) Descriptor() ([]byte, []int) {
-	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{56}
+	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *ReleaseHeldDeletesRequest) GetClusterName() string {
@@ -3953,7 +4404,7 @@ type ReleaseHeldDeletesResponse struct {
 
 func (x *ReleaseHeldDeletesResponse) Reset() {
 	*x = ReleaseHeldDeletesResponse{}
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[57]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3965,7 +4416,7 @@ func (x *ReleaseHeldDeletesResponse) String() string {
 func (*ReleaseHeldDeletesResponse) ProtoMessage() {}
 
 func (x *ReleaseHeldDeletesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[57]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3978,7 +4429,7 @@ func (x *ReleaseHeldDeletesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseHeldDeletesResponse.ProtoReflect.Descriptor instead.
 func (*ReleaseHeldDeletesResponse) Descriptor() ([]byte, []int) {
-	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{57}
+	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{62}
 }
 
 type GetTrustRequest struct {
@@ -3989,7 +4440,7 @@ type GetTrustRequest struct {
 
 func (x *GetTrustRequest) Reset() {
 	*x = GetTrustRequest{}
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[58]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4001,7 +4452,7 @@ func (x *GetTrustRequest) String() string {
 func (*GetTrustRequest) ProtoMessage() {}
 
 func (x *GetTrustRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[58]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4014,7 +4465,7 @@ func (x *GetTrustRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTrustRequest.ProtoReflect.Descriptor instead.
 func (*GetTrustRequest) Descriptor() ([]byte, []int) {
-	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{58}
+	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{63}
 }
 
 type GetTrustResponse struct {
@@ -4029,7 +4480,7 @@ type GetTrustResponse struct {
 
 func (x *GetTrustResponse) Reset() {
 	*x = GetTrustResponse{}
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[59]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4041,7 +4492,7 @@ func (x *GetTrustResponse) String() string {
 func (*GetTrustResponse) ProtoMessage() {}
 
 func (x *GetTrustResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[59]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4054,7 +4505,7 @@ func (x *GetTrustResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTrustResponse.ProtoReflect.Descriptor instead.
 func (*GetTrustResponse) Descriptor() ([]byte, []int) {
-	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{59}
+	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *GetTrustResponse) GetAuthorities() []*Authority {
@@ -4097,7 +4548,7 @@ type Authority struct {
 
 func (x *Authority) Reset() {
 	*x = Authority{}
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[60]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4109,7 +4560,7 @@ func (x *Authority) String() string {
 func (*Authority) ProtoMessage() {}
 
 func (x *Authority) ProtoReflect() protoreflect.Message {
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[60]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4122,7 +4573,7 @@ func (x *Authority) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Authority.ProtoReflect.Descriptor instead.
 func (*Authority) Descriptor() ([]byte, []int) {
-	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{60}
+	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *Authority) GetId() string {
@@ -4162,7 +4613,7 @@ type PrepareAuthorityRequest struct {
 
 func (x *PrepareAuthorityRequest) Reset() {
 	*x = PrepareAuthorityRequest{}
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[61]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4174,7 +4625,7 @@ func (x *PrepareAuthorityRequest) String() string {
 func (*PrepareAuthorityRequest) ProtoMessage() {}
 
 func (x *PrepareAuthorityRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[61]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4187,7 +4638,7 @@ func (x *PrepareAuthorityRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PrepareAuthorityRequest.ProtoReflect.Descriptor instead.
 func (*PrepareAuthorityRequest) Descriptor() ([]byte, []int) {
-	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{61}
+	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *PrepareAuthorityRequest) GetPurpose() string {
@@ -4206,7 +4657,7 @@ type PrepareAuthorityResponse struct {
 
 func (x *PrepareAuthorityResponse) Reset() {
 	*x = PrepareAuthorityResponse{}
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[62]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4218,7 +4669,7 @@ func (x *PrepareAuthorityResponse) String() string {
 func (*PrepareAuthorityResponse) ProtoMessage() {}
 
 func (x *PrepareAuthorityResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[62]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4231,7 +4682,7 @@ func (x *PrepareAuthorityResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PrepareAuthorityResponse.ProtoReflect.Descriptor instead.
 func (*PrepareAuthorityResponse) Descriptor() ([]byte, []int) {
-	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{62}
+	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *PrepareAuthorityResponse) GetAuthority() *Authority {
@@ -4251,7 +4702,7 @@ type ActivateAuthorityRequest struct {
 
 func (x *ActivateAuthorityRequest) Reset() {
 	*x = ActivateAuthorityRequest{}
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[63]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4263,7 +4714,7 @@ func (x *ActivateAuthorityRequest) String() string {
 func (*ActivateAuthorityRequest) ProtoMessage() {}
 
 func (x *ActivateAuthorityRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[63]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4276,7 +4727,7 @@ func (x *ActivateAuthorityRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ActivateAuthorityRequest.ProtoReflect.Descriptor instead.
 func (*ActivateAuthorityRequest) Descriptor() ([]byte, []int) {
-	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{63}
+	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *ActivateAuthorityRequest) GetId() string {
@@ -4302,7 +4753,7 @@ type ActivateAuthorityResponse struct {
 
 func (x *ActivateAuthorityResponse) Reset() {
 	*x = ActivateAuthorityResponse{}
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[64]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4314,7 +4765,7 @@ func (x *ActivateAuthorityResponse) String() string {
 func (*ActivateAuthorityResponse) ProtoMessage() {}
 
 func (x *ActivateAuthorityResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[64]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4327,7 +4778,7 @@ func (x *ActivateAuthorityResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ActivateAuthorityResponse.ProtoReflect.Descriptor instead.
 func (*ActivateAuthorityResponse) Descriptor() ([]byte, []int) {
-	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{64}
+	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *ActivateAuthorityResponse) GetAgentsLeftBehind() []string {
@@ -4347,7 +4798,7 @@ type RetireAuthorityRequest struct {
 
 func (x *RetireAuthorityRequest) Reset() {
 	*x = RetireAuthorityRequest{}
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[65]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4359,7 +4810,7 @@ func (x *RetireAuthorityRequest) String() string {
 func (*RetireAuthorityRequest) ProtoMessage() {}
 
 func (x *RetireAuthorityRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[65]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4372,7 +4823,7 @@ func (x *RetireAuthorityRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetireAuthorityRequest.ProtoReflect.Descriptor instead.
 func (*RetireAuthorityRequest) Descriptor() ([]byte, []int) {
-	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{65}
+	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *RetireAuthorityRequest) GetId() string {
@@ -4398,7 +4849,7 @@ type RetireAuthorityResponse struct {
 
 func (x *RetireAuthorityResponse) Reset() {
 	*x = RetireAuthorityResponse{}
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[66]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4410,7 +4861,7 @@ func (x *RetireAuthorityResponse) String() string {
 func (*RetireAuthorityResponse) ProtoMessage() {}
 
 func (x *RetireAuthorityResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[66]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4423,7 +4874,7 @@ func (x *RetireAuthorityResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetireAuthorityResponse.ProtoReflect.Descriptor instead.
 func (*RetireAuthorityResponse) Descriptor() ([]byte, []int) {
-	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{66}
+	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *RetireAuthorityResponse) GetAgentsLeftBehind() []string {
@@ -4725,7 +5176,52 @@ const file_fairlead_admin_v1_admin_proto_rawDesc = "" +
 	"\aordinal\x18\x01 \x01(\x05R\aordinal\x12\x1a\n" +
 	"\bresource\x18\x02 \x01(\tR\bresource\x12\x1c\n" +
 	"\tcondition\x18\x03 \x01(\tR\tcondition\x12\x18\n" +
-	"\amessage\x18\x04 \x01(\tR\amessage\";\n" +
+	"\amessage\x18\x04 \x01(\tR\amessage\"\x87\x01\n" +
+	"\x17ExplainPlacementRequest\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1b\n" +
+	"\tpage_size\x18\x03 \x01(\x05R\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x04 \x01(\tR\tpageToken\"\xbb\x05\n" +
+	"\x18ExplainPlacementResponse\x12\x18\n" +
+	"\averdict\x18\x01 \x01(\tR\averdict\x12C\n" +
+	"\tsatisfied\x18\x02 \x01(\v2%.fairlead.admin.v1.PlacementConditionR\tsatisfied\x12K\n" +
+	"\rmisconfigured\x18\x03 \x01(\v2%.fairlead.admin.v1.PlacementConditionR\rmisconfigured\x12\x1d\n" +
+	"\n" +
+	"bound_sets\x18\x04 \x03(\tR\tboundSets\x12#\n" +
+	"\religible_sets\x18\x05 \x03(\tR\feligibleSets\x12B\n" +
+	"\fprioritizers\x18\x06 \x03(\v2\x1e.fairlead.admin.v1.PrioritizerR\fprioritizers\x12<\n" +
+	"\bclusters\x18\a \x03(\v2 .fairlead.admin.v1.ClusterChoiceR\bclusters\x12&\n" +
+	"\x0fnext_page_token\x18\b \x01(\tR\rnextPageToken\x12\x16\n" +
+	"\x06chosen\x18\t \x01(\x05R\x06chosen\x12\x1e\n" +
+	"\n" +
+	"candidates\x18\n" +
+	" \x01(\x05R\n" +
+	"candidates\x12\x1e\n" +
+	"\n" +
+	"considered\x18\v \x01(\x05R\n" +
+	"considered\x12\x1c\n" +
+	"\tscheduler\x18\f \x01(\tR\tscheduler\x12 \n" +
+	"\vexplanation\x18\r \x01(\tR\vexplanation\x120\n" +
+	"\x05again\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\x05again\x12\x16\n" +
+	"\x06frozen\x18\x0f \x01(\bR\x06frozen\x12#\n" +
+	"\rothers_hidden\x18\x10 \x01(\bR\fothersHidden\"^\n" +
+	"\x12PlacementCondition\x12\x16\n" +
+	"\x06status\x18\x01 \x01(\tR\x06status\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x18\n" +
+	"\amessage\x18\x03 \x01(\tR\amessage\"9\n" +
+	"\vPrioritizer\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x06weight\x18\x02 \x01(\x03R\x06weight\"\xc1\x01\n" +
+	"\rClusterChoice\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x06chosen\x18\x02 \x01(\bR\x06chosen\x12\x16\n" +
+	"\x06filter\x18\x03 \x01(\tR\x06filter\x12\x10\n" +
+	"\x03why\x18\x04 \x01(\tR\x03why\x12\x16\n" +
+	"\x06scores\x18\x05 \x03(\x03R\x06scores\x12\x14\n" +
+	"\x05score\x18\x06 \x01(\x03R\x05score\x12\x12\n" +
+	"\x04rank\x18\a \x01(\x05R\x04rank\x12\x18\n" +
+	"\adecided\x18\b \x01(\bR\adecided\";\n" +
 	"\x16ListHeldDeletesRequest\x12!\n" +
 	"\fcluster_name\x18\x01 \x01(\tR\vclusterName\"Q\n" +
 	"\x17ListHeldDeletesResponse\x126\n" +
@@ -4799,7 +5295,9 @@ const file_fairlead_admin_v1_admin_proto_rawDesc = "" +
 	"WatchWorks\x12$.fairlead.admin.v1.WatchWorksRequest\x1a%.fairlead.admin.v1.WatchWorksResponse0\x01\x12h\n" +
 	"\x0fExplainDelivery\x12).fairlead.admin.v1.ExplainDeliveryRequest\x1a*.fairlead.admin.v1.ExplainDeliveryResponse\x12h\n" +
 	"\x0fListHeldDeletes\x12).fairlead.admin.v1.ListHeldDeletesRequest\x1a*.fairlead.admin.v1.ListHeldDeletesResponse\x12q\n" +
-	"\x12ReleaseHeldDeletes\x12,.fairlead.admin.v1.ReleaseHeldDeletesRequest\x1a-.fairlead.admin.v1.ReleaseHeldDeletesResponse2\xaf\x03\n" +
+	"\x12ReleaseHeldDeletes\x12,.fairlead.admin.v1.ReleaseHeldDeletesRequest\x1a-.fairlead.admin.v1.ReleaseHeldDeletesResponse2\x84\x01\n" +
+	"\x15PlacementAdminService\x12k\n" +
+	"\x10ExplainPlacement\x12*.fairlead.admin.v1.ExplainPlacementRequest\x1a+.fairlead.admin.v1.ExplainPlacementResponse2\xaf\x03\n" +
 	"\x11TrustAdminService\x12S\n" +
 	"\bGetTrust\x12\".fairlead.admin.v1.GetTrustRequest\x1a#.fairlead.admin.v1.GetTrustResponse\x12k\n" +
 	"\x10PrepareAuthority\x12*.fairlead.admin.v1.PrepareAuthorityRequest\x1a+.fairlead.admin.v1.PrepareAuthorityResponse\x12n\n" +
@@ -4819,7 +5317,7 @@ func file_fairlead_admin_v1_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_fairlead_admin_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_fairlead_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 69)
+var file_fairlead_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 74)
 var file_fairlead_admin_v1_admin_proto_goTypes = []any{
 	(StopState)(0),                     // 0: fairlead.admin.v1.StopState
 	(*CreateJoinTokenRequest)(nil),     // 1: fairlead.admin.v1.CreateJoinTokenRequest
@@ -4875,44 +5373,49 @@ var file_fairlead_admin_v1_admin_proto_goTypes = []any{
 	(*ExplainDeliveryResponse)(nil),    // 51: fairlead.admin.v1.ExplainDeliveryResponse
 	(*DeliveryStop)(nil),               // 52: fairlead.admin.v1.DeliveryStop
 	(*ManifestVerdict)(nil),            // 53: fairlead.admin.v1.ManifestVerdict
-	(*ListHeldDeletesRequest)(nil),     // 54: fairlead.admin.v1.ListHeldDeletesRequest
-	(*ListHeldDeletesResponse)(nil),    // 55: fairlead.admin.v1.ListHeldDeletesResponse
-	(*HeldBatch)(nil),                  // 56: fairlead.admin.v1.HeldBatch
-	(*ReleaseHeldDeletesRequest)(nil),  // 57: fairlead.admin.v1.ReleaseHeldDeletesRequest
-	(*ReleaseHeldDeletesResponse)(nil), // 58: fairlead.admin.v1.ReleaseHeldDeletesResponse
-	(*GetTrustRequest)(nil),            // 59: fairlead.admin.v1.GetTrustRequest
-	(*GetTrustResponse)(nil),           // 60: fairlead.admin.v1.GetTrustResponse
-	(*Authority)(nil),                  // 61: fairlead.admin.v1.Authority
-	(*PrepareAuthorityRequest)(nil),    // 62: fairlead.admin.v1.PrepareAuthorityRequest
-	(*PrepareAuthorityResponse)(nil),   // 63: fairlead.admin.v1.PrepareAuthorityResponse
-	(*ActivateAuthorityRequest)(nil),   // 64: fairlead.admin.v1.ActivateAuthorityRequest
-	(*ActivateAuthorityResponse)(nil),  // 65: fairlead.admin.v1.ActivateAuthorityResponse
-	(*RetireAuthorityRequest)(nil),     // 66: fairlead.admin.v1.RetireAuthorityRequest
-	(*RetireAuthorityResponse)(nil),    // 67: fairlead.admin.v1.RetireAuthorityResponse
-	nil,                                // 68: fairlead.admin.v1.CreateJoinTokenRequest.ClusterLabelsEntry
-	nil,                                // 69: fairlead.admin.v1.JoinToken.ClusterLabelsEntry
-	(*durationpb.Duration)(nil),        // 70: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),      // 71: google.protobuf.Timestamp
+	(*ExplainPlacementRequest)(nil),    // 54: fairlead.admin.v1.ExplainPlacementRequest
+	(*ExplainPlacementResponse)(nil),   // 55: fairlead.admin.v1.ExplainPlacementResponse
+	(*PlacementCondition)(nil),         // 56: fairlead.admin.v1.PlacementCondition
+	(*Prioritizer)(nil),                // 57: fairlead.admin.v1.Prioritizer
+	(*ClusterChoice)(nil),              // 58: fairlead.admin.v1.ClusterChoice
+	(*ListHeldDeletesRequest)(nil),     // 59: fairlead.admin.v1.ListHeldDeletesRequest
+	(*ListHeldDeletesResponse)(nil),    // 60: fairlead.admin.v1.ListHeldDeletesResponse
+	(*HeldBatch)(nil),                  // 61: fairlead.admin.v1.HeldBatch
+	(*ReleaseHeldDeletesRequest)(nil),  // 62: fairlead.admin.v1.ReleaseHeldDeletesRequest
+	(*ReleaseHeldDeletesResponse)(nil), // 63: fairlead.admin.v1.ReleaseHeldDeletesResponse
+	(*GetTrustRequest)(nil),            // 64: fairlead.admin.v1.GetTrustRequest
+	(*GetTrustResponse)(nil),           // 65: fairlead.admin.v1.GetTrustResponse
+	(*Authority)(nil),                  // 66: fairlead.admin.v1.Authority
+	(*PrepareAuthorityRequest)(nil),    // 67: fairlead.admin.v1.PrepareAuthorityRequest
+	(*PrepareAuthorityResponse)(nil),   // 68: fairlead.admin.v1.PrepareAuthorityResponse
+	(*ActivateAuthorityRequest)(nil),   // 69: fairlead.admin.v1.ActivateAuthorityRequest
+	(*ActivateAuthorityResponse)(nil),  // 70: fairlead.admin.v1.ActivateAuthorityResponse
+	(*RetireAuthorityRequest)(nil),     // 71: fairlead.admin.v1.RetireAuthorityRequest
+	(*RetireAuthorityResponse)(nil),    // 72: fairlead.admin.v1.RetireAuthorityResponse
+	nil,                                // 73: fairlead.admin.v1.CreateJoinTokenRequest.ClusterLabelsEntry
+	nil,                                // 74: fairlead.admin.v1.JoinToken.ClusterLabelsEntry
+	(*durationpb.Duration)(nil),        // 75: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),      // 76: google.protobuf.Timestamp
 }
 var file_fairlead_admin_v1_admin_proto_depIdxs = []int32{
-	70, // 0: fairlead.admin.v1.CreateJoinTokenRequest.ttl:type_name -> google.protobuf.Duration
-	68, // 1: fairlead.admin.v1.CreateJoinTokenRequest.cluster_labels:type_name -> fairlead.admin.v1.CreateJoinTokenRequest.ClusterLabelsEntry
-	71, // 2: fairlead.admin.v1.CreateJoinTokenResponse.expires:type_name -> google.protobuf.Timestamp
+	75, // 0: fairlead.admin.v1.CreateJoinTokenRequest.ttl:type_name -> google.protobuf.Duration
+	73, // 1: fairlead.admin.v1.CreateJoinTokenRequest.cluster_labels:type_name -> fairlead.admin.v1.CreateJoinTokenRequest.ClusterLabelsEntry
+	76, // 2: fairlead.admin.v1.CreateJoinTokenResponse.expires:type_name -> google.protobuf.Timestamp
 	5,  // 3: fairlead.admin.v1.ListJoinTokensResponse.tokens:type_name -> fairlead.admin.v1.JoinToken
-	71, // 4: fairlead.admin.v1.JoinToken.expires:type_name -> google.protobuf.Timestamp
-	69, // 5: fairlead.admin.v1.JoinToken.cluster_labels:type_name -> fairlead.admin.v1.JoinToken.ClusterLabelsEntry
+	76, // 4: fairlead.admin.v1.JoinToken.expires:type_name -> google.protobuf.Timestamp
+	74, // 5: fairlead.admin.v1.JoinToken.cluster_labels:type_name -> fairlead.admin.v1.JoinToken.ClusterLabelsEntry
 	10, // 6: fairlead.admin.v1.ListEnrollmentsResponse.enrollments:type_name -> fairlead.admin.v1.Enrollment
-	71, // 7: fairlead.admin.v1.Enrollment.created:type_name -> google.protobuf.Timestamp
-	71, // 8: fairlead.admin.v1.Enrollment.certificate_expires:type_name -> google.protobuf.Timestamp
+	76, // 7: fairlead.admin.v1.Enrollment.created:type_name -> google.protobuf.Timestamp
+	76, // 8: fairlead.admin.v1.Enrollment.certificate_expires:type_name -> google.protobuf.Timestamp
 	10, // 9: fairlead.admin.v1.WatchEnrollmentsResponse.upsert:type_name -> fairlead.admin.v1.Enrollment
 	48, // 10: fairlead.admin.v1.WatchEnrollmentsResponse.bookmark:type_name -> fairlead.admin.v1.Bookmark
 	49, // 11: fairlead.admin.v1.WatchEnrollmentsResponse.reset:type_name -> fairlead.admin.v1.Reset
 	10, // 12: fairlead.admin.v1.AcceptEnrollmentResponse.enrollment:type_name -> fairlead.admin.v1.Enrollment
 	19, // 13: fairlead.admin.v1.ListClustersResponse.clusters:type_name -> fairlead.admin.v1.ClusterInfo
-	71, // 14: fairlead.admin.v1.ClusterInfo.certificate_expires:type_name -> google.protobuf.Timestamp
-	71, // 15: fairlead.admin.v1.ClusterInfo.last_seen:type_name -> google.protobuf.Timestamp
-	71, // 16: fairlead.admin.v1.ClusterInfo.created:type_name -> google.protobuf.Timestamp
-	71, // 17: fairlead.admin.v1.ClusterInfo.deleted:type_name -> google.protobuf.Timestamp
+	76, // 14: fairlead.admin.v1.ClusterInfo.certificate_expires:type_name -> google.protobuf.Timestamp
+	76, // 15: fairlead.admin.v1.ClusterInfo.last_seen:type_name -> google.protobuf.Timestamp
+	76, // 16: fairlead.admin.v1.ClusterInfo.created:type_name -> google.protobuf.Timestamp
+	76, // 17: fairlead.admin.v1.ClusterInfo.deleted:type_name -> google.protobuf.Timestamp
 	19, // 18: fairlead.admin.v1.WatchClustersResponse.upsert:type_name -> fairlead.admin.v1.ClusterInfo
 	48, // 19: fairlead.admin.v1.WatchClustersResponse.bookmark:type_name -> fairlead.admin.v1.Bookmark
 	49, // 20: fairlead.admin.v1.WatchClustersResponse.reset:type_name -> fairlead.admin.v1.Reset
@@ -4920,10 +5423,10 @@ var file_fairlead_admin_v1_admin_proto_depIdxs = []int32{
 	28, // 22: fairlead.admin.v1.DeleteClusterResponse.left_behind:type_name -> fairlead.admin.v1.WorkLeft
 	46, // 23: fairlead.admin.v1.WorkLeft.ref:type_name -> fairlead.admin.v1.WorkRef
 	31, // 24: fairlead.admin.v1.ListSessionsResponse.sessions:type_name -> fairlead.admin.v1.SessionInfo
-	71, // 25: fairlead.admin.v1.SessionInfo.started:type_name -> google.protobuf.Timestamp
-	70, // 26: fairlead.admin.v1.SessionInfo.send_stalled:type_name -> google.protobuf.Duration
-	71, // 27: fairlead.admin.v1.SessionInfo.last_received:type_name -> google.protobuf.Timestamp
-	71, // 28: fairlead.admin.v1.SessionInfo.certificate_expires:type_name -> google.protobuf.Timestamp
+	76, // 25: fairlead.admin.v1.SessionInfo.started:type_name -> google.protobuf.Timestamp
+	75, // 26: fairlead.admin.v1.SessionInfo.send_stalled:type_name -> google.protobuf.Duration
+	76, // 27: fairlead.admin.v1.SessionInfo.last_received:type_name -> google.protobuf.Timestamp
+	76, // 28: fairlead.admin.v1.SessionInfo.certificate_expires:type_name -> google.protobuf.Timestamp
 	31, // 29: fairlead.admin.v1.WatchSessionsResponse.upsert:type_name -> fairlead.admin.v1.SessionInfo
 	48, // 30: fairlead.admin.v1.WatchSessionsResponse.bookmark:type_name -> fairlead.admin.v1.Bookmark
 	49, // 31: fairlead.admin.v1.WatchSessionsResponse.reset:type_name -> fairlead.admin.v1.Reset
@@ -4934,74 +5437,81 @@ var file_fairlead_admin_v1_admin_proto_depIdxs = []int32{
 	49, // 36: fairlead.admin.v1.WatchWorksResponse.reset:type_name -> fairlead.admin.v1.Reset
 	46, // 37: fairlead.admin.v1.Work.ref:type_name -> fairlead.admin.v1.WorkRef
 	52, // 38: fairlead.admin.v1.ExplainDeliveryResponse.stops:type_name -> fairlead.admin.v1.DeliveryStop
-	71, // 39: fairlead.admin.v1.ExplainDeliveryResponse.last_seen:type_name -> google.protobuf.Timestamp
+	76, // 39: fairlead.admin.v1.ExplainDeliveryResponse.last_seen:type_name -> google.protobuf.Timestamp
 	53, // 40: fairlead.admin.v1.ExplainDeliveryResponse.manifests:type_name -> fairlead.admin.v1.ManifestVerdict
 	0,  // 41: fairlead.admin.v1.DeliveryStop.state:type_name -> fairlead.admin.v1.StopState
-	71, // 42: fairlead.admin.v1.DeliveryStop.time:type_name -> google.protobuf.Timestamp
-	56, // 43: fairlead.admin.v1.ListHeldDeletesResponse.batches:type_name -> fairlead.admin.v1.HeldBatch
-	71, // 44: fairlead.admin.v1.HeldBatch.since:type_name -> google.protobuf.Timestamp
-	61, // 45: fairlead.admin.v1.GetTrustResponse.authorities:type_name -> fairlead.admin.v1.Authority
-	71, // 46: fairlead.admin.v1.Authority.not_after:type_name -> google.protobuf.Timestamp
-	61, // 47: fairlead.admin.v1.PrepareAuthorityResponse.authority:type_name -> fairlead.admin.v1.Authority
-	1,  // 48: fairlead.admin.v1.EnrollmentAdminService.CreateJoinToken:input_type -> fairlead.admin.v1.CreateJoinTokenRequest
-	3,  // 49: fairlead.admin.v1.EnrollmentAdminService.ListJoinTokens:input_type -> fairlead.admin.v1.ListJoinTokensRequest
-	6,  // 50: fairlead.admin.v1.EnrollmentAdminService.RevokeJoinToken:input_type -> fairlead.admin.v1.RevokeJoinTokenRequest
-	8,  // 51: fairlead.admin.v1.EnrollmentAdminService.ListEnrollments:input_type -> fairlead.admin.v1.ListEnrollmentsRequest
-	11, // 52: fairlead.admin.v1.EnrollmentAdminService.WatchEnrollments:input_type -> fairlead.admin.v1.WatchEnrollmentsRequest
-	13, // 53: fairlead.admin.v1.EnrollmentAdminService.AcceptEnrollment:input_type -> fairlead.admin.v1.AcceptEnrollmentRequest
-	15, // 54: fairlead.admin.v1.EnrollmentAdminService.DenyEnrollment:input_type -> fairlead.admin.v1.DenyEnrollmentRequest
-	17, // 55: fairlead.admin.v1.ClusterAdminService.ListClusters:input_type -> fairlead.admin.v1.ListClustersRequest
-	22, // 56: fairlead.admin.v1.ClusterAdminService.GetCluster:input_type -> fairlead.admin.v1.GetClusterRequest
-	20, // 57: fairlead.admin.v1.ClusterAdminService.WatchClusters:input_type -> fairlead.admin.v1.WatchClustersRequest
-	24, // 58: fairlead.admin.v1.ClusterAdminService.RevokeCluster:input_type -> fairlead.admin.v1.RevokeClusterRequest
-	26, // 59: fairlead.admin.v1.ClusterAdminService.DeleteCluster:input_type -> fairlead.admin.v1.DeleteClusterRequest
-	29, // 60: fairlead.admin.v1.ClusterAdminService.ListSessions:input_type -> fairlead.admin.v1.ListSessionsRequest
-	32, // 61: fairlead.admin.v1.ClusterAdminService.WatchSessions:input_type -> fairlead.admin.v1.WatchSessionsRequest
-	34, // 62: fairlead.admin.v1.ClusterAdminService.KickSession:input_type -> fairlead.admin.v1.KickSessionRequest
-	36, // 63: fairlead.admin.v1.WorkAdminService.ApplyWork:input_type -> fairlead.admin.v1.ApplyWorkRequest
-	38, // 64: fairlead.admin.v1.WorkAdminService.GetWork:input_type -> fairlead.admin.v1.GetWorkRequest
-	40, // 65: fairlead.admin.v1.WorkAdminService.ListWorks:input_type -> fairlead.admin.v1.ListWorksRequest
-	42, // 66: fairlead.admin.v1.WorkAdminService.DeleteWork:input_type -> fairlead.admin.v1.DeleteWorkRequest
-	44, // 67: fairlead.admin.v1.WorkAdminService.WatchWorks:input_type -> fairlead.admin.v1.WatchWorksRequest
-	50, // 68: fairlead.admin.v1.WorkAdminService.ExplainDelivery:input_type -> fairlead.admin.v1.ExplainDeliveryRequest
-	54, // 69: fairlead.admin.v1.WorkAdminService.ListHeldDeletes:input_type -> fairlead.admin.v1.ListHeldDeletesRequest
-	57, // 70: fairlead.admin.v1.WorkAdminService.ReleaseHeldDeletes:input_type -> fairlead.admin.v1.ReleaseHeldDeletesRequest
-	59, // 71: fairlead.admin.v1.TrustAdminService.GetTrust:input_type -> fairlead.admin.v1.GetTrustRequest
-	62, // 72: fairlead.admin.v1.TrustAdminService.PrepareAuthority:input_type -> fairlead.admin.v1.PrepareAuthorityRequest
-	64, // 73: fairlead.admin.v1.TrustAdminService.ActivateAuthority:input_type -> fairlead.admin.v1.ActivateAuthorityRequest
-	66, // 74: fairlead.admin.v1.TrustAdminService.RetireAuthority:input_type -> fairlead.admin.v1.RetireAuthorityRequest
-	2,  // 75: fairlead.admin.v1.EnrollmentAdminService.CreateJoinToken:output_type -> fairlead.admin.v1.CreateJoinTokenResponse
-	4,  // 76: fairlead.admin.v1.EnrollmentAdminService.ListJoinTokens:output_type -> fairlead.admin.v1.ListJoinTokensResponse
-	7,  // 77: fairlead.admin.v1.EnrollmentAdminService.RevokeJoinToken:output_type -> fairlead.admin.v1.RevokeJoinTokenResponse
-	9,  // 78: fairlead.admin.v1.EnrollmentAdminService.ListEnrollments:output_type -> fairlead.admin.v1.ListEnrollmentsResponse
-	12, // 79: fairlead.admin.v1.EnrollmentAdminService.WatchEnrollments:output_type -> fairlead.admin.v1.WatchEnrollmentsResponse
-	14, // 80: fairlead.admin.v1.EnrollmentAdminService.AcceptEnrollment:output_type -> fairlead.admin.v1.AcceptEnrollmentResponse
-	16, // 81: fairlead.admin.v1.EnrollmentAdminService.DenyEnrollment:output_type -> fairlead.admin.v1.DenyEnrollmentResponse
-	18, // 82: fairlead.admin.v1.ClusterAdminService.ListClusters:output_type -> fairlead.admin.v1.ListClustersResponse
-	23, // 83: fairlead.admin.v1.ClusterAdminService.GetCluster:output_type -> fairlead.admin.v1.GetClusterResponse
-	21, // 84: fairlead.admin.v1.ClusterAdminService.WatchClusters:output_type -> fairlead.admin.v1.WatchClustersResponse
-	25, // 85: fairlead.admin.v1.ClusterAdminService.RevokeCluster:output_type -> fairlead.admin.v1.RevokeClusterResponse
-	27, // 86: fairlead.admin.v1.ClusterAdminService.DeleteCluster:output_type -> fairlead.admin.v1.DeleteClusterResponse
-	30, // 87: fairlead.admin.v1.ClusterAdminService.ListSessions:output_type -> fairlead.admin.v1.ListSessionsResponse
-	33, // 88: fairlead.admin.v1.ClusterAdminService.WatchSessions:output_type -> fairlead.admin.v1.WatchSessionsResponse
-	35, // 89: fairlead.admin.v1.ClusterAdminService.KickSession:output_type -> fairlead.admin.v1.KickSessionResponse
-	37, // 90: fairlead.admin.v1.WorkAdminService.ApplyWork:output_type -> fairlead.admin.v1.ApplyWorkResponse
-	39, // 91: fairlead.admin.v1.WorkAdminService.GetWork:output_type -> fairlead.admin.v1.GetWorkResponse
-	41, // 92: fairlead.admin.v1.WorkAdminService.ListWorks:output_type -> fairlead.admin.v1.ListWorksResponse
-	43, // 93: fairlead.admin.v1.WorkAdminService.DeleteWork:output_type -> fairlead.admin.v1.DeleteWorkResponse
-	45, // 94: fairlead.admin.v1.WorkAdminService.WatchWorks:output_type -> fairlead.admin.v1.WatchWorksResponse
-	51, // 95: fairlead.admin.v1.WorkAdminService.ExplainDelivery:output_type -> fairlead.admin.v1.ExplainDeliveryResponse
-	55, // 96: fairlead.admin.v1.WorkAdminService.ListHeldDeletes:output_type -> fairlead.admin.v1.ListHeldDeletesResponse
-	58, // 97: fairlead.admin.v1.WorkAdminService.ReleaseHeldDeletes:output_type -> fairlead.admin.v1.ReleaseHeldDeletesResponse
-	60, // 98: fairlead.admin.v1.TrustAdminService.GetTrust:output_type -> fairlead.admin.v1.GetTrustResponse
-	63, // 99: fairlead.admin.v1.TrustAdminService.PrepareAuthority:output_type -> fairlead.admin.v1.PrepareAuthorityResponse
-	65, // 100: fairlead.admin.v1.TrustAdminService.ActivateAuthority:output_type -> fairlead.admin.v1.ActivateAuthorityResponse
-	67, // 101: fairlead.admin.v1.TrustAdminService.RetireAuthority:output_type -> fairlead.admin.v1.RetireAuthorityResponse
-	75, // [75:102] is the sub-list for method output_type
-	48, // [48:75] is the sub-list for method input_type
-	48, // [48:48] is the sub-list for extension type_name
-	48, // [48:48] is the sub-list for extension extendee
-	0,  // [0:48] is the sub-list for field type_name
+	76, // 42: fairlead.admin.v1.DeliveryStop.time:type_name -> google.protobuf.Timestamp
+	56, // 43: fairlead.admin.v1.ExplainPlacementResponse.satisfied:type_name -> fairlead.admin.v1.PlacementCondition
+	56, // 44: fairlead.admin.v1.ExplainPlacementResponse.misconfigured:type_name -> fairlead.admin.v1.PlacementCondition
+	57, // 45: fairlead.admin.v1.ExplainPlacementResponse.prioritizers:type_name -> fairlead.admin.v1.Prioritizer
+	58, // 46: fairlead.admin.v1.ExplainPlacementResponse.clusters:type_name -> fairlead.admin.v1.ClusterChoice
+	76, // 47: fairlead.admin.v1.ExplainPlacementResponse.again:type_name -> google.protobuf.Timestamp
+	61, // 48: fairlead.admin.v1.ListHeldDeletesResponse.batches:type_name -> fairlead.admin.v1.HeldBatch
+	76, // 49: fairlead.admin.v1.HeldBatch.since:type_name -> google.protobuf.Timestamp
+	66, // 50: fairlead.admin.v1.GetTrustResponse.authorities:type_name -> fairlead.admin.v1.Authority
+	76, // 51: fairlead.admin.v1.Authority.not_after:type_name -> google.protobuf.Timestamp
+	66, // 52: fairlead.admin.v1.PrepareAuthorityResponse.authority:type_name -> fairlead.admin.v1.Authority
+	1,  // 53: fairlead.admin.v1.EnrollmentAdminService.CreateJoinToken:input_type -> fairlead.admin.v1.CreateJoinTokenRequest
+	3,  // 54: fairlead.admin.v1.EnrollmentAdminService.ListJoinTokens:input_type -> fairlead.admin.v1.ListJoinTokensRequest
+	6,  // 55: fairlead.admin.v1.EnrollmentAdminService.RevokeJoinToken:input_type -> fairlead.admin.v1.RevokeJoinTokenRequest
+	8,  // 56: fairlead.admin.v1.EnrollmentAdminService.ListEnrollments:input_type -> fairlead.admin.v1.ListEnrollmentsRequest
+	11, // 57: fairlead.admin.v1.EnrollmentAdminService.WatchEnrollments:input_type -> fairlead.admin.v1.WatchEnrollmentsRequest
+	13, // 58: fairlead.admin.v1.EnrollmentAdminService.AcceptEnrollment:input_type -> fairlead.admin.v1.AcceptEnrollmentRequest
+	15, // 59: fairlead.admin.v1.EnrollmentAdminService.DenyEnrollment:input_type -> fairlead.admin.v1.DenyEnrollmentRequest
+	17, // 60: fairlead.admin.v1.ClusterAdminService.ListClusters:input_type -> fairlead.admin.v1.ListClustersRequest
+	22, // 61: fairlead.admin.v1.ClusterAdminService.GetCluster:input_type -> fairlead.admin.v1.GetClusterRequest
+	20, // 62: fairlead.admin.v1.ClusterAdminService.WatchClusters:input_type -> fairlead.admin.v1.WatchClustersRequest
+	24, // 63: fairlead.admin.v1.ClusterAdminService.RevokeCluster:input_type -> fairlead.admin.v1.RevokeClusterRequest
+	26, // 64: fairlead.admin.v1.ClusterAdminService.DeleteCluster:input_type -> fairlead.admin.v1.DeleteClusterRequest
+	29, // 65: fairlead.admin.v1.ClusterAdminService.ListSessions:input_type -> fairlead.admin.v1.ListSessionsRequest
+	32, // 66: fairlead.admin.v1.ClusterAdminService.WatchSessions:input_type -> fairlead.admin.v1.WatchSessionsRequest
+	34, // 67: fairlead.admin.v1.ClusterAdminService.KickSession:input_type -> fairlead.admin.v1.KickSessionRequest
+	36, // 68: fairlead.admin.v1.WorkAdminService.ApplyWork:input_type -> fairlead.admin.v1.ApplyWorkRequest
+	38, // 69: fairlead.admin.v1.WorkAdminService.GetWork:input_type -> fairlead.admin.v1.GetWorkRequest
+	40, // 70: fairlead.admin.v1.WorkAdminService.ListWorks:input_type -> fairlead.admin.v1.ListWorksRequest
+	42, // 71: fairlead.admin.v1.WorkAdminService.DeleteWork:input_type -> fairlead.admin.v1.DeleteWorkRequest
+	44, // 72: fairlead.admin.v1.WorkAdminService.WatchWorks:input_type -> fairlead.admin.v1.WatchWorksRequest
+	50, // 73: fairlead.admin.v1.WorkAdminService.ExplainDelivery:input_type -> fairlead.admin.v1.ExplainDeliveryRequest
+	59, // 74: fairlead.admin.v1.WorkAdminService.ListHeldDeletes:input_type -> fairlead.admin.v1.ListHeldDeletesRequest
+	62, // 75: fairlead.admin.v1.WorkAdminService.ReleaseHeldDeletes:input_type -> fairlead.admin.v1.ReleaseHeldDeletesRequest
+	54, // 76: fairlead.admin.v1.PlacementAdminService.ExplainPlacement:input_type -> fairlead.admin.v1.ExplainPlacementRequest
+	64, // 77: fairlead.admin.v1.TrustAdminService.GetTrust:input_type -> fairlead.admin.v1.GetTrustRequest
+	67, // 78: fairlead.admin.v1.TrustAdminService.PrepareAuthority:input_type -> fairlead.admin.v1.PrepareAuthorityRequest
+	69, // 79: fairlead.admin.v1.TrustAdminService.ActivateAuthority:input_type -> fairlead.admin.v1.ActivateAuthorityRequest
+	71, // 80: fairlead.admin.v1.TrustAdminService.RetireAuthority:input_type -> fairlead.admin.v1.RetireAuthorityRequest
+	2,  // 81: fairlead.admin.v1.EnrollmentAdminService.CreateJoinToken:output_type -> fairlead.admin.v1.CreateJoinTokenResponse
+	4,  // 82: fairlead.admin.v1.EnrollmentAdminService.ListJoinTokens:output_type -> fairlead.admin.v1.ListJoinTokensResponse
+	7,  // 83: fairlead.admin.v1.EnrollmentAdminService.RevokeJoinToken:output_type -> fairlead.admin.v1.RevokeJoinTokenResponse
+	9,  // 84: fairlead.admin.v1.EnrollmentAdminService.ListEnrollments:output_type -> fairlead.admin.v1.ListEnrollmentsResponse
+	12, // 85: fairlead.admin.v1.EnrollmentAdminService.WatchEnrollments:output_type -> fairlead.admin.v1.WatchEnrollmentsResponse
+	14, // 86: fairlead.admin.v1.EnrollmentAdminService.AcceptEnrollment:output_type -> fairlead.admin.v1.AcceptEnrollmentResponse
+	16, // 87: fairlead.admin.v1.EnrollmentAdminService.DenyEnrollment:output_type -> fairlead.admin.v1.DenyEnrollmentResponse
+	18, // 88: fairlead.admin.v1.ClusterAdminService.ListClusters:output_type -> fairlead.admin.v1.ListClustersResponse
+	23, // 89: fairlead.admin.v1.ClusterAdminService.GetCluster:output_type -> fairlead.admin.v1.GetClusterResponse
+	21, // 90: fairlead.admin.v1.ClusterAdminService.WatchClusters:output_type -> fairlead.admin.v1.WatchClustersResponse
+	25, // 91: fairlead.admin.v1.ClusterAdminService.RevokeCluster:output_type -> fairlead.admin.v1.RevokeClusterResponse
+	27, // 92: fairlead.admin.v1.ClusterAdminService.DeleteCluster:output_type -> fairlead.admin.v1.DeleteClusterResponse
+	30, // 93: fairlead.admin.v1.ClusterAdminService.ListSessions:output_type -> fairlead.admin.v1.ListSessionsResponse
+	33, // 94: fairlead.admin.v1.ClusterAdminService.WatchSessions:output_type -> fairlead.admin.v1.WatchSessionsResponse
+	35, // 95: fairlead.admin.v1.ClusterAdminService.KickSession:output_type -> fairlead.admin.v1.KickSessionResponse
+	37, // 96: fairlead.admin.v1.WorkAdminService.ApplyWork:output_type -> fairlead.admin.v1.ApplyWorkResponse
+	39, // 97: fairlead.admin.v1.WorkAdminService.GetWork:output_type -> fairlead.admin.v1.GetWorkResponse
+	41, // 98: fairlead.admin.v1.WorkAdminService.ListWorks:output_type -> fairlead.admin.v1.ListWorksResponse
+	43, // 99: fairlead.admin.v1.WorkAdminService.DeleteWork:output_type -> fairlead.admin.v1.DeleteWorkResponse
+	45, // 100: fairlead.admin.v1.WorkAdminService.WatchWorks:output_type -> fairlead.admin.v1.WatchWorksResponse
+	51, // 101: fairlead.admin.v1.WorkAdminService.ExplainDelivery:output_type -> fairlead.admin.v1.ExplainDeliveryResponse
+	60, // 102: fairlead.admin.v1.WorkAdminService.ListHeldDeletes:output_type -> fairlead.admin.v1.ListHeldDeletesResponse
+	63, // 103: fairlead.admin.v1.WorkAdminService.ReleaseHeldDeletes:output_type -> fairlead.admin.v1.ReleaseHeldDeletesResponse
+	55, // 104: fairlead.admin.v1.PlacementAdminService.ExplainPlacement:output_type -> fairlead.admin.v1.ExplainPlacementResponse
+	65, // 105: fairlead.admin.v1.TrustAdminService.GetTrust:output_type -> fairlead.admin.v1.GetTrustResponse
+	68, // 106: fairlead.admin.v1.TrustAdminService.PrepareAuthority:output_type -> fairlead.admin.v1.PrepareAuthorityResponse
+	70, // 107: fairlead.admin.v1.TrustAdminService.ActivateAuthority:output_type -> fairlead.admin.v1.ActivateAuthorityResponse
+	72, // 108: fairlead.admin.v1.TrustAdminService.RetireAuthority:output_type -> fairlead.admin.v1.RetireAuthorityResponse
+	81, // [81:109] is the sub-list for method output_type
+	53, // [53:81] is the sub-list for method input_type
+	53, // [53:53] is the sub-list for extension type_name
+	53, // [53:53] is the sub-list for extension extendee
+	0,  // [0:53] is the sub-list for field type_name
 }
 
 func init() { file_fairlead_admin_v1_admin_proto_init() }
@@ -5039,9 +5549,9 @@ func file_fairlead_admin_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_fairlead_admin_v1_admin_proto_rawDesc), len(file_fairlead_admin_v1_admin_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   69,
+			NumMessages:   74,
 			NumExtensions: 0,
-			NumServices:   4,
+			NumServices:   5,
 		},
 		GoTypes:           file_fairlead_admin_v1_admin_proto_goTypes,
 		DependencyIndexes: file_fairlead_admin_v1_admin_proto_depIdxs,

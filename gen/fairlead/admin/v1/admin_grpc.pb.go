@@ -1132,6 +1132,114 @@ var WorkAdminService_ServiceDesc = grpc.ServiceDesc{
 }
 
 const (
+	PlacementAdminService_ExplainPlacement_FullMethodName = "/fairlead.admin.v1.PlacementAdminService/ExplainPlacement"
+)
+
+// PlacementAdminServiceClient is the client API for PlacementAdminService service.
+//
+// For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+type PlacementAdminServiceClient interface {
+	// Why is this cluster chosen, and that one not? Decides the placement as the
+	// hub would now, and writes nothing. Needs get on the placement; clusters that
+	// it cannot choose from are shown to those who may list managedclusters.
+	ExplainPlacement(ctx context.Context, in *ExplainPlacementRequest, opts ...grpc.CallOption) (*ExplainPlacementResponse, error)
+}
+
+type placementAdminServiceClient struct {
+	cc grpc.ClientConnInterface
+}
+
+func NewPlacementAdminServiceClient(cc grpc.ClientConnInterface) PlacementAdminServiceClient {
+	return &placementAdminServiceClient{cc}
+}
+
+func (c *placementAdminServiceClient) ExplainPlacement(ctx context.Context, in *ExplainPlacementRequest, opts ...grpc.CallOption) (*ExplainPlacementResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ExplainPlacementResponse)
+	err := c.cc.Invoke(ctx, PlacementAdminService_ExplainPlacement_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// PlacementAdminServiceServer is the server API for PlacementAdminService service.
+// All implementations must embed UnimplementedPlacementAdminServiceServer
+// for forward compatibility.
+type PlacementAdminServiceServer interface {
+	// Why is this cluster chosen, and that one not? Decides the placement as the
+	// hub would now, and writes nothing. Needs get on the placement; clusters that
+	// it cannot choose from are shown to those who may list managedclusters.
+	ExplainPlacement(context.Context, *ExplainPlacementRequest) (*ExplainPlacementResponse, error)
+	mustEmbedUnimplementedPlacementAdminServiceServer()
+}
+
+// UnimplementedPlacementAdminServiceServer must be embedded to have
+// forward compatible implementations.
+//
+// NOTE: this should be embedded by value instead of pointer to avoid a nil
+// pointer dereference when methods are called.
+type UnimplementedPlacementAdminServiceServer struct{}
+
+func (UnimplementedPlacementAdminServiceServer) ExplainPlacement(context.Context, *ExplainPlacementRequest) (*ExplainPlacementResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ExplainPlacement not implemented")
+}
+func (UnimplementedPlacementAdminServiceServer) mustEmbedUnimplementedPlacementAdminServiceServer() {}
+func (UnimplementedPlacementAdminServiceServer) testEmbeddedByValue()                               {}
+
+// UnsafePlacementAdminServiceServer may be embedded to opt out of forward compatibility for this service.
+// Use of this interface is not recommended, as added methods to PlacementAdminServiceServer will
+// result in compilation errors.
+type UnsafePlacementAdminServiceServer interface {
+	mustEmbedUnimplementedPlacementAdminServiceServer()
+}
+
+func RegisterPlacementAdminServiceServer(s grpc.ServiceRegistrar, srv PlacementAdminServiceServer) {
+	// If the following call panics, it indicates UnimplementedPlacementAdminServiceServer was
+	// embedded by pointer and is nil.  This will cause panics if an
+	// unimplemented method is ever invoked, so we test this at initialization
+	// time to prevent it from happening at runtime later due to I/O.
+	if t, ok := srv.(interface{ testEmbeddedByValue() }); ok {
+		t.testEmbeddedByValue()
+	}
+	s.RegisterService(&PlacementAdminService_ServiceDesc, srv)
+}
+
+func _PlacementAdminService_ExplainPlacement_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ExplainPlacementRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PlacementAdminServiceServer).ExplainPlacement(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PlacementAdminService_ExplainPlacement_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PlacementAdminServiceServer).ExplainPlacement(ctx, req.(*ExplainPlacementRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+// PlacementAdminService_ServiceDesc is the grpc.ServiceDesc for PlacementAdminService service.
+// It's only intended for direct use with grpc.RegisterService,
+// and not to be introspected or modified (even as a copy)
+var PlacementAdminService_ServiceDesc = grpc.ServiceDesc{
+	ServiceName: "fairlead.admin.v1.PlacementAdminService",
+	HandlerType: (*PlacementAdminServiceServer)(nil),
+	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "ExplainPlacement",
+			Handler:    _PlacementAdminService_ExplainPlacement_Handler,
+		},
+	},
+	Streams:  []grpc.StreamDesc{},
+	Metadata: "fairlead/admin/v1/admin.proto",
+}
+
+const (
 	TrustAdminService_GetTrust_FullMethodName          = "/fairlead.admin.v1.TrustAdminService/GetTrust"
 	TrustAdminService_PrepareAuthority_FullMethodName  = "/fairlead.admin.v1.TrustAdminService/PrepareAuthority"
 	TrustAdminService_ActivateAuthority_FullMethodName = "/fairlead.admin.v1.TrustAdminService/ActivateAuthority"
