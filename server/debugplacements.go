@@ -108,40 +108,51 @@ func (d *debugPlacements) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (d *debugPlacements) answer(w http.ResponseWriter, r *http.Request) (*debugAnswer, error) {
-	namespace, name, named := strings.Cut(strings.TrimPrefix(r.URL.Path, debugPath), "/")
+	path := strings.TrimPrefix(r.URL.Path, debugPath)
+	switch {
+	case r.Method == http.MethodGet:
+		return d.explain(r, path)
+	case r.Method == http.MethodPost && path == "":
+		return d.try(w, r)
+	case r.Method == http.MethodPost:
+		return nil, refuse(http.StatusNotFound, "no such path: a Placement to simulate is posted to %s", debugPath)
+	}
+	w.Header().Set("Allow", "GET, POST")
+	return nil, refuse(http.StatusMethodNotAllowed, "method %s is not allowed: want GET or POST", r.Method)
+}
+
+// explain answers how a stored Placement is decided (PL-57).
+func (d *debugPlacements) explain(r *http.Request, path string) (*debugAnswer, error) {
+	namespace, name, _ := strings.Cut(path, "/")
+	if namespace == "" || name == "" || strings.Contains(name, "/") {
+		return nil, refuse(http.StatusNotFound, "no such path: want %s<namespace>/<name>", debugPath)
+	}
+	if err := d.may(r, "get", namespace, name); err != nil {
+		return nil, err
+	}
 	placement := &clusterv1beta1.Placement{}
-	switch r.Method {
-	case http.MethodGet:
-		if !named || namespace == "" || name == "" || strings.Contains(name, "/") {
-			return nil, refuse(http.StatusNotFound, "no such path: want %s<namespace>/<name>", debugPath)
-		}
-		if err := d.may(r, "get", namespace, name); err != nil {
-			return nil, err
-		}
-		err := d.reader.Get(r.Context(), client.ObjectKey{Namespace: namespace, Name: name}, placement)
-		if apierrors.IsNotFound(err) {
-			return nil, refuse(http.StatusNotFound, "there is no placement %s/%s", namespace, name)
-		}
-		if err != nil {
-			return nil, err
-		}
-	case http.MethodPost:
-		if namespace != "" {
-			return nil, refuse(http.StatusNotFound, "no such path: a Placement to simulate is posted to %s", debugPath)
-		}
-		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxDebugBody))
-		if err != nil {
-			return nil, refuse(http.StatusBadRequest, "the body could not be read, or has more than %d bytes", maxDebugBody)
-		}
-		if err := json.Unmarshal(body, placement); err != nil || placement.Namespace == "" || placement.Name == "" {
-			return nil, refuse(http.StatusBadRequest, "the body is no Placement in JSON that has a namespace and a name")
-		}
-		if err := d.may(r, "create", placement.Namespace, ""); err != nil {
-			return nil, err
-		}
-	default:
-		w.Header().Set("Allow", "GET, POST")
-		return nil, refuse(http.StatusMethodNotAllowed, "method %s is not allowed: want GET or POST", r.Method)
+	err := d.reader.Get(r.Context(), client.ObjectKey{Namespace: namespace, Name: name}, placement)
+	if apierrors.IsNotFound(err) {
+		return nil, refuse(http.StatusNotFound, "there is no placement %s/%s", namespace, name)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return d.simulate(r.Context(), placement)
+}
+
+// try answers how the Placement in the body would be decided (PL-58).
+func (d *debugPlacements) try(w http.ResponseWriter, r *http.Request) (*debugAnswer, error) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxDebugBody))
+	if err != nil {
+		return nil, refuse(http.StatusBadRequest, "the body could not be read, or has more than %d bytes", maxDebugBody)
+	}
+	placement := &clusterv1beta1.Placement{}
+	if err := json.Unmarshal(body, placement); err != nil || placement.Namespace == "" || placement.Name == "" {
+		return nil, refuse(http.StatusBadRequest, "the body is no Placement in JSON that has a namespace and a name")
+	}
+	if err := d.may(r, "create", placement.Namespace, ""); err != nil {
+		return nil, err
 	}
 	return d.simulate(r.Context(), placement)
 }
