@@ -88,6 +88,10 @@ soak: devplane ## Run the network fault and kill tests at full scale (hours); TE
 bench: devplane ## Measure the hub with many simulated agents
 	$(GO) run ./test/scale
 
+.PHONY: bench-placement
+bench-placement: ## Measure what it costs to choose clusters
+	$(GO) run ./test/scale/choose -write test/scale/RESULTS-PLACEMENT.md
+
 .PHONY: bench-spoke
 bench-spoke: devplane ## Measure what many and big works cost a spoke
 	$(GO) run ./test/scale/spoke

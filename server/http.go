@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"time"
 
+	ocmfeature "open-cluster-management.io/api/feature"
 	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"fairlead.dev/fairlead/internal/obs"
@@ -26,6 +27,16 @@ func (s *Server) httpTask(listener net.Listener) task {
 	mux.Handle("GET /healthz", live)
 	mux.Handle("GET /readyz", &s.ready)
 	mux.Handle("GET /metrics", obs.MetricsHandler(s.log, s.registry, ctrlmetrics.Registry))
+	if s.cfg.Gates.Enabled(ocmfeature.PlacementDebugServer) {
+		mux.HandleFunc(debugPath, func(w http.ResponseWriter, r *http.Request) {
+			debug := s.debug.Load()
+			if debug == nil {
+				http.Error(w, "the hub is starting; ask again in some seconds", http.StatusServiceUnavailable)
+				return
+			}
+			debug.ServeHTTP(w, r)
+		})
+	}
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10}
 	return task{"http listener", func(ctx context.Context) error {
 		stop := context.AfterFunc(ctx, func() { _ = server.Close() })

@@ -18,6 +18,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -38,6 +39,7 @@ type Server struct {
 	rest     *rest.Config
 	log      *slog.Logger
 	registry *prometheus.Registry
+	debug    atomic.Pointer[debugPlacements] // nil until the hub has started
 	ready    obs.Health
 
 	mu        sync.Mutex
@@ -93,7 +95,7 @@ func (s *Server) Addresses(ctx context.Context) (Addresses, error) {
 func heeded() []featuregate.Feature {
 	return []featuregate.Feature{
 		ocmfeature.NilExecutorValidating, ocmfeature.CleanUpCompletedManifestWork, ocmfeature.DefaultClusterSet, ocmfeature.ClusterProfile,
-		ocmfeature.ResourceCleanup, ocmfeature.ManagedClusterAutoApproval,
+		ocmfeature.ResourceCleanup, ocmfeature.ManagedClusterAutoApproval, ocmfeature.PlacementDebugServer,
 	}
 }
 
@@ -136,6 +138,7 @@ func (s *Server) open(face, kitchen context.Context, listeners *listeners, close
 		if err != nil {
 			return err
 		}
+		s.debug.Store(newDebug(h.placementReader(), h.rest, h.log))
 		s.ready.Add("started", func() error { return nil })
 		return h.run(ctx, face, listeners)
 	}}}

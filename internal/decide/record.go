@@ -19,10 +19,10 @@ import (
 )
 
 const (
-	// MaxExplanation is the most bytes of an explanation, MaxRequestID of a request
-	// id: both are kept in an annotation.
+	// MaxExplanation is the most bytes of an explanation: it is kept in an annotation.
 	MaxExplanation = 16 << 10
-	MaxRequestID   = 256
+	// MaxRequestID is the most bytes of a request id: so is that.
+	MaxRequestID = 256
 	// maxRejected is the most bytes of names that an answer is kept with.
 	maxRejected = 64 << 10
 )

@@ -5,7 +5,6 @@ package placement
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -34,16 +33,12 @@ const (
 	gather = 50 * time.Millisecond
 	// scorePoll is how often a missing kind of scores is looked for.
 	scorePoll = 5 * time.Second
-	// syncPoll is how often it is looked whether all has been seen.
-	syncPoll = 20 * time.Millisecond
 )
 
 type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
 
 // feed keeps a World up to date with a cache, and asks for those placements whose
-// choice may differ. It is a source.SyncingSource: the controller decides nothing
-// until every object that there was at the start is in the World, or clusters that
-// had not been seen yet would lose what they have.
+// choice may differ. It is a source.Source.
 type feed struct {
 	cache  cache.Cache
 	mapper meta.RESTMapper
@@ -227,30 +222,27 @@ func (f *feed) follow(ctx context.Context, k kind) error {
 	return nil
 }
 
-// WaitForSync implements source.SyncingSource: it returns when the World has every
-// object that there was at the start.
-func (f *feed) WaitForSync(ctx context.Context) error {
-	ticker := time.NewTicker(syncPoll)
-	defer ticker.Stop()
-	for !f.synced() {
+// await returns when the World has every object that there was at the start: who
+// decides earlier takes away the clusters that it has not seen yet. (It is no
+// source.SyncingSource, since controllers that are added to a manager that runs
+// already do not wait for those.)
+func (f *feed) await(ctx context.Context) error {
+	select {
+	case <-f.started:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	f.mu.Lock()
+	following := slices.Clone(f.following)
+	f.mu.Unlock()
+	for _, registration := range following {
 		select {
+		case <-registration.HasSyncedChecker().Done():
 		case <-ctx.Done():
-			return errors.New("not all of clusters, sets, bindings, scores, placements and decisions could be read; may the hub list them?")
-		case <-ticker.C:
+			return ctx.Err()
 		}
 	}
 	return nil
-}
-
-func (f *feed) synced() bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for _, registration := range f.following {
-		if !registration.HasSynced() {
-			return false
-		}
-	}
-	return len(f.following) > 0
 }
 
 func (f *feed) scoresServed() (bool, error) {

@@ -141,7 +141,7 @@ func oneReason(t *testing.T, row string) {
 func howMany(t *testing.T) {
 	s := newScene(t)
 	all := s.clusters(t, 2)
-	three := s.place(t, func(spec *spec) { spec.NumberOfClusters = new(int32(3)) })
+	three := s.place(t, best(3)) // by name alone
 	s.awaitSatisfied(t, three, metav1.ConditionFalse, "NotAllDecisionsScheduled", "1 cluster decisions unscheduled")
 	s.await(t, three, all...)
 	any := s.place(t, nil)
@@ -294,21 +294,22 @@ func celErrors(t *testing.T) {
 	s.awaitCondition(t, p, "PlacementMisconfigured", metav1.ConditionFalse, "Succeedconfigured", "")
 }
 
-// loops is an expression that is true after n×n×n steps.
-func loops(n int) string {
-	numbers := strings.Trim(strings.Join(strings.Fields(fmt.Sprint(make([]int, n))), ","), "[]")
-	return fmt.Sprintf("[%[1]s].all(a, [%[1]s].all(b, [%[1]s].all(c, a == b)))", numbers)
+// costly is an expression that is true and costs 10 000 a turn, by the lengths of
+// its strings, though it takes no time.
+func costly(turns int) string {
+	numbers := strings.Trim(strings.Join(strings.Fields(fmt.Sprint(make([]int, turns))), ","), "[]")
+	return fmt.Sprintf("[%s].all(n, %[2]q.contains(%[2]q))", numbers, strings.Repeat("a", 1000))
 }
 
 func celCosts(t *testing.T) {
 	s := newScene(t)
 	one := s.cluster(t, nil)
-	cheap, dear := loops(20), loops(110)
+	cheap, dear := costly(10), costly(150)
 	s.await(t, s.place(t, matching(byCEL(cheap))), one)
 	tooDear := s.place(t, matching(byCEL(dear)))
 	s.await(t, tooDear)
 	s.awaitCondition(t, tooDear, "PlacementMisconfigured", metav1.ConditionFalse, "Succeedconfigured", "")
-	middle := loops(45)
+	middle := costly(60)
 	s.await(t, s.place(t, matching(byCEL(middle))), one)
 	many := make([]string, 40)
 	for i := range many {

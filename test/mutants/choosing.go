@@ -1,0 +1,46 @@
+// Copyright The Fairlead Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+// choosings are mutants of how placements choose clusters.
+func choosings() []mutant {
+	choosing := []string{"./server/scheduling"}
+	return []mutant{
+		{
+			name: "chooses-what-is-not-bound", rule: "PL-62: the namespace is the border between tenants",
+			file: "server/scheduling/placement.go", tests: choosing,
+			old: "	case !p.within(c):\n		return outside", new: "	case false:\n		return outside",
+		},
+		{
+			name: "chooses-what-is-deleted", rule: "PL-12: a cluster that is being deleted is no candidate",
+			file: "server/scheduling/placement.go", tests: choosing,
+			old: "	case c.deleting():", new: "	case false:",
+		},
+		{
+			name: "scores-of-anybody", rule: "PL-62: scores() answers for the cluster at hand",
+			file: "server/scheduling/cel.go", tests: choosing,
+			old: "	of, ok := target.(*clusterVal)\n	if !ok {", new: "	of, ok := target.(*clusterVal)\n	if !ok && false {",
+		},
+		{
+			name: "tolerates-for-ever", rule: "PL-25: a toleration with seconds ends",
+			file: "server/scheduling/taint.go", tests: choosing,
+			old: "now.Before(end) && ", new: "",
+		},
+		{
+			name: "sleeps-through-taints", rule: "a placement that is not dirty decides as it did",
+			file: "server/scheduling/cluster.go", tests: choosing,
+			old: "	if changed.taints || ", new: "	if ",
+		},
+		{
+			name: "spreads-anyway", rule: "DoNotSchedule rather chooses fewer clusters",
+			file: "server/scheduling/spread.go", tests: choosing,
+			old: "		if t.strict && excess[k] > 0 {", new: "		if t.strict && excess[k] > 1 {",
+		},
+		{
+			name: "explains-other-peoples-clusters", rule: "PL-62: clusters of other sets are for who may list clusters",
+			file: "server/rpc/admin/placements.go", tests: []string{"./test/integration/hub"},
+			old: "	if hidden != nil {\n		answer.OthersHidden", new: "	if false {\n		answer.OthersHidden",
+		},
+	}
+}
