@@ -5,8 +5,9 @@ package placement
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -32,16 +33,12 @@ const (
 	gather = 50 * time.Millisecond
 	// scorePoll is how often a missing kind of scores is looked for.
 	scorePoll = 5 * time.Second
-	// syncPoll is how often it is looked whether all has been seen.
-	syncPoll = 20 * time.Millisecond
 )
 
 type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
 
 // feed keeps a World up to date with a cache, and asks for those placements whose
-// choice may differ. It is a source.SyncingSource: the controller decides nothing
-// until every object that there was at the start is in the World, or clusters that
-// had not been seen yet would lose what they have.
+// choice may differ. It is a source.Source.
 type feed struct {
 	cache  cache.Cache
 	mapper meta.RESTMapper
@@ -49,6 +46,7 @@ type feed struct {
 	mu         sync.Mutex // of all below
 	world      *scheduling.World
 	placements map[types.NamespacedName]*clusterv1beta1.Placement
+	grouped    map[types.NamespacedName]bool // those with named decision groups
 	queue      queue
 	following  []toolscache.ResourceEventHandlerRegistration
 	scores     bool // they are followed
@@ -59,7 +57,7 @@ type feed struct {
 func newFeed(objects cache.Cache, mapper meta.RESTMapper, world *scheduling.World) *feed {
 	return &feed{
 		cache: objects, mapper: mapper, world: world, placements: map[types.NamespacedName]*clusterv1beta1.Placement{},
-		started: make(chan struct{}),
+		grouped: map[types.NamespacedName]bool{}, started: make(chan struct{}),
 	}
 }
 
@@ -101,6 +99,11 @@ func (f *feed) scoreKind() kind {
 func (f *feed) putPlacement(o *clusterv1beta1.Placement) {
 	key := client.ObjectKeyFromObject(o)
 	f.placements[key] = o
+	if len(o.Spec.DecisionStrategy.GroupStrategy.DecisionGroups) > 0 {
+		f.grouped[key] = true
+	} else {
+		delete(f.grouped, key)
+	}
 	f.world.PutPlacement(o)
 	f.ask(key)
 }
@@ -108,6 +111,7 @@ func (f *feed) putPlacement(o *clusterv1beta1.Placement) {
 func (f *feed) removePlacement(o *clusterv1beta1.Placement) {
 	key := client.ObjectKeyFromObject(o)
 	delete(f.placements, key)
+	delete(f.grouped, key)
 	f.world.RemovePlacement(key)
 }
 
@@ -121,6 +125,22 @@ func (f *feed) putDecision(o *clusterv1beta1.PlacementDecision) {
 func (f *feed) removeDecision(o *clusterv1beta1.PlacementDecision) {
 	f.world.RemoveDecision(client.ObjectKeyFromObject(o))
 	f.askOwner(o)
+}
+
+// compare asks for what the World does not think of: a decision may have been
+// another placement's, and a cluster may change its decision group.
+func (f *feed) compare(before, after any) {
+	switch b := before.(type) {
+	case *clusterv1beta1.PlacementDecision:
+		f.askOwner(b)
+	case *clusterv1.ManagedCluster:
+		a, ok := after.(*clusterv1.ManagedCluster)
+		if ok && (!maps.Equal(a.Labels, b.Labels) || !slices.Equal(a.Status.ClusterClaims, b.Status.ClusterClaims)) {
+			for key := range f.grouped {
+				f.ask(key)
+			}
+		}
+	}
 }
 
 func (f *feed) askOwner(o *clusterv1beta1.PlacementDecision) {
@@ -187,9 +207,7 @@ func (f *feed) follow(ctx context.Context, k kind) error {
 	registration, err := informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
 		AddFunc: func(o any) { f.do(k.put, o) },
 		UpdateFunc: func(before, after any) {
-			if b, ok := before.(*clusterv1beta1.PlacementDecision); ok {
-				f.do(func(client.Object) { f.askOwner(b) }, after) // it may have been another's
-			}
+			f.do(func(client.Object) { f.compare(before, after) }, after)
 			f.do(k.put, after)
 		},
 		DeleteFunc: func(o any) { f.do(k.remove, o) },
@@ -204,30 +222,27 @@ func (f *feed) follow(ctx context.Context, k kind) error {
 	return nil
 }
 
-// WaitForSync implements source.SyncingSource: it returns when the World has every
-// object that there was at the start.
-func (f *feed) WaitForSync(ctx context.Context) error {
-	ticker := time.NewTicker(syncPoll)
-	defer ticker.Stop()
-	for !f.synced() {
+// await returns when the World has every object that there was at the start: who
+// decides earlier takes away the clusters that it has not seen yet. (It is no
+// source.SyncingSource, since controllers that are added to a manager that runs
+// already do not wait for those.)
+func (f *feed) await(ctx context.Context) error {
+	select {
+	case <-f.started:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	f.mu.Lock()
+	following := slices.Clone(f.following)
+	f.mu.Unlock()
+	for _, registration := range following {
 		select {
+		case <-registration.HasSyncedChecker().Done():
 		case <-ctx.Done():
-			return errors.New("not all of clusters, sets, bindings, scores, placements and decisions could be read; may the hub list them?")
-		case <-ticker.C:
+			return ctx.Err()
 		}
 	}
 	return nil
-}
-
-func (f *feed) synced() bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for _, registration := range f.following {
-		if !registration.HasSynced() {
-			return false
-		}
-	}
-	return len(f.following) > 0
 }
 
 func (f *feed) scoresServed() (bool, error) {

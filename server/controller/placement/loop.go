@@ -48,6 +48,9 @@ type loop struct {
 
 // Reconcile decides one Placement.
 func (l *loop) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
+	if err := l.feed.await(ctx); err != nil {
+		return reconcile.Result{}, err
+	}
 	now, start := l.clock.Now(), time.Now()
 	d, ok := l.feed.decide(request.NamespacedName, now, skipped)
 	if !ok {

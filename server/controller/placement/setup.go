@@ -6,7 +6,6 @@ package placement
 import (
 	"fmt"
 	"log/slog"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/utils/clock"
@@ -21,8 +20,6 @@ import (
 const (
 	eventSource = "fairlead-hub"
 	workers     = 4
-	// syncTimeout is how long the first lists of a large fleet may take.
-	syncTimeout = 10 * time.Minute
 )
 
 // Config is what the controller needs.
@@ -68,7 +65,7 @@ func Setup(mgr manager.Manager, cfg Config) error {
 	}
 	err = ctrl.NewControllerManagedBy(mgr).Named("placement").
 		WatchesRawSource(f).
-		WithOptions(controller.Options{MaxConcurrentReconciles: workers, CacheSyncTimeout: syncTimeout}).
+		WithOptions(controller.Options{MaxConcurrentReconciles: workers}).
 		Complete(r)
 	if err != nil {
 		return fmt.Errorf("setting up the controller of placements: %w", err)
