@@ -117,7 +117,7 @@ func describe(e *scheduling.Explanation, decided map[string]bool) *adminv1.Expla
 	answer := &adminv1.ExplainPlacementResponse{
 		Satisfied: placementCondition(e.Satisfied), Misconfigured: placementCondition(e.Misconfigured),
 		BoundSets: e.Bound, EligibleSets: e.Eligible,
-		Chosen: int32(len(e.Outcome.Clusters)), Candidates: int32(len(e.Scores)), //nolint:gosec // a hub has fewer clusters than that
+		Chosen: int32(len(e.Clusters)), Candidates: int32(len(e.Scores)), //nolint:gosec // a hub has fewer clusters than that
 	}
 	if !e.Again.IsZero() {
 		answer.Again = timestamppb.New(e.Again)

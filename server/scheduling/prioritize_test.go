@@ -5,6 +5,7 @@ package scheduling_test
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -164,11 +165,12 @@ func TestSpread(t *testing.T) {
 	const soft = "{topologyKey: region, topologyKeyType: Label, maxSkew: 1, whenUnsatisfiable: ScheduleAnyway}"
 	const hard = "{topologyKey: region, topologyKeyType: Label, maxSkew: 1, whenUnsatisfiable: DoNotSchedule}"
 	regions := func(t *testing.T) *hub {
+		t.Helper()
 		h := newHub(t)
 		h.set("a")
 		h.bind("n", "a")
 		for i, region := range []string{"eu", "eu", "eu", "eu", "us", "us", "ap"} {
-			h.cluster(fmt.Sprintf("c%d", i+1), "set=a", "region="+region, "claim:zone="+fmt.Sprint(i%2))
+			h.cluster(fmt.Sprintf("c%d", i+1), "set=a", "region="+region, "claim:zone="+strconv.Itoa(i%2))
 		}
 		return h
 	}

@@ -253,6 +253,7 @@ func TestExpressions(t *testing.T) {
 // TestTaints: which clusters taints keep away, and until when.
 func TestTaints(t *testing.T) {
 	tainted := func(t *testing.T, taint string) *hub {
+		t.Helper()
 		h := small(t)
 		h.cluster("c2", "set=a", "taint:"+taint)
 		return h

@@ -5,6 +5,7 @@ package scheduling_test
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -33,7 +34,7 @@ func drawSpread(t *rapid.T) *spreadWorld {
 		var traits []string
 		for _, k := range []string{"x", "y", "z"} {
 			if v := rapid.IntRange(0, 3).Draw(t, k); v > 0 {
-				labels[k] = fmt.Sprint(v)
+				labels[k] = strconv.Itoa(v)
 				traits = append(traits, k+"="+labels[k])
 			}
 		}
@@ -42,7 +43,7 @@ func drawSpread(t *rapid.T) *spreadWorld {
 		w.score(name, "s", fmt.Sprintf("v=%d", rapid.IntRange(-100, 100).Draw(t, "score")))
 	}
 	w.number = rapid.IntRange(0, 15).Draw(t, "number")
-	constraints := ""
+	var constraints []string
 	for _, k := range rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"x", "y", "z"}), 1, 3, rapid.ID[string]).Draw(t, "keys") {
 		w.skew[k] = rapid.IntRange(1, 3).Draw(t, "skew")
 		action := "ScheduleAnyway"
@@ -50,7 +51,7 @@ func drawSpread(t *rapid.T) *spreadWorld {
 			action = "DoNotSchedule"
 			w.strict = append(w.strict, k)
 		}
-		constraints += fmt.Sprintf("{topologyKey: %s, topologyKeyType: Label, maxSkew: %d, whenUnsatisfiable: %s},", k, w.skew[k], action)
+		constraints = append(constraints, fmt.Sprintf("{topologyKey: %s, topologyKeyType: Label, maxSkew: %d, whenUnsatisfiable: %s}", k, w.skew[k], action))
 	}
 	weight := rapid.IntRange(0, 3).Draw(t, "steady")
 	w.spec = fmt.Sprintf(`
@@ -58,7 +59,7 @@ numberOfClusters: %d
 spreadPolicy: {spreadConstraints: [%s]}
 prioritizerPolicy: {mode: Exact, configurations: [
   {scoreCoordinate: {builtIn: Steady}, weight: %d},
-  {scoreCoordinate: {type: AddOn, addOn: {resourceName: s, scoreName: v}}, weight: 1}]}`, w.number, strings.TrimSuffix(constraints, ","), weight)
+  {scoreCoordinate: {type: AddOn, addOn: {resourceName: s, scoreName: v}}, weight: 1}]}`, w.number, strings.Join(constraints, ","), weight)
 	w.placement("n/p", w.spec)
 	return w
 }

@@ -18,11 +18,6 @@ func choosings() []mutant {
 			old: "	case c.deleting():", new: "	case false:",
 		},
 		{
-			name: "scores-of-anybody", rule: "PL-62: scores() answers for the cluster at hand",
-			file: "server/scheduling/cel.go", tests: choosing,
-			old: "	of, ok := target.(*clusterVal)\n	if !ok {", new: "	of, ok := target.(*clusterVal)\n	if !ok && false {",
-		},
-		{
 			name: "tolerates-for-ever", rule: "PL-25: a toleration with seconds ends",
 			file: "server/scheduling/taint.go", tests: choosing,
 			old: "now.Before(end) && ", new: "",

@@ -53,11 +53,14 @@ func Explain(o *cli.Options) *cobra.Command {
 	return cmd
 }
 
+// pageSize is the most that the hub gives at once: it decides anew for each page.
+const pageSize = 5000
+
 // fetch gets all pages. The head is that of the first.
 func fetch(ctx context.Context, hub *cli.Hub, namespace, name string) (explanation, error) {
 	var head explanation
 	clusters, err := cli.Pages(func(token string) ([]choice, string, error) {
-		answer, err := hub.Placements.ExplainPlacement(ctx, &adminv1.ExplainPlacementRequest{Namespace: namespace, Name: name, PageToken: token})
+		answer, err := hub.Placements.ExplainPlacement(ctx, &adminv1.ExplainPlacementRequest{Namespace: namespace, Name: name, PageSize: pageSize, PageToken: token})
 		if head == nil {
 			head = answer
 		}

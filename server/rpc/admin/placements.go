@@ -59,7 +59,7 @@ func (s placementService) ExplainPlacement(ctx context.Context, r *adminv1.Expla
 	}
 	if hidden != nil {
 		answer.OthersHidden = true
-		answer.Clusters = slices.DeleteFunc(answer.Clusters, func(c *adminv1.ClusterChoice) bool { return c.GetFilter() == filterClusterSet })
+		answer.Clusters = slices.DeleteFunc(answer.GetClusters(), func(c *adminv1.ClusterChoice) bool { return c.GetFilter() == filterClusterSet })
 	}
 	return answer, cut(answer, r)
 }

@@ -18,7 +18,6 @@ import (
 	clusterv1 "open-cluster-management.io/api/cluster/v1"
 	clusterv1beta1 "open-cluster-management.io/api/cluster/v1beta1"
 	clusterv1beta2 "open-cluster-management.io/api/cluster/v1beta2"
-
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	adminv1 "fairlead.dev/fairlead/gen/fairlead/admin/v1"

@@ -5,6 +5,7 @@ package main
 
 import (
 	"fmt"
+	"strconv"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -60,7 +61,7 @@ func newCluster(i int) *clusterv1.ManagedCluster {
 		Spec: clusterv1.ManagedClusterSpec{HubAcceptsClient: true, LeaseDurationSeconds: 60},
 		Status: clusterv1.ManagedClusterStatus{
 			Allocatable: resources, Capacity: resources,
-			ClusterClaims: []clusterv1.ManagedClusterClaim{{Name: "id.k8s.io", Value: fmt.Sprint(i)}, {Name: "stage", Value: fmt.Sprintf("stage-%d", i%10)}},
+			ClusterClaims: []clusterv1.ManagedClusterClaim{{Name: "id.k8s.io", Value: strconv.Itoa(i)}, {Name: "stage", Value: fmt.Sprintf("stage-%d", i%10)}},
 		},
 	}
 }

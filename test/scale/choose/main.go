@@ -42,7 +42,7 @@ func run(clusters, placements, changes int, file string) error {
 		return err
 	}
 	var text bytes.Buffer
-	print(&text, rows)
+	printRows(&text, rows)
 	if file == "" {
 		_, err := os.Stdout.Write(text.Bytes())
 		return err
@@ -77,7 +77,7 @@ type row struct {
 	note    string
 }
 
-func print(to io.Writer, rows []row) {
+func printRows(to io.Writer, rows []row) {
 	fmt.Fprintf(to, "| what | took | placements decided | of all anew |\n| --- | --- | --- | --- |\n")
 	for _, r := range rows {
 		took, ratio := r.note, ""
