@@ -7,7 +7,7 @@ import "slices"
 
 // all is the list.
 func all() []mutant {
-	return slices.Concat(sessions(), sending(), statuses(), identities(), ways(), requests(), joining(), agents(), holds(), applying(), evicting(), admissions(), lives(), health())
+	return slices.Concat(sessions(), sending(), statuses(), identities(), ways(), requests(), joining(), agents(), holds(), applying(), evicting(), admissions(), lives(), health(), schedulers())
 }
 
 func sessions() []mutant {
