@@ -7,7 +7,7 @@ import "slices"
 
 // all is the list.
 func all() []mutant {
-	return slices.Concat(sessions(), sending(), statuses(), identities(), ways(), requests(), joining(), agents(), holds(), applying(), evicting(), admissions(), lives(), health(), replicaSets(), choosings(), placings())
+	return slices.Concat(sessions(), sending(), statuses(), identities(), ways(), requests(), joining(), agents(), holds(), applying(), evicting(), admissions(), lives(), health(), replicaSets(), choosings(), placings(), schedulers())
 }
 
 func sessions() []mutant {

@@ -14,11 +14,12 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"log"
+	"log/slog"
 	"maps"
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc"
@@ -48,14 +49,16 @@ func main() {
 	tls, noCA := credentials.NewClientTLSFromFile(*ca, "")
 	secret, noToken := os.ReadFile(*token)
 	conn, noHub := grpc.NewClient(*hub, grpc.WithTransportCredentials(tls))
-	if err := errors.Join(noCA, noToken, noHub); err != nil {
-		log.Fatal(err)
+	err := errors.Join(noCA, noToken, noHub)
+	if err == nil {
+		s := &scheduler{
+			api: v1.NewSchedulerServiceClient(conn), name: *name,
+			clusters: map[string]*v1.Cluster{}, placements: map[string]*v1.Placement{}, done: map[string]string{},
+		}
+		err = s.run(metadata.AppendToOutgoingContext(context.Background(), "authorization", "Bearer "+strings.TrimSpace(string(secret))))
 	}
-	s := &scheduler{
-		api: v1.NewSchedulerServiceClient(conn), name: *name,
-		clusters: map[string]*v1.Cluster{}, placements: map[string]*v1.Placement{}, done: map[string]string{},
-	}
-	log.Fatal(s.run(metadata.AppendToOutgoingContext(context.Background(), "authorization", "Bearer "+strings.TrimSpace(string(secret)))))
+	slog.Error("the scheduler ends", "reason", err)
+	os.Exit(1)
 }
 
 func (s *scheduler) run(ctx context.Context) error {
@@ -64,9 +67,10 @@ func (s *scheduler) run(ctx context.Context) error {
 	if err := errors.Join(noClusters, noPlacements, s.acquire(ctx)); err != nil {
 		return err
 	}
+	var watches sync.WaitGroup // they live as long as the process
 	events, renew := make(chan any), time.NewTicker(10*time.Second)
-	go listen(events, func() (any, error) { e, err := clusters.Recv(); return e.GetEvent(), err })
-	go listen(events, func() (any, error) { e, err := placements.Recv(); return e.GetEvent(), err })
+	watches.Go(func() { listen(events, func() (any, error) { e, err := clusters.Recv(); return e.GetEvent(), err }) })
+	watches.Go(func() { listen(events, func() (any, error) { e, err := placements.Recv(); return e.GetEvent(), err }) })
 	var allClusters, allPlacements bool // what there was at first is known
 	var err error
 	for err == nil {
@@ -88,7 +92,7 @@ func (s *scheduler) run(ctx context.Context) error {
 			case *v1.WatchPlacementsResponse_Bookmark:
 				allPlacements = true
 			default: // an error, or a Reset
-				return fmt.Errorf("a watch ended: %v", e)
+				return fmt.Errorf("a watch ended: %+v", e)
 			}
 			if allClusters && allPlacements {
 				err = s.decide(ctx)
@@ -159,7 +163,7 @@ func (s *scheduler) place(ctx context.Context, p *v1.Placement, best []string) e
 			return err
 		}
 		if answer.GetApplied() {
-			log.Printf("placement %s/%s: %v", p.GetRef().GetNamespace(), p.GetRef().GetName(), chosen)
+			slog.Info("decided", "placement", key(p.GetRef()), "clusters", chosen)
 			s.done[p.GetRef().GetUid()] = input
 		}
 		best = slices.DeleteFunc(slices.Clone(best), func(name string) bool { return slices.Contains(answer.GetRejected(), name) })

@@ -101,10 +101,16 @@ func (s *Service) restores() <-chan struct{} {
 	return s.restored
 }
 
+// deed is what a scheduler has changed.
+type deed struct {
+	action, actor string // the method, and who, as the apiserver knows them
+	before, after any
+}
+
 // audit writes the one structured line that each deed leaves.
-func (s *Service) audit(ctx context.Context, action, actor string, before, after any, attrs ...any) {
+func (s *Service) audit(ctx context.Context, d deed, attrs ...any) {
 	s.Logger.InfoContext(ctx, "audit", append([]any{
-		"action", action, "actor", actor, "cluster", "", "before", before, "after", after,
+		"action", d.action, "actor", d.actor, "cluster", "", "before", d.before, "after", d.after,
 	}, attrs...)...)
 }
 

@@ -93,7 +93,7 @@ func (s *Service) ReportScores(ctx context.Context, r *schedulerv1.ReportScoresR
 		return nil, person.Error(forbidden, "writing scores")
 	}
 	slices.Sort(rejected)
-	s.audit(ctx, "ReportScores", name, nil, len(r.GetScores())-len(rejected), "score", r.GetScoreName()+"/"+r.GetScore(), "rejected", len(rejected))
+	s.audit(ctx, deed{"ReportScores", name, nil, len(r.GetScores()) - len(rejected)}, "score", r.GetScoreName()+"/"+r.GetScore(), "rejected", len(rejected))
 	return &schedulerv1.ReportScoresResponse{Rejected: rejected}, nil
 }
 

@@ -66,7 +66,7 @@ func (s *Service) SubmitDecision(ctx context.Context, r *schedulerv1.SubmitDecis
 		if err != nil {
 			return nil, err
 		}
-		s.audit(ctx, "SubmitDecision", name, nil, len(r.GetClusterNames())-len(result.Rejected), "placement", key.String(), "scheduler", decision.Scheduler,
+		s.audit(ctx, deed{"SubmitDecision", name, nil, len(r.GetClusterNames()) - len(result.Rejected)}, "placement", key.String(), "scheduler", decision.Scheduler,
 			"term", r.GetTerm(), "generation", result.Generation, "request", r.GetRequestId())
 	}
 	return &schedulerv1.SubmitDecisionResponse{AcceptedGeneration: result.Generation, Rejected: result.Rejected, Applied: result.Applied}, nil

@@ -68,7 +68,7 @@ func (s *Service) AcquireTerm(ctx context.Context, r *schedulerv1.AcquireTermReq
 			if err != nil {
 				return nil, err
 			}
-			s.audit(ctx, "AcquireTerm", name, before.number, after.number, "scheduler", r.GetSchedulerName(), "holder", r.GetHolder(), "expires", after.expires)
+			s.audit(ctx, deed{"AcquireTerm", name, before.number, after.number}, "scheduler", r.GetSchedulerName(), "holder", r.GetHolder(), "expires", after.expires)
 			fallthrough
 		case err == nil:
 			return &schedulerv1.AcquireTermResponse{Term: after.number, Expires: timestamppb.New(after.expires)}, nil
