@@ -126,7 +126,7 @@ func workPerCluster(t *testing.T) {
 	patch(w, &clusterv1.ManagedCluster{ObjectMeta: metav1.ObjectMeta{Name: leaves}}, func(c *clusterv1.ManagedCluster) { c.Finalizers = []string{"example.com/x"} })
 	require.NoError(t, w.kube.Delete(t.Context(), &clusterv1.ManagedCluster{ObjectMeta: metav1.ObjectMeta{Name: leaves}}))
 	more := append(w.clusters[:3:3], w.cluster(w.plane.Unique("z")))
-	w.decide("p", append(more, leaves))
+	w.decide("p", more, []string{leaves})
 	w.await(s, "1", more...)
 	patch(w, &clusterv1.ManagedCluster{ObjectMeta: metav1.ObjectMeta{Name: leaves}}, func(c *clusterv1.ManagedCluster) { c.Finalizers = nil })
 }
