@@ -6,6 +6,7 @@ package rollout
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -45,7 +46,7 @@ func (g Group) String() string {
 	if g.Name != "" {
 		return fmt.Sprintf("%q (%d)", g.Name, g.Index)
 	}
-	return fmt.Sprint(g.Index)
+	return strconv.Itoa(int(g.Index))
 }
 
 // Progress is a cluster's state, and since when.
@@ -171,6 +172,7 @@ func (d *decision) judge(cluster string) {
 		if d.in.Now.Before(until) {
 			state = Soaking
 		}
+	case ToApply, Soaking, TimeOut: // nothing depends on the time
 	}
 	if until.After(d.in.Now) && (d.plan.Again.IsZero() || until.Before(d.plan.Again)) {
 		d.plan.Again = until

@@ -34,7 +34,7 @@ type fleet struct {
 func drawFleet(t *rapid.T) *fleet {
 	f := &fleet{first: map[string]bool{}, group: map[string]int{}}
 	for g := range rapid.IntRange(1, 4).Draw(t, "groups") {
-		group := rollout.Group{Index: int32(g), Name: rapid.SampledFrom([]string{"", "a", "b"}).Draw(t, "name")} //nolint:gosec // small
+		group := rollout.Group{Index: int32(g), Name: rapid.SampledFrom([]string{"", "a", "b"}).Draw(t, "name")}
 		for range rapid.IntRange(0, 4).Draw(t, "clusters") {
 			name := fmt.Sprintf("c%02d", rapid.IntRange(0, 40).Draw(t, "cluster"))
 			if _, taken := f.group[name]; !taken {

@@ -19,13 +19,15 @@ import (
 	"fairlead.dev/fairlead/server/rollout"
 )
 
-// TestTranscripts reads testdata: "fleet" gives groups and a strategy, "say" what
+// TestTranscripts reads testdata/transcripts: "fleet" gives groups and a strategy, "say" what
 // clusters report ("all" is who is in progress), "wait" lets time pass; each shows
 // the plan, whose clusters then have the content.
 func TestTranscripts(t *testing.T) {
-	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
+	datadriven.Walk(t, "testdata/transcripts", func(t *testing.T, path string) {
+		t.Helper()
 		var in rollout.Input
 		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
+			t.Helper()
 			switch d.Cmd {
 			case "fleet":
 				in = readFleet(t, d)
@@ -63,7 +65,7 @@ func readFleet(t *testing.T, d *datadriven.TestData) rollout.Input {
 			in.ClustersPerGroup = intstr.Parse(arg.Vals[0])
 			continue
 		}
-		group := rollout.Group{Index: int32(i), Clusters: slices.DeleteFunc(arg.Vals, func(name string) bool { return name == "" })} //nolint:gosec // small
+		group := rollout.Group{Index: int32(i), Clusters: slices.DeleteFunc(arg.Vals, func(name string) bool { return name == "" })}
 		if !strings.HasPrefix(arg.Key, "-") {
 			group.Name = arg.Key
 		}

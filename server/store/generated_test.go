@@ -24,7 +24,7 @@ const (
 )
 
 func ofSet(cluster string, version uint64, set string) synthetic {
-	o := synthetic{cluster: cluster, name: "web", uid: uidOf(int(version)), version: version, generation: 3, app: 1, status: rolledStatus} //nolint:gosec // small
+	o := synthetic{cluster: cluster, name: "web", uid: uidOf(int(version)), version: version, generation: 3, app: 1, status: rolledStatus}
 	if set != "" {
 		o.labels = map[string]string{setLabel: set, placementLabel: "p", "app": "web"}
 	}

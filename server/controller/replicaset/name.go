@@ -6,9 +6,9 @@ package replicaset
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"fmt"
 	"hash/fnv"
 	"maps"
+	"strconv"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/types"
@@ -58,7 +58,7 @@ func workName(set types.NamespacedName) string {
 	if len(base) > longestBase {
 		base = strings.TrimRight(base[:longestBase], ".-")
 	}
-	return base + "-" + rand.SafeEncodeString(fmt.Sprint(h.Sum32()))
+	return base + "-" + rand.SafeEncodeString(strconv.FormatUint(uint64(h.Sum32()), 10))
 }
 
 // labels are those that a set's work is to have: the set's own, and the two by

@@ -87,7 +87,7 @@ func (f *ref) decisions(ctx context.Context, reader client.Reader, namespace str
 			index, _ := strconv.ParseInt(number, 10, 32) // 0 where nobody numbers groups
 			at = len(f.groups)
 			groups[key] = at
-			f.groups = append(f.groups, rollout.Group{Name: name, Index: int32(index)}) //nolint:gosec // parsed as 32 bits
+			f.groups = append(f.groups, rollout.Group{Name: name, Index: int32(index)})
 		}
 		for _, d := range decision.Status.Decisions {
 			f.groups[at].Clusters = append(f.groups[at].Clusters, d.ClusterName)

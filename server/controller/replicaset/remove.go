@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	workv1 "open-cluster-management.io/api/work/v1"
 	workv1alpha1 "open-cluster-management.io/api/work/v1alpha1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -53,7 +54,7 @@ func (r *reconciler) remove(ctx context.Context, set *workv1alpha1.ManifestWorkR
 func (r *reconciler) empty(ctx context.Context, label string) (left int, err error) {
 	for token := ""; ; {
 		list := &metav1.PartialObjectMetadataList{}
-		list.SetGroupVersionKind(workv1.SchemeGroupVersion.WithKind("ManifestWorkList"))
+		list.SetGroupVersionKind(schema.GroupVersion(workv1.GroupVersion).WithKind("ManifestWorkList"))
 		if err := r.live.List(ctx, list, client.MatchingLabels{setLabel: label}, client.Limit(page), client.Continue(token)); err != nil {
 			return 0, err
 		}
@@ -61,7 +62,7 @@ func (r *reconciler) empty(ctx context.Context, label string) (left int, err err
 		group.SetLimit(parallel)
 		for i := range list.Items {
 			work := &list.Items[i]
-			work.SetGroupVersionKind(workv1.SchemeGroupVersion.WithKind("ManifestWork"))
+			work.SetGroupVersionKind(schema.GroupVersion(workv1.GroupVersion).WithKind("ManifestWork"))
 			if work.DeletionTimestamp == nil {
 				group.Go(func() error { return r.delete(ctx, work) })
 			}

@@ -137,7 +137,7 @@ func (f *ref) words() string {
 		return text + f.problem.Error()
 	}
 	n := f.plan.Counts
-	text += fmt.Sprintf("%d of %d clusters succeeded", n[rollout.Succeeded], len(f.own))
+	words := []string{text + fmt.Sprintf("%d of %d clusters succeeded", n[rollout.Succeeded], len(f.own))}
 	for _, part := range []struct {
 		count int
 		words string
@@ -149,16 +149,16 @@ func (f *ref) words() string {
 		{n[rollout.ToApply] - len(f.plan.Apply), "wait"},
 	} {
 		if part.count > 0 {
-			text += fmt.Sprintf(", %d %s", part.count, part.words)
+			words = append(words, fmt.Sprintf("%d %s", part.count, part.words))
 		}
 	}
 	if f.plan.Stopped != "" {
-		text += ", stopped since " + f.plan.Stopped
+		words = append(words, "stopped since "+f.plan.Stopped)
 	}
 	if len(f.plan.Unknown) > 0 {
-		text += ", and there are no mandatory decision groups " + strings.Join(f.plan.Unknown, ", ")
+		words = append(words, "and there are no mandatory decision groups "+strings.Join(f.plan.Unknown, ", "))
 	}
-	return text
+	return strings.Join(words, ", ")
 }
 
 // applied is MH-14.

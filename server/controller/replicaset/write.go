@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	workv1 "open-cluster-management.io/api/work/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -226,7 +227,7 @@ func moved(err error) error {
 
 func metadataOf(name types.NamespacedName) *metav1.PartialObjectMetadata {
 	found := &metav1.PartialObjectMetadata{}
-	found.SetGroupVersionKind(workv1.SchemeGroupVersion.WithKind("ManifestWork"))
+	found.SetGroupVersionKind(schema.GroupVersion(workv1.GroupVersion).WithKind("ManifestWork"))
 	found.Namespace, found.Name = name.Namespace, name.Name
 	return found
 }

@@ -288,8 +288,11 @@ func newTemplate(t *testing.T) {
 	w.await(s, "2", c[0])
 	w.await(s, "1", c[1], c[2])
 	w.awaitCondition(s, "PlacementRolledOut", "False", "Progressing")
-	require.Equal(t, 0, s.Status.Summary.Updated)
-	require.Equal(t, 3, s.Status.Summary.Applied)
+	w.eventually(func(ct *assert.CollectT) {
+		require.NoError(ct, w.kube.Get(t.Context(), client.ObjectKeyFromObject(s), s))
+		require.Equal(ct, 0, s.Status.Summary.Updated)
+		require.Equal(ct, 3, s.Status.Summary.Applied)
+	})
 	w.say(s, succeeded, c[0])
 	w.await(s, "2", c[:2]...)
 	w.eventually(func(ct *assert.CollectT) {

@@ -126,7 +126,7 @@ func workPerCluster(t *testing.T) {
 	patch(w, &clusterv1.ManagedCluster{ObjectMeta: metav1.ObjectMeta{Name: leaves}}, func(c *clusterv1.ManagedCluster) { c.Finalizers = []string{"example.com/x"} })
 	require.NoError(t, w.kube.Delete(t.Context(), &clusterv1.ManagedCluster{ObjectMeta: metav1.ObjectMeta{Name: leaves}}))
 	more := append(w.clusters[:3:3], w.cluster(w.plane.Unique("z")))
-	w.decide("p", append(more, leaves))
+	w.decide("p", more, []string{leaves})
 	w.await(s, "1", more...)
 	patch(w, &clusterv1.ManagedCluster{ObjectMeta: metav1.ObjectMeta{Name: leaves}}, func(c *clusterv1.ManagedCluster) { c.Finalizers = nil })
 }
@@ -154,8 +154,10 @@ func longName(t *testing.T) {
 		require.True(t, strings.HasPrefix(label, "sha256-") && len(label) == 63, label)
 	}
 	for _, s := range []*workv1alpha1.ManifestWorkReplicaSet{first, second} {
-		w.awaitCondition(s, "ManifestworkApplied", "False", "Processing")
-		require.Equal(t, 2, s.Status.Summary.Total, "they are found again")
+		w.eventually(func(c *assert.CollectT) {
+			require.NoError(c, w.kube.Get(t.Context(), client.ObjectKeyFromObject(s), s))
+			require.Equal(c, 2, s.Status.Summary.Total, "they are found again")
+		})
 	}
 	require.NoError(t, w.kube.Delete(t.Context(), first))
 	w.eventually(func(c *assert.CollectT) {
@@ -244,8 +246,10 @@ func overlap(t *testing.T) {
 	before := w.await(s, "1", w.clusters...)
 	shared := before[w.clusters[1]]
 	require.Equal(t, "p", shared.Labels[placementLabel], "the first ref has it")
-	w.awaitCondition(s, "PlacementVerified", "True", "AsExpected")
-	require.Equal(t, 3, s.Status.Summary.DesiredTotal)
+	w.eventually(func(c *assert.CollectT) {
+		require.NoError(c, w.kube.Get(t.Context(), client.ObjectKeyFromObject(s), s))
+		require.Equal(c, 3, s.Status.Summary.DesiredTotal)
+	})
 	require.Equal(t, 1, s.Status.PlacementsSummary[1].Summary.DesiredTotal)
 	w.decide("p", w.clusters[:1])
 	w.eventually(func(c *assert.CollectT) {
