@@ -48,15 +48,13 @@ func (d *demo) kubectl(ctx context.Context, args ...string) error {
 func (d *demo) choose(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	for _, s := range d.spokes {
-		if err := d.kubectl(ctx, "label", "managedcluster", s.name, "--overwrite", "cluster.open-cluster-management.io/clusterset=fleet", "tier=prod"); err != nil {
-			return err
-		}
+	label := append([]string{"label", "--overwrite", "managedclusters"}, spokeNames...)
+	if err := d.kubectl(ctx, append(label, "cluster.open-cluster-management.io/clusterset=fleet", "tier=prod")...); err != nil {
+		return err
 	}
-	for _, file := range []string{"placements.yaml", "shop.yaml"} {
-		if err := d.kubectl(ctx, "apply", "-f", filepath.Join(choices, file)); err != nil {
-			return err
-		}
+	err := d.kubectl(ctx, "apply", "-f", filepath.Join(choices, "placements.yaml"), "-f", filepath.Join(choices, "shop.yaml"))
+	if err != nil {
+		return err
 	}
 	if err := d.moved(ctx, d.spokes[0], d.spokes[1]); err != nil {
 		return err
@@ -94,8 +92,8 @@ func (d *demo) moved(ctx context.Context, to, from *spoke) error {
 	}
 	sayf("the placement has chosen %s", to.name)
 	err = house.Until(ctx, "the work of replica set shop on "+to.name+" alone", func(ctx context.Context) (bool, error) {
-		_, errTo := to.kube.CoreV1().ConfigMaps("shop").Get(ctx, "shop", metav1.GetOptions{})
-		_, errFrom := from.kube.CoreV1().ConfigMaps("shop").Get(ctx, "shop", metav1.GetOptions{})
+		_, errTo := to.kube.CoreV1().ConfigMaps(metav1.NamespaceDefault).Get(ctx, "shop", metav1.GetOptions{})
+		_, errFrom := from.kube.CoreV1().ConfigMaps(metav1.NamespaceDefault).Get(ctx, "shop", metav1.GetOptions{})
 		return errTo == nil && apierrors.IsNotFound(errFrom), fmt.Errorf("on %s: %w, on %s: %w", to.name, errTo, from.name, errFrom)
 	}, d.hub.Process, to.agent.Process, from.agent.Process)
 	if err != nil {
@@ -215,9 +213,9 @@ func (d *demo) clear(ctx context.Context) error {
 			if err != nil || len(works.Items) > 0 {
 				return false, errors.Join(err, fmt.Errorf("works on the hub: %d", len(works.Items)))
 			}
-			_, errBanner := s.kube.CoreV1().Namespaces().Get(ctx, "banner", metav1.GetOptions{})
-			_, errShop := s.kube.CoreV1().Namespaces().Get(ctx, "shop", metav1.GetOptions{})
-			return apierrors.IsNotFound(errBanner) && apierrors.IsNotFound(errShop), fmt.Errorf("namespace banner: %w, shop: %w", errBanner, errShop)
+			_, errBanner := s.kube.AppsV1().Deployments(metav1.NamespaceDefault).Get(ctx, "banner", metav1.GetOptions{})
+			_, errShop := s.kube.CoreV1().ConfigMaps(metav1.NamespaceDefault).Get(ctx, "shop", metav1.GetOptions{})
+			return apierrors.IsNotFound(errBanner) && apierrors.IsNotFound(errShop), fmt.Errorf("Deployment banner: %w, ConfigMap shop: %w", errBanner, errShop)
 		}, d.hub.Process, s.agent.Process)
 		if err != nil {
 			return err
