@@ -37,6 +37,10 @@ type job struct {
 	final  bool // nothing of this object and class comes after it
 	change change
 	done   func(Result)
+	// lasting: nobody asks for it again, so the hub itself tries it again until
+	// it ends in something else than Retry; tries counts those.
+	lasting bool
+	tries   int
 }
 
 type slot struct {
@@ -52,6 +56,9 @@ type line struct {
 	jobs  map[slot]*job
 	order []slot           // of arrival; may name jobs that are gone
 	busy  map[wire.Key]int // being written
+	// resting jobs are tried again when their timer fires, unless a newer one of
+	// their slot comes.
+	resting map[slot]*time.Timer
 	// credit is how many writes it may have before others; refilled at fairRate.
 	credit   float64
 	credited time.Time
@@ -87,19 +94,60 @@ func (q *queue) put(j *job, now time.Time) (dropped *job, verdict Result) {
 	name := j.grant.Cluster()
 	l, ok := q.lines[name]
 	if !ok {
-		l = &line{jobs: map[slot]*job{}, busy: map[wire.Key]int{}, credit: fairRate, credited: now}
+		l = &line{jobs: map[slot]*job{}, busy: map[wire.Key]int{}, resting: map[slot]*time.Timer{}, credit: fairRate, credited: now}
 		q.lines[name] = l
 	}
+	l.forget(j.slot())
 	old, waits := l.jobs[j.slot()]
 	if waits && old.final && !j.final {
 		return j, Result{Outcome: Superseded, Message: "the object was reported as finalized"}
 	}
-	l.jobs[j.slot()] = j
-	if !waits {
+	q.wait(l, j, now)
+	return old, Result{Outcome: Superseded, Message: "a newer report of the same object has arrived"}
+}
+
+// wait makes j the job of its slot. The lock is held.
+func (q *queue) wait(l *line, j *job, now time.Time) {
+	if _, waits := l.jobs[j.slot()]; !waits {
 		l.order = append(l.order, j.slot())
 	}
-	q.enqueue(name, l, now)
-	return old, Result{Outcome: Superseded, Message: "a newer report of the same object has arrived"}
+	l.jobs[j.slot()] = j
+	q.enqueue(j.grant.Cluster(), l, now)
+}
+
+// rest has a job that was given out put back after a while, by a clock that says
+// what time it is then. It has to come before finish, so that the object is never
+// without one of its job's marks. A newer job of its slot takes its place.
+func (q *queue) rest(j *job, after time.Duration, now func() time.Time) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	l, ok := q.lines[j.grant.Cluster()]
+	if !ok || q.isClosed {
+		return
+	}
+	if _, newer := l.jobs[j.slot()]; newer {
+		return
+	}
+	var timer *time.Timer
+	timer = time.AfterFunc(after, func() {
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		if q.isClosed || l.resting[j.slot()] != timer {
+			return // something newer has come
+		}
+		delete(l.resting, j.slot())
+		q.wait(l, j, now())
+		q.nudge()
+	})
+	l.resting[j.slot()] = timer
+}
+
+// forget ends the rest of a job. The queue's lock is held.
+func (l *line) forget(s slot) {
+	if timer, ok := l.resting[s]; ok {
+		timer.Stop()
+		delete(l.resting, s)
+	}
 }
 
 // enqueue gives a cluster a turn if it can use one. The lock is held.
@@ -198,7 +246,7 @@ func (q *queue) finish(j *job, now time.Time) {
 	q.enqueue(name, l, now)
 }
 
-// has tells whether something of the object waits or is being written.
+// has tells whether something of the object waits, rests or is being written.
 func (q *queue) has(clusterName string, key wire.Key, uid string) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -210,7 +258,11 @@ func (q *queue) has(clusterName string, key wire.Key, uid string) bool {
 		return true
 	}
 	for _, c := range []class{classStatus, classFinalizer, classDelivered} {
-		if _, waits := l.jobs[slot{key, uid, c}]; waits {
+		s := slot{key, uid, c}
+		if _, waits := l.jobs[s]; waits {
+			return true
+		}
+		if _, rests := l.resting[s]; rests {
 			return true
 		}
 	}
@@ -225,7 +277,7 @@ func (q *queue) sweep(now time.Time) {
 	}
 	q.swept = now
 	for name, l := range q.lines {
-		if l.refill(now); len(l.jobs) == 0 && len(l.busy) == 0 && !l.queued && l.credit >= fairRate {
+		if l.refill(now); len(l.jobs) == 0 && len(l.busy)+len(l.resting) == 0 && !l.queued && l.credit >= fairRate {
 			delete(q.lines, name)
 		}
 	}
@@ -262,6 +314,9 @@ func (q *queue) close() []*job {
 	for _, l := range q.lines {
 		for _, j := range l.jobs {
 			left = append(left, j)
+		}
+		for s := range l.resting {
+			l.forget(s)
 		}
 	}
 	q.lines, q.fresh, q.spent = map[string]*line{}, nil, nil

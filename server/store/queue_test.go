@@ -150,3 +150,56 @@ func TestStatusWriter_answers_everything_when_it_stops(t *testing.T) {
 		require.Equal(t, Retry, (<-results).Outcome)
 	})
 }
+
+func TestQueue_rests_and_is_put_back(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newQueue()
+		defer q.close()
+		fails := func() *job { // a job is given out and has to be tried again
+			j := q.next(1, time.Now())
+			require.NotNil(t, j)
+			q.rest(j, time.Second, time.Now)
+			q.finish(j, time.Now())
+			return j
+		}
+		q.put(jobOf("c", "web"), time.Now())
+		first := fails()
+		require.Nil(t, q.next(1, time.Now()))
+		require.True(t, q.has("c", key("web"), "u"), "or nothing would be told to take its place")
+		time.Sleep(999 * time.Millisecond)
+		require.Nil(t, q.next(1, time.Now()))
+		time.Sleep(2 * time.Millisecond)
+		require.Same(t, first, fails(), "and once more")
+
+		newer := jobOf("c", "web")
+		q.put(newer, time.Now())
+		time.Sleep(time.Minute)
+		require.Same(t, newer, q.next(1, time.Now()), "a newer one takes the place of one that rests")
+		newest := jobOf("c", "web")
+		q.put(newest, time.Now())
+		q.rest(newer, time.Second, time.Now)
+		q.finish(newer, time.Now())
+		require.Same(t, newest, fails(), "and of one that fails after it has come")
+		require.Len(t, q.lines["c"].resting, 1)
+
+		q.sweep(time.Now().Add(2 * lineSweep))
+		require.Len(t, q.lines, 1, "a cluster whose jobs rest is not forgotten")
+		q.close()
+		time.Sleep(time.Minute)
+		require.Nil(t, q.next(1, time.Now()), "nothing is put back after the end")
+	})
+}
+
+func TestStatusWriter_what_rests_ends_with_its_session_and_its_work(t *testing.T) {
+	f, held := newFeed(t), &fence{}
+	w := &StatusWriter{index: f.Index, fence: held}
+	j := jobOf("c", "web")
+	require.True(t, w.pointless(j), "the index has no such work")
+	f.line("ADDED", synthetic{cluster: "c", name: "web", uid: "u", version: 1, generation: 1})
+	require.False(t, w.pointless(j))
+	held.dropped.Store(true)
+	require.True(t, w.pointless(j), "the session is over")
+	held.dropped.Store(false)
+	f.line("ADDED", synthetic{cluster: "c", name: "web", uid: "another", version: 2, generation: 1})
+	require.True(t, w.pointless(j), "another work of that name")
+}

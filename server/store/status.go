@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"log/slog"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -161,25 +162,49 @@ func (w *StatusWriter) EnsureFinalizer(g Grant, key wire.Key, uid string, done f
 }
 
 // SetUndelivered shows on a work why the hub cannot deliver it: condition
-// Delivered=False. What cannot be written now is dropped; it is set again when
-// the delivery fails again.
+// Delivered=False. What the apiserver does not take now is tried again, after a
+// time that doubles from undeliveredSoon to undeliveredLate, until it is taken, a
+// newer one or a ClearUndelivered takes its place, the work is gone, the Grant
+// does not hold its cluster any more, or Run ends. Of each work at most one waits.
 func (w *StatusWriter) SetUndelivered(g Grant, key wire.Key, uid, reason, message string) {
 	w.add(&job{
-		grant: g, key: key, uid: uid, class: classDelivered, done: ignore,
+		grant: g, key: key, uid: uid, class: classDelivered, lasting: true, done: ignore,
 		change: &deliveredChange{reason: reason, message: wire.Truncate(message), clock: w.clock},
 	})
 }
 
 // ClearUndelivered takes that condition away. Nothing is written where there is
-// none. A status for what was delivered last does the same by itself.
+// none, and what the apiserver does not take now is tried again as it is there. A
+// status for what was delivered last does the same by itself.
 func (w *StatusWriter) ClearUndelivered(g Grant, key wire.Key, uid string) {
 	if r, ok := w.index.lookup(g.Cluster(), key.Name); ok && !r.undelivered && !w.queue.has(g.Cluster(), key, uid) {
 		return
 	}
-	w.add(&job{grant: g, key: key, uid: uid, class: classDelivered, change: &deliveredChange{clock: w.clock}, done: ignore})
+	w.add(&job{grant: g, key: key, uid: uid, class: classDelivered, lasting: true, change: &deliveredChange{clock: w.clock}, done: ignore})
 }
 
 func ignore(Result) {}
+
+// rest has a job tried again that ended in Retry.
+func (w *StatusWriter) rest(j *job, result Result) {
+	after := min(undeliveredLate, undeliveredSoon<<min(j.tries, 10))
+	if result.Reason != reason.PermissionDenied { // the hub's rights in a new namespace come within a second or two
+		after = max(after, result.RetryAfter)
+	}
+	j.tries++
+	w.queue.rest(j, after/2+rand.N(after/2), w.clock.Now) //nolint:gosec // so that not all come back together
+}
+
+// pointless tells whether a job that rested has nothing to write to any more: its
+// session is over, or the index does not have the work any more, from which alone
+// it could be delivered.
+func (w *StatusWriter) pointless(j *job) bool {
+	if !w.fence.Held(j.grant) {
+		return true
+	}
+	r, ok := w.index.lookup(j.grant.Cluster(), j.key.Name)
+	return !ok || r.uid != j.uid
+}
 
 // add queues a job.
 func (w *StatusWriter) add(j *job) {
@@ -210,7 +235,7 @@ func (w *StatusWriter) Stats() WriterStats {
 }
 
 // Run writes until ctx ends. It returns nil when everything that was begun has
-// ended; what still waits is answered with Retry.
+// ended; what still waits is answered with Retry, and nothing is tried again.
 func (w *StatusWriter) Run(ctx context.Context) error {
 	var writing sync.WaitGroup
 	for ctx.Err() == nil {
@@ -224,6 +249,9 @@ func (w *StatusWriter) Run(ctx context.Context) error {
 		}
 		writing.Go(func() {
 			result := w.write(ctx, j)
+			if result.Outcome == Retry && j.lasting {
+				w.rest(j, result)
+			}
 			w.queue.finish(j, w.clock.Now())
 			j.done(result)
 		})

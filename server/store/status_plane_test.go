@@ -278,10 +278,14 @@ func TestT35_statuses_of_older_generations(t *testing.T) {
 	t.Parallel()
 	d := newDesk(t)
 	_, item := d.work("web")
-	d.patch("web", `{"spec":{"workload":{"manifests":[]}}}`)
-	d.patch("web", `{"spec":{"deleteOption":{"propagationPolicy":"Orphan"}}}`)
-	require.EqualValues(t, 3, d.get("web").GetGeneration())
-	for _, generation := range []int64{1, 3, 2, 3} {
+	for generation := 2; generation <= 7; generation++ {
+		d.patch("web", fmt.Sprintf(`{"spec":{"executor":{"subject":{"type":"ServiceAccount","serviceAccount":{"namespace":"default","name":"a%d"}}}}}`, generation))
+	}
+	require.EqualValues(t, 7, d.get("web").GetGeneration())
+	for i, generation := range []int64{5, 7, 6, 7} {
+		if i == 1 { // a reconnect
+			d.grant = Grant{scope: d.grant.scope, sessionID: "again", epoch: 2, number: 2}
+		}
 		item.ObservedGeneration = generation
 		item.JSON = []byte(strings.ReplaceAll(appliedStatus, `"observedGeneration":1`, fmt.Sprintf(`"observedGeneration":%d`, generation)))
 		require.Equal(t, Persisted, d.put(item).Outcome)

@@ -26,6 +26,10 @@ const (
 	// retryLong if a person has to do something first.
 	retryAfter = time.Second
 	retryLong  = 15 * time.Second
+	// undeliveredSoon and undeliveredLate are how long the hub waits before it
+	// tries again to show why a work is not delivered: the first time and at most.
+	undeliveredSoon = 500 * time.Millisecond
+	undeliveredLate = time.Minute
 )
 
 // target is the work to be written to, as far as it is known: from the index,
@@ -81,6 +85,9 @@ var errGone = errors.New("the object is gone")
 
 // write does one job, in the order of PROTOCOL c7.
 func (w *StatusWriter) write(ctx context.Context, j *job) Result {
+	if j.tries > 0 && w.pointless(j) {
+		return j.change.gone()
+	}
 	t, err := w.locate(ctx, j)
 	for try := 0; err == nil; {
 		if !w.fence.Held(j.grant) {

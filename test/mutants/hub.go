@@ -136,6 +136,16 @@ func statuses() []mutant {
 			old: "	if err := w.fence.Check(ctx, j.grant); err != nil {\n		return nil, err\n	}\n", new: "",
 		},
 		{
+			name: "undelivered-once", rule: "B18: why a work is not delivered is shown, though the apiserver does not take it at first",
+			file: "server/store/status.go", tests: kitchen,
+			old: "			if result.Outcome == Retry && j.lasting {\n", new: "			if false {\n",
+		},
+		{
+			name: "undelivered-outlives-its-clear", rule: "B18: and is not shown any more once the work was delivered",
+			file: "server/store/queue.go", tests: kitchen,
+			old: "	l.forget(j.slot())\n	old, waits", new: "	old, waits",
+		},
+		{
 			name: "status-of-another-uid", rule: "B6: a status is for one UID",
 			file: "server/store/write.go", tests: kitchen,
 			old: "if s == nil || s.UID != j.uid {", new: "if s == nil {",

@@ -220,11 +220,12 @@ type hub struct {
 	service *agent.Service
 	server  *rpctest.Server
 	keys    *rpctest.PKI
+	frames  *frames
 }
 
 func startHub(t *testing.T) *hub {
 	t.Helper()
-	h := &hub{state: newState(), keys: rpctest.NewPKI(t)}
+	h := &hub{state: newState(), keys: rpctest.NewPKI(t), frames: &frames{}}
 	log := slog.New(slog.DiscardHandler)
 	registry := prometheus.NewRegistry()
 	var err error
@@ -246,7 +247,7 @@ func startHub(t *testing.T) *hub {
 		Verify: func(_ context.Context, _ *x509.Certificate, a identity.Agent) (interceptor.Verified, error) {
 			return interceptor.Verified{UID: a.UID}, nil
 		},
-	}, func(s *grpc.Server) { h.service.Register(s) })
+	}, func(s *grpc.Server) { h.service.Register(s) }, grpc.StatsHandler(h.frames))
 	return h
 }
 

@@ -59,15 +59,9 @@ func (s *spoke) start() {
 	require.NoError(s.t, err)
 	s.store, err = store.Open(s.t.Context(), store.Config{Backend: backend, Log: log, Clock: clock.RealClock{}, HeldChanged: func() { s.link.ReportCluster() }})
 	require.NoError(s.t, err)
-	s.link, err = link.New(link.Config{
-		Endpoints: []string{"hub:443"}, HubID: rpctest.HubID,
-		Identity:    link.Identity{AgentID: "agent", InstanceID: rpctest.HubID + time.Now().String(), Fingerprint: "fp", Version: "test"},
-		Credentials: credentials{s.hub.server.PKI.ClientTLS(s.hub.keys.Agent(s.t, "c1", "uid", 1000*time.Hour))},
-		Store:       s, Hub: s, Log: log, StoreParallel: 1,
-		ClusterReport: s.report,
-		Dial:          func(ctx context.Context, _ string) (net.Conn, error) { return s.hub.server.DialRaw(ctx) },
-		Random:        func() float64 { return 0.5 },
-	})
+	config := linkConfig(s.t, s.hub)
+	config.Store, config.Hub, config.ClusterReport, config.StoreParallel = s, s, s.report, 1
+	s.link, err = link.New(config)
 	require.NoError(s.t, err)
 	ctx, cancel := context.WithCancel(s.t.Context())
 	var running sync.WaitGroup
@@ -75,6 +69,19 @@ func (s *spoke) start() {
 	running.Go(func() { _ = s.store.Run(ctx) })
 	s.stop = func() { cancel(); running.Wait() }
 	s.until("the session", func() bool { return s.link.State().Connected })
+}
+
+// linkConfig is that of the hub's agent, but for what it keeps.
+func linkConfig(t *testing.T, h *hub) link.Config {
+	t.Helper()
+	return link.Config{
+		Endpoints: []string{"hub:443"}, HubID: rpctest.HubID,
+		Identity:    link.Identity{AgentID: "agent", InstanceID: rpctest.HubID + time.Now().String(), Fingerprint: "fp", Version: "test"},
+		Credentials: credentials{h.server.PKI.ClientTLS(h.keys.Agent(t, "c1", "uid", 1000*time.Hour))},
+		Log:         slog.New(slog.DiscardHandler),
+		Dial:        func(ctx context.Context, _ string) (net.Conn, error) { return h.server.DialRaw(ctx) },
+		Random:      func() float64 { return 0.5 },
+	}
 }
 
 // until lets time pass in steps of a second until something is true.

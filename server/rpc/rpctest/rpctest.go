@@ -98,9 +98,10 @@ type Server struct {
 	listener *bufconn.Listener
 }
 
-// Serve starts a server behind the hub's own transport and the given chain.
+// Serve starts a server behind the hub's own transport and the given chain, with
+// more options than the hub has, if any.
 // It stops, and its goroutines end, with the test.
-func Serve(t testing.TB, keys *PKI, chain interceptor.Config, register func(*grpc.Server)) *Server {
+func Serve(t testing.TB, keys *PKI, chain interceptor.Config, register func(*grpc.Server), more ...grpc.ServerOption) *Server {
 	t.Helper()
 	s := &Server{PKI: keys, listener: bufconn.Listen(256 << 10)}
 	options := interceptor.TransportOptions(chain.Listener)
@@ -108,7 +109,7 @@ func Serve(t testing.TB, keys *PKI, chain interceptor.Config, register func(*grp
 	options = append(options, grpc.Creds(interceptor.NewTransport(interceptor.TransportConfig{
 		PKI: keys.Server, Handshakes: 4, Registry: chain.Registry,
 	})))
-	s.GRPC = grpc.NewServer(options...)
+	s.GRPC = grpc.NewServer(append(options, more...)...)
 	register(s.GRPC)
 	var serving sync.WaitGroup
 	serving.Go(func() { _ = s.GRPC.Serve(interceptor.Listen(s.listener, 0, prometheus.NewRegistry())) })

@@ -216,14 +216,12 @@ func TestT21_manifest_limit_without_a_webhook(t *testing.T) {
 	agent := newAgent(t, hub, cluster)
 	agent.join(hub.token(cluster, true), false)
 	s := agent.session(&agentv1.Hello{})
-	create := func(name string, size int) {
+	for name, size := range map[string]int{"over-limit": limit + 1, "at-limit": limit} {
 		work := newWork(cluster, name, "")
 		work.Spec.Workload.Manifests[0].Raw = sized(t, work.Spec.Workload.Manifests[0].Raw, size)
 		require.NoError(t, hub.kube.Create(t.Context(), work))
 	}
-	create("at-limit", limit)
-	s.stored(s.change("at-limit")) // now the hub may write in the cluster's namespace
-	create("over-limit", limit+1)
+	s.stored(s.change("at-limit"))
 	until(t, "the condition", func() error {
 		work := &workv1.ManifestWork{}
 		if err := hub.kube.Get(t.Context(), client.ObjectKey{Namespace: cluster, Name: "over-limit"}, work); err != nil {
