@@ -172,7 +172,11 @@ func placementVerdict(key types.NamespacedName, a *adminv1.ExplainPlacementRespo
 	case a.GetScheduler() != "":
 		fmt.Fprintf(&b, "%s is decided by scheduler %q, which has chosen %d clusters", key, a.GetScheduler(), a.GetChosen())
 	case a.GetMisconfigured().GetStatus() == string(metav1.ConditionTrue):
-		fmt.Fprintf(&b, "%s is misconfigured and chooses nothing: %s", key, a.GetMisconfigured().GetMessage())
+		what := "chooses nothing"
+		if a.GetChosen() > 0 {
+			what = "keeps what was chosen"
+		}
+		fmt.Fprintf(&b, "%s is misconfigured and %s: %s", key, what, a.GetMisconfigured().GetMessage())
 	case a.GetSatisfied().GetStatus() == string(metav1.ConditionTrue):
 		fmt.Fprintf(&b, "%s chooses %d of %d clusters that pass its filters", key, a.GetChosen(), a.GetCandidates())
 	default:

@@ -12,14 +12,17 @@
 package decide
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/utils/clock"
 	clusterv1beta1 "open-cluster-management.io/api/cluster/v1beta1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -39,6 +42,10 @@ type Decision struct {
 	ObservedGeneration int64
 	// Clusters are chosen, best first. A name that is there again is ignored.
 	Clusters []string
+	// Keep leaves the clusters that are decided as they are, whatever Clusters says,
+	// but for those in Drop. It is for a choice that could not be made.
+	Keep bool
+	Drop []string
 	// Scheduler is who chose: "" for the hub's own.
 	Scheduler string
 	// Conditions are PlacementSatisfied and PlacementMisconfigured as the hub's own
@@ -105,6 +112,9 @@ func (s Submitter) Submit(ctx context.Context, d Decision) (Result, error) {
 	}
 	if d.ObservedGeneration != placement.Generation {
 		return Result{}, stale(d, placement)
+	}
+	if d.Keep {
+		return s.keep(ctx, placement, own, d)
 	}
 	chosen, rejected, err := s.admit(ctx, placement, d)
 	if err != nil {
@@ -227,6 +237,33 @@ func (s Submitter) admit(ctx context.Context, placement *clusterv1beta1.Placemen
 		return nil, nil, err
 	}
 	return chosen, rejected, check(placement, d, len(chosen), rejected)
+}
+
+// keep writes the conditions, and takes away no cluster but those to drop.
+func (s Submitter) keep(ctx context.Context, placement *clusterv1beta1.Placement, own map[string]*clusterv1beta1.PlacementDecision, d Decision) (Result, error) {
+	w := &writer{Submitter: s, placement: placement, decision: d, result: Result{Generation: placement.Generation, Applied: true}}
+	stay, seen, drop := []string{}, sets.New[string](), sets.New(d.Drop...)
+	for _, name := range slices.SortedFunc(maps.Keys(own), func(a, b string) int {
+		return cmp.Or(cmp.Compare(len(a), len(b)), cmp.Compare(a, b)) // 2 before 10
+	}) {
+		for _, decided := range own[name].Status.Decisions {
+			if !drop.Has(decided.ClusterName) && !seen.Has(decided.ClusterName) {
+				stay = append(stay, decided.ClusterName)
+			}
+			seen.Insert(decided.ClusterName)
+		}
+	}
+	if seen.Len() == len(stay) {
+		return w.result, settle(placement, w.status(ctx, d.Conditions, int(placement.Status.NumberOfSelectedClusters), placement.Status.DecisionGroups))
+	}
+	groups, err := s.group(ctx, placement, stay)
+	if err != nil {
+		return s.misconfigured(ctx, placement, d, err)
+	}
+	if err := w.write(ctx, own, groups); err != nil {
+		return w.result, settle(placement, err)
+	}
+	return w.result, settle(placement, w.status(ctx, d.Conditions, len(stay), w.groups))
 }
 
 // misconfigured says that the decisions cannot be grouped as the Placement says,

@@ -28,6 +28,15 @@ const (
 	// costPerCluster is for all expressions of a placement on one cluster. It is
 	// counted by cluster, so that no cluster depends on how many others there are.
 	costPerCluster = 10_000_000
+	// costPerPlacement is for all clusters that a placement can choose from, some
+	// ten seconds. A placement that costs more is not decided: it keeps what it has.
+	costPerPlacement = 100_000_000
+	// costToEnter is added for each expression and cluster, as to begin takes time
+	// as well: many that do nothing are not free.
+	costToEnter = 50
+	// costAtOnce is what a cluster may have cost that is filtered as soon as it
+	// changes, about a millisecond. Dearer ones wait until the placement is decided.
+	costAtOnce = 10_000
 )
 
 // variable is what expressions see.
@@ -94,10 +103,15 @@ func (c *compiler) compile(text string) (*expression, error) {
 // budget is what the cluster has left, and becomes what is left afterwards.
 func (w *World) evaluate(p *predicate, c *cluster, budget *int64) (ok bool, why func() string) {
 	for i, e := range p.expressions {
+		if *budget < 0 { // an earlier predicate has spent it
+			return false, func() string { return fmt.Sprintf("celExpressions[%d] %q fails: %v", i, e.text, errBudget) }
+		}
+		done := w.observer.CEL()
 		ok, cost, err := e.holds(w.see(c))
-		*budget -= cost
+		done()
+		*budget -= cost + costToEnter
 		if err == nil && *budget < 0 {
-			err = fmt.Errorf("all expressions together cost more than %d", costPerCluster)
+			err = errBudget
 		}
 		switch {
 		case err != nil:
@@ -108,6 +122,8 @@ func (w *World) evaluate(p *predicate, c *cluster, budget *int64) (ok bool, why 
 	}
 	return true, nil
 }
+
+var errBudget = fmt.Errorf("all expressions together cost more than %d", costPerCluster)
 
 func (e *expression) holds(seen ref.Val) (ok bool, cost int64, err error) {
 	result, details, err := e.program.Eval(map[string]any{variable: seen})

@@ -72,7 +72,7 @@ func (w *World) RemoveCluster(name string) {
 		delete(w.sets[set].members, c)
 	}
 	c.sets = nil
-	w.choosers(sets, func(p *placement) { w.settle(p, c, outside) })
+	w.choosers(sets, func(p *placement) { w.settle(p, c, outside, 0) })
 	w.byID[c.id] = nil
 	w.free = append(w.free, c.id)
 }

@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -30,8 +31,13 @@ const (
 
 // Outcome is what was decided for a placement.
 type Outcome struct {
-	// Clusters are chosen, best first.
+	// Clusters are chosen, best first; if Keep is set those that stay, by name.
 	Clusters []string
+	// Keep says that nothing could be chosen, and that what was decided before
+	// stays, but for Drop: clusters that are gone, or may not be chosen any more
+	// whatever the filters say. Both sorted.
+	Keep bool
+	Drop []string
 	// Satisfied is the condition PlacementSatisfied, without times.
 	Satisfied metav1.Condition
 	// Misconfigured is the condition PlacementMisconfigured, without times.
@@ -65,14 +71,22 @@ type choice struct {
 	selected []int                       // places in passed, best first
 	blocked  map[int]string              // places that spread left out, and why
 
+	tooDear bool // nothing is chosen: what was before stays
 	again   time.Time
 	expired map[string]bool
 }
 
 // choose filters, scores, sorts and selects.
 func (w *World) choose(p *placement, now time.Time) *choice {
-	w.filter(p)
+	w.filter(p, now, math.MaxInt64)
 	c := &choice{world: w, p: p, had: w.owned[p.key], expired: map[string]bool{}}
+	if paused := p.count[unknown] > 0 && !w.tooDear(p); paused || w.tooDear(p) {
+		c.tooDear = true
+		if paused {
+			c.again = p.rest
+		}
+		return c
+	}
 	c.pass(now)
 	if p.rules.prioritizeErr != nil {
 		return c
@@ -87,6 +101,7 @@ func (w *World) choose(p *placement, now time.Time) *choice {
 
 // pass collects the clusters that all filters let through.
 func (c *choice) pass(now time.Time) {
+	defer c.world.observer.Plugin(PluginFilter, FilterTaintToleration)()
 	if c.p.rules.tolerationErr != nil {
 		return
 	}
@@ -121,7 +136,9 @@ func (c *choice) prioritize(now time.Time) {
 	for k := range c.p.rules.prioritizers {
 		p := &c.p.rules.prioritizers[k]
 		c.raw[k] = make([]int64, n)
+		done := c.world.observer.Plugin(PluginPrioritizer, p.name)
 		c.score(p, c.raw[k], now)
+		done()
 		for i, score := range c.raw[k] {
 			c.sums[i] += p.weight * score
 		}
@@ -152,6 +169,10 @@ func (c *choice) outcome() Outcome {
 		Expired:       slices.Sorted(maps.Keys(c.expired)),
 		Again:         c.again,
 	}
+	if c.tooDear {
+		o.Keep = true
+		o.Clusters, o.Drop = c.keep()
+	}
 	for _, i := range c.selected {
 		o.Clusters = append(o.Clusters, c.passed[i].name)
 	}
@@ -161,12 +182,40 @@ func (c *choice) outcome() Outcome {
 	return o
 }
 
+// keep parts what was decided before into what stays and what does not: clusters
+// that are gone, are being deleted, or are in no set that the placement may choose
+// from any more. To cost too much is no way to keep those (PL-62).
+func (c *choice) keep() (stay, drop []string) {
+	stay = []string{}
+	for _, name := range slices.Sorted(maps.Keys(c.had)) {
+		one := c.world.clusters[name]
+		if one == nil || !c.p.within(one) || one.deleting() {
+			drop = append(drop, name)
+			continue
+		}
+		stay = append(stay, name)
+	}
+	return stay, drop
+}
+
+// costsTooMuch is what PlacementMisconfigured says of expressions that do.
+func (c *choice) costsTooMuch() string {
+	seen := c.p.count[matched] + c.p.count[mismatched]
+	return fmt.Sprintf("%s:celExpressions cost more than %d on %d of %d clusters, after which no more were looked at: "+
+		"the decisions stay as they are; write cheaper expressions, or put a labelSelector or claimSelector beside them, which is looked at first",
+		FilterPredicate, c.world.budget, seen, c.p.candidates())
+}
+
 func (c *choice) misconfigured() metav1.Condition {
 	condition := metav1.Condition{
 		Type: clusterv1beta1.PlacementConditionMisconfigured, Status: metav1.ConditionFalse,
 		Reason: ReasonWellConfigured, Message: "Placement configurations check pass",
 	}
-	if why := c.p.rules.misconfigured(); why != "" {
+	why := c.p.rules.misconfigured()
+	if c.tooDear {
+		why = c.costsTooMuch()
+	}
+	if why != "" {
 		condition.Status, condition.Reason, condition.Message = metav1.ConditionTrue, ReasonMisconfigured, why
 	}
 	return condition
@@ -187,6 +236,9 @@ func (c *choice) satisfied() metav1.Condition {
 	case p.candidates() == 0:
 		condition.Reason = ReasonSetsEmpty
 		condition.Message = fmt.Sprintf("there is no cluster in the sets to choose from (%s)", strings.Join(p.eligible, ", "))
+	case c.tooDear:
+		condition.Reason = ReasonNotAllScheduled
+		condition.Message = "nothing is decided anew while the expressions cost too much: PlacementMisconfigured says what to do"
 	case len(c.passed) == 0:
 		condition.Reason = ReasonNoneMatched
 		condition.Message = "no cluster of the sets to choose from passes the filters: fairlead explain placement says which filter removed which cluster"

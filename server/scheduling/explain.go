@@ -148,7 +148,14 @@ func (c *choice) passedOver(place int) string {
 
 // removed is the filter that removed a cluster and why; "" if none did.
 func (c *choice) removed(one *cluster) (filter, why string) {
-	switch c.p.verdict(one) {
+	v := c.p.verdict(one)
+	if c.tooDear && v != outside && v != deleting {
+		if c.had[one.name] > 0 {
+			return FilterPredicate, "the expressions cost too much to decide anew: it stays chosen"
+		}
+		return FilterPredicate, "the expressions cost too much: nothing is chosen anew"
+	}
+	switch v {
 	case outside:
 		return FilterClusterSet, c.notEligible(one)
 	case deleting:

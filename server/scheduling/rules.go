@@ -122,22 +122,23 @@ func (c *compiler) predicate(from *clusterv1beta1.ClusterSelector) (p predicate,
 }
 
 // match says whether any predicate matches a cluster; none at all is as good
-// (PL-13). report is told, if it is not nil, what keeps each from matching.
-func (r *rules) match(w *World, c *cluster, report func(predicate int, why string)) bool {
+// (PL-13), and what that cost. report is told, if it is not nil, what keeps each
+// from matching.
+func (r *rules) match(w *World, c *cluster, report func(predicate int, why string)) (ok bool, cost int64) {
 	if r.predicateErr != nil {
-		return false
+		return false, 0
 	}
 	budget := int64(costPerCluster)
 	for i := range r.predicates {
 		ok, why := r.predicates[i].match(w, c, &budget)
 		if ok {
-			return true
+			return true, costPerCluster - budget
 		}
 		if report != nil {
 			report(i, why())
 		}
 	}
-	return len(r.predicates) == 0
+	return len(r.predicates) == 0, costPerCluster - budget
 }
 
 // match says whether a cluster matches all selectors, and why not.

@@ -176,7 +176,7 @@ func (w *World) refresh(p *placement) bool {
 	p.reset(len(w.byID))
 	for _, name := range eligible {
 		for c := range w.sets[name].members {
-			p.set(c, unknown)
+			p.set(c, unknown, 0)
 		}
 	}
 	return true

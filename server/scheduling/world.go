@@ -19,6 +19,8 @@ import (
 // safe for concurrent use.
 type World struct {
 	compiler *compiler
+	observer Observer
+	budget   int64 // of each placement
 
 	clusters map[string]*cluster
 	byID     []*cluster // an ID is a place in the verdicts of every placement
@@ -67,6 +69,8 @@ func New() (*World, error) {
 	}
 	return &World{
 		compiler: compiler,
+		observer: unobserved{},
+		budget:   costPerPlacement,
 		clusters: map[string]*cluster{},
 		sets:     map[string]*clusterSet{},
 		bindings: map[string]map[string]string{},
@@ -96,6 +100,19 @@ func (w *World) Dirty() []types.NamespacedName {
 	clear(w.dirty)
 	return keys
 }
+
+// Filter does a part of what Decide has to do first: it evaluates expressions until
+// they have cost more than most, in CEL's units (a million take about a tenth of a
+// second). It says whether Decide has nothing of that left to do. So a placement that
+// costs much does not keep others waiting.
+func (w *World) Filter(key types.NamespacedName, now time.Time, most int64) (done bool) {
+	p, ok := w.places[key]
+	return !ok || w.filter(p, now, most)
+}
+
+// Observe has the World tell an observer how it spends its time. It is told
+// nothing else; the default is nobody.
+func (w *World) Observe(observer Observer) { w.observer = observer }
 
 // Decide chooses the clusters of a placement; ok is false if there is none of
 // this name. now is the hub's clock.

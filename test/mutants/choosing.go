@@ -33,6 +33,11 @@ func choosings() []mutant {
 			old: "		if t.strict && excess[k] > 0 {", new: "		if t.strict && excess[k] > 1 {",
 		},
 		{
+			name: "spends-without-end", rule: "PL-21: one placement must not hold up the others",
+			file: "server/scheduling/placement.go", tests: choosing,
+			old: "return p.spent > w.budget", new: "return false",
+		},
+		{
 			name: "explains-other-peoples-clusters", rule: "PL-62: clusters of other sets are for who may list clusters",
 			file: "server/rpc/admin/placements.go", tests: []string{"./test/integration/hub"},
 			old: "	if hidden != nil {\n		answer.OthersHidden", new: "	if false {\n		answer.OthersHidden",

@@ -31,6 +31,11 @@ import (
 const (
 	// gather is how long a placement waits for more changes that concern it.
 	gather = 50 * time.Millisecond
+	// portion is what expressions may cost at a time, some tenth of a second: others
+	// wait no longer for a placement that costs more.
+	portion = 1_000_000
+	// turns is how long a placement that had its portion lets others go first.
+	turns = 10 * time.Millisecond
 	// scorePoll is how often a missing kind of scores is looked for.
 	scorePoll = 5 * time.Second
 )
@@ -281,8 +286,9 @@ func (f *feed) awaitScores(ctx context.Context) error {
 
 // decided is a Placement as the World has it and what to do about it.
 type decided struct {
-	placement *clusterv1beta1.Placement
-	outcome   scheduling.Outcome
+	placement  *clusterv1beta1.Placement
+	outcome    scheduling.Outcome
+	unfinished bool // to be gone on with: there is no outcome yet
 }
 
 // decide chooses. ok is false where nothing is to be decided: there is no such
@@ -293,6 +299,9 @@ func (f *feed) decide(key types.NamespacedName, now time.Time, skip func(*cluste
 	placement := f.placements[key]
 	if placement == nil || skip(placement) {
 		return decided{}, false
+	}
+	if !f.world.Filter(key, now, portion) {
+		return decided{placement: placement, unfinished: true}, true
 	}
 	outcome, ok := f.world.Decide(key, now)
 	return decided{placement: placement, outcome: outcome}, ok

@@ -58,10 +58,13 @@ func (l *loop) Reconcile(ctx context.Context, request reconcile.Request) (reconc
 		return reconcile.Result{}, nil
 	}
 	l.metrics.scheduling.Observe(time.Since(start).Seconds())
+	if d.unfinished {
+		return reconcile.Result{RequeueAfter: turns}, nil
+	}
 	start = time.Now()
 	result, err := l.submit.Submit(ctx, decide.Decision{
 		Placement: request.NamespacedName, UID: d.placement.UID, ObservedGeneration: d.placement.Generation,
-		Clusters: d.outcome.Clusters, Conditions: []metav1.Condition{d.outcome.Satisfied, d.outcome.Misconfigured},
+		Clusters: d.outcome.Clusters, Keep: d.outcome.Keep, Drop: d.outcome.Drop, Conditions: []metav1.Condition{d.outcome.Satisfied, d.outcome.Misconfigured},
 	})
 	if result.Changed {
 		l.metrics.bind.Observe(time.Since(start).Seconds())

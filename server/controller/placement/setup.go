@@ -51,6 +51,7 @@ func Setup(mgr manager.Manager, cfg Config) error {
 	if err != nil {
 		return fmt.Errorf("setting up the scheduler of placements: %w", err)
 	}
+	world.Observe(measured)
 	f := newFeed(mgr.GetCache(), mgr.GetRESTMapper(), world)
 	r := &loop{
 		feed:    f,

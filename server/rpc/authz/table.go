@@ -98,6 +98,7 @@ func Methods() Table {
 		agent   = Rule{AgentListener, Agent, Rate{"agent", 5}, time.Minute, ""}
 		session = Rule{AgentListener, Agent, Rate{"session", 10}, 0, ""}
 		person  = Rule{AdminListener, Person, Rate{"admin", 1}, time.Minute, ""}
+		explain = Rule{AdminListener, Person, Rate{"admin", 10}, time.Minute, ""} // looks at every cluster
 		follow  = Rule{AdminListener, Person, Rate{"admin_watch", 2}, 0, ""}
 		reflect = Rule{AdminListener, Person, Rate{"admin_watch", 2}, 0, ReflectionPath}
 		inspect = Rule{AdminListener, Person, Rate{"admin", 1}, time.Minute, ReflectionPath}
@@ -118,7 +119,7 @@ func Methods() Table {
 	table.add("fairlead.admin.v1.WorkAdminService", person, "ApplyWork", "GetWork", "ListWorks", "DeleteWork", "ExplainDelivery",
 		"ListHeldDeletes", "ReleaseHeldDeletes")
 	table.add("fairlead.admin.v1.WorkAdminService", follow, "WatchWorks")
-	table.add("fairlead.admin.v1.PlacementAdminService", person, "ExplainPlacement")
+	table.add("fairlead.admin.v1.PlacementAdminService", explain, "ExplainPlacement")
 	table.add("fairlead.admin.v1.TrustAdminService", person, "GetTrust", "PrepareAuthority", "ActivateAuthority", "RetireAuthority")
 	table.add("fairlead.scheduler.v1.SchedulerService", person, "AcquireTerm", "SubmitDecision", "ReportScores")
 	table.add("fairlead.scheduler.v1.SchedulerService", follow, "WatchClusters", "WatchPlacements")

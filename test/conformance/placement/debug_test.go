@@ -136,7 +136,8 @@ func TestPlacement_debug(t *testing.T) {
 		}
 	})
 	t.Run("PL-61_histograms", func(t *testing.T) {
-		for _, name := range []string{"scheduling_scheduling_duration_seconds", "scheduling_bind_duration_seconds"} {
+		d.await(t, d.place(t, matching(byCEL("has(managedCluster.metadata.name)"))), all[:2]...)
+		for _, name := range []string{"scheduling_scheduling_duration_seconds", "scheduling_bind_duration_seconds", "scheduling_plugin_duration_seconds", "scheduling_cel_runtime_duration_seconds"} {
 			require.Positive(t, d.count(t, name), name)
 		}
 	})
