@@ -35,6 +35,7 @@ func TestReplicaSet_follows_the_placement(t *testing.T) {
 		require.NoError(t, err)
 	}
 	w.counts(namespace, name, workv1alpha1.ManifestWorkReplicaSetSummary{})
+	require.NotContains(t, w.explains(namespace, name), cluster)
 
 	label(`"prod"`)
 	w.until("the work on the spoke", func(ctx context.Context) (bool, error) {
@@ -42,7 +43,10 @@ func TestReplicaSet_follows_the_placement(t *testing.T) {
 		return err == nil, err
 	})
 	w.counts(namespace, name, workv1alpha1.ManifestWorkReplicaSetSummary{Total: 1, DesiredTotal: 1, Applied: 1, Available: 1, Updated: 1})
-	require.Len(t, w.worksOf(cluster), 1)
+	works := w.worksOf(cluster)
+	require.Len(t, works, 1)
+	row := cluster + ` +prod +Succeeded +[0-9]+s +` + works[0]
+	require.Regexp(t, `placement "prod": 1 of 1 clusters succeeded\n(.+\n)*`+row, w.explains(namespace, name))
 
 	label("null")
 	w.until("the work gone from the spoke and the hub", func(ctx context.Context) (bool, error) {
@@ -93,6 +97,14 @@ func (w *world) counts(namespace, name string, want workv1alpha1.ManifestWorkRep
 		seen := len(status.Conditions) > 0 && status.Conditions[0].ObservedGeneration == set.Generation
 		return seen && status.Summary == want, fmt.Errorf("status %+v", status)
 	})
+}
+
+// explains is what the CLI says of a set.
+func (w *world) explains(namespace, name string) string {
+	w.t.Helper()
+	out, err := w.hub.CLI(w.t.Context(), "explain", "replicaset", namespace+"/"+name, "-o", "wide")
+	require.NoError(w.t, err)
+	return out
 }
 
 // worksOf names the works of a cluster.
