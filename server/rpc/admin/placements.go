@@ -70,7 +70,8 @@ func (s placementService) ExplainPlacement(ctx context.Context, r *adminv1.Expla
 func cut[T any](clusters []T, r interface {
 	GetPageSize() int32
 	GetPageToken() string
-}) (page []T, next string, err error) {
+},
+) (page []T, next string, err error) {
 	size, err := pageSize(r.GetPageSize())
 	if err != nil {
 		return nil, "", err

@@ -29,15 +29,15 @@ func (s placementService) ExplainReplicaSet(ctx context.Context, r *adminv1.Expl
 	if err := who.Allowed(ctx, decisions); err != nil {
 		return nil, err
 	}
+	if s.ReplicaSets == nil {
+		return nil, fail(codes.FailedPrecondition, reason.Unsupported, "replica set %q in namespace %q: this hub makes no works for any; start it with --feature-gates=ManifestWorkReplicaSet=true", r.GetName(), r.GetNamespace())
+	}
 	object, err := who.Dynamic.Resource(replicaSets).Namespace(r.GetNamespace()).Get(ctx, r.GetName(), metav1.GetOptions{})
 	if err != nil {
 		if apierrors.IsNotFound(err) {
 			return nil, fail(codes.NotFound, reason.NotFound, "namespace %q has no replica set %q: «kubectl get manifestworkreplicasets -A» lists those that there are", r.GetNamespace(), r.GetName())
 		}
 		return nil, kubernetesError(err, "reading replica set %q in namespace %q", r.GetName(), r.GetNamespace())
-	}
-	if s.ReplicaSets == nil {
-		return nil, fail(codes.FailedPrecondition, reason.Unsupported, "replica set %q in namespace %q: this hub makes no works for any; start it with --feature-gates=ManifestWorkReplicaSet=true", r.GetName(), r.GetNamespace())
 	}
 	set := &workv1alpha1.ManifestWorkReplicaSet{}
 	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(object.Object, set); err != nil {

@@ -18,7 +18,6 @@ import (
 	clusterv1 "open-cluster-management.io/api/cluster/v1"
 	clusterv1beta1 "open-cluster-management.io/api/cluster/v1beta1"
 	clusterv1beta2 "open-cluster-management.io/api/cluster/v1beta2"
-	workv1alpha1 "open-cluster-management.io/api/work/v1alpha1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	adminv1 "fairlead.dev/fairlead/gen/fairlead/admin/v1"
@@ -103,16 +102,9 @@ func TestExplainPlacement(t *testing.T) {
 		require.Equal(t, codes.NotFound, status.Code(err))
 	})
 	t.Run("replica_sets_are_off", func(t *testing.T) {
-		require.NoError(t, e.kube.Create(t.Context(), &workv1alpha1.ManifestWorkReplicaSet{
-			ObjectMeta: metav1.ObjectMeta{Name: "off", Namespace: namespace},
-			Spec: workv1alpha1.ManifestWorkReplicaSetSpec{
-				PlacementRefs: []workv1alpha1.LocalPlacementReference{{Name: "two"}}, ManifestWorkTemplate: newWork(namespace, "off", "1").Spec,
-			},
-		}))
-		for name, want := range map[string]codes.Code{"off": codes.FailedPrecondition, "none": codes.NotFound} {
-			_, err := desk.placements.ExplainReplicaSet(desk.ctx, &adminv1.ExplainReplicaSetRequest{Namespace: namespace, Name: name})
-			require.Equal(t, want, status.Code(err), name)
-		}
+		_, err := desk.placements.ExplainReplicaSet(desk.ctx, &adminv1.ExplainReplicaSetRequest{Namespace: namespace, Name: "any"})
+		require.Equal(t, codes.FailedPrecondition, status.Code(err))
+		require.ErrorContains(t, err, "--feature-gates=ManifestWorkReplicaSet=true")
 	})
 	t.Run("another_scheduler", func(t *testing.T) {
 		e.placement(t, "foreign", map[string]string{v1alpha1.AnnotationScheduler: "cheapest"}, clusterv1beta1.PlacementSpec{})
