@@ -198,7 +198,7 @@ func (d *debugPlacements) simulate(ctx context.Context, placement *clusterv1beta
 		answer.Filtered = append(answer.Filtered, debugFilter{Name: filter.Name, FilteredClusters: append([]string{}, filter.Clusters...)})
 	}
 	answer.PrioritizeResults = prioritized(&explained)
-	for _, score := range explained.Outcome.Scores {
+	for _, score := range explained.Scores {
 		answer.AggregatedScores = append(answer.AggregatedScores, debugScore{ClusterName: score.Cluster, Score: score.Score})
 	}
 	return answer, nil

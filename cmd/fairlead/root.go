@@ -15,6 +15,7 @@ import (
 	"fairlead.dev/fairlead/cmd/fairlead/hubs"
 	"fairlead.dev/fairlead/cmd/fairlead/join"
 	"fairlead.dev/fairlead/cmd/fairlead/placement"
+	"fairlead.dev/fairlead/cmd/fairlead/replicaset"
 	"fairlead.dev/fairlead/cmd/fairlead/session"
 	"fairlead.dev/fairlead/cmd/fairlead/token"
 	"fairlead.dev/fairlead/cmd/fairlead/work"
@@ -32,7 +33,7 @@ func newRoot(o *cli.Options) *cobra.Command {
 		cli.Group("get", "Show clusters, works, enrollments or sessions", cluster.Get(o), work.Get(o), enrollment.Get(o), session.Get(o)),
 		cli.Group("create", "Create a work", work.Create(o)),
 		cli.Group("delete", "Delete a work, or remove a cluster", work.Delete(o), cluster.Delete(o)),
-		cli.Group("explain", "Say where a work or a cluster stands, or how a placement chooses, and why", work.Explain(o), cluster.Explain(o), placement.Explain(o)),
+		cli.Group("explain", "Say where a work, a cluster or a replica set stands, or how a placement chooses, and why", work.Explain(o), cluster.Explain(o), placement.Explain(o), replicaset.Explain(o)),
 		session.Kick(o),
 		cluster.Revoke(o),
 		work.Release(o),

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -311,7 +312,7 @@ func TestSubmit_concurrently(t *testing.T) {
 	for i := range errs {
 		group.Go(func() {
 			d := p.decision(p.clusters[i], p.clusters[i+4])
-			d.Term, d.RequestID = 1, fmt.Sprint(i)
+			d.Term, d.RequestID = 1, strconv.Itoa(i)
 			_, errs[i] = p.submitter.Submit(t.Context(), d)
 			for errors.Is(errs[i], decide.ErrConflict) {
 				_, errs[i] = p.submitter.Submit(t.Context(), d)
@@ -390,10 +391,10 @@ func TestSubmit_cannot_group(t *testing.T) {
 	require.Equal(t, []string{"web-decision-1 0/: " + p.clusters[0]}, p.shown(t))
 	require.False(t, p.submit(t, p.decision()).Changed)
 	require.NoError(t, p.client.Get(t.Context(), client.ObjectKeyFromObject(p.placement), p.placement))
-	var said string
+	var said strings.Builder
 	for _, c := range p.placement.Status.Conditions {
-		said += c.Type + " " + string(c.Status) + " " + c.Message + "\n"
+		said.WriteString(c.Type + " " + string(c.Status) + " " + c.Message + "\n")
 	}
-	require.Contains(t, said, "PlacementMisconfigured True DecisionStrategy:decisionGroups[0] \"canary\": groupClusterSelector.labelSelector: ")
-	require.Contains(t, said, "not a key")
+	require.Contains(t, said.String(), "PlacementMisconfigured True DecisionStrategy:decisionGroups[0] \"canary\": groupClusterSelector.labelSelector: ")
+	require.Contains(t, said.String(), "not a key")
 }

@@ -34,7 +34,7 @@ func (c ClusterConfig) Encode() (Revision, []byte) {
 	slices.Sort(names)
 	raw, err := json.Marshal(ClusterConfig{ManagedNamespaces: slices.Compact(names)})
 	if err != nil {
-		panic(err) // strings always encode
+		panic(err) //nolint:forbidigo // strings always encode
 	}
 	return Revision{UID: configUID, Digest: sha256.Sum256(raw), Size: uint64(len(raw))}, raw
 }

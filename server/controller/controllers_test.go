@@ -51,9 +51,9 @@ func TestSelect(t *testing.T) {
 		want   []string
 		err    string
 	}{
-		"all":             {"the default", "*", append([]string{"registration", "enrollment", "lease", "taint", "cleanup", "placement", "workttl", "gc"}, sets...), ""},
-		"all but one":     {"a minus leaves out", "*,-lease", append([]string{"registration", "enrollment", "taint", "cleanup", "placement", "workttl", "gc"}, sets...), ""},
-		"minus wins":      {"wherever it stands", "-lease,*,lease", append([]string{"registration", "enrollment", "taint", "cleanup", "placement", "workttl", "gc"}, sets...), ""},
+		"all":             {"the default", "*", append([]string{"registration", "enrollment", "lease", "taint", "cleanup", "placement", "workttl", "replicaset", "gc"}, sets...), ""},
+		"all but one":     {"a minus leaves out", "*,-lease", append([]string{"registration", "enrollment", "taint", "cleanup", "placement", "workttl", "replicaset", "gc"}, sets...), ""},
+		"minus wins":      {"wherever it stands", "-lease,*,lease", append([]string{"registration", "enrollment", "taint", "cleanup", "placement", "workttl", "replicaset", "gc"}, sets...), ""},
 		"some":            {"in the order of the list, spaces allowed", "lease, registration", []string{"registration", "lease"}, ""},
 		"none":            {"a replica that only serves agents", "", nil, ""},
 		"unknown":         {"a typing error must not run less than was meant", "registration,leese", nil, `no controller "leese"; known are registration, enrollment, lease`},

@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -89,7 +90,7 @@ func (c *Clusters) patchNamespaces(ctx context.Context, path []string, version s
 	}
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	_, err = do(ctx, c.rest.Patch(types.MergePatchType).AbsPath(append(path[:len(path):len(path)], "status")...).
+	_, err = do(ctx, c.rest.Patch(types.MergePatchType).AbsPath(append(slices.Clip(path), "status")...).
 		Param("fieldManager", sessionManager+"-namespaces").Body(body))
 	return err
 }

@@ -84,18 +84,9 @@ type round struct {
 }
 
 func (r *reconciler) round(ctx context.Context, o *round, works []Work) (again time.Duration, err error) {
-	if o.template, err = canonical(&o.set.Spec.ManifestWorkTemplate); err != nil {
-		return 0, err
-	}
-	o.current, o.labelled = map[wire.Digest]bool{}, map[string]bool{}
-	if o.refs, err = r.readRefs(ctx, r.client, o.set); err != nil {
-		return 0, err
-	}
-	o.by = claim(o.refs)
-	o.assign(works)
 	now := r.cfg.Clock.Now()
-	for _, ref := range o.refs {
-		o.plan(ref, now)
+	if err := o.look(ctx, r.client, works, now); err != nil {
+		return 0, err
 	}
 	writes := o.writes(ctx)
 	removals, err := o.removals(ctx)
@@ -107,6 +98,23 @@ func (r *reconciler) round(ctx context.Context, o *round, works []Work) (again t
 		return 0, err
 	}
 	return o.next(now, outcome), nil
+}
+
+// look finds out what the set wants of its works, and plans; it writes nothing.
+func (o *round) look(ctx context.Context, reader client.Reader, works []Work, now time.Time) (err error) {
+	if o.template, err = canonical(&o.set.Spec.ManifestWorkTemplate); err != nil {
+		return err
+	}
+	o.current, o.labelled = map[wire.Digest]bool{}, map[string]bool{}
+	if o.refs, err = o.readRefs(ctx, reader, o.set); err != nil {
+		return err
+	}
+	o.by = claim(o.refs)
+	o.assign(works)
+	for _, ref := range o.refs {
+		o.plan(ref, now)
+	}
+	return nil
 }
 
 // next is when the set is looked at again though nothing happens.

@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc"
 	"k8s.io/client-go/rest"
 	clusterv1beta1 "open-cluster-management.io/api/cluster/v1beta1"
+	workv1alpha1 "open-cluster-management.io/api/work/v1alpha1"
 
 	adminv1 "fairlead.dev/fairlead/gen/fairlead/admin/v1"
 	"fairlead.dev/fairlead/internal/wire"
@@ -26,7 +27,7 @@ import (
 )
 
 // Config is what the admin services need. All fields but Works, Peers, Events,
-// Placements and Clusterless are required.
+// Placements, ReplicaSets and Clusterless are required.
 type Config struct {
 	// REST is the hub's apiserver; only its address and CA are used, never its
 	// credentials.
@@ -39,6 +40,8 @@ type Config struct {
 	Deliveries    Deliveries
 	// Placements explains placements; nil where their kinds are not served.
 	Placements Placements
+	// ReplicaSets explains replica sets; nil where nobody makes their works.
+	ReplicaSets ReplicaSets
 	// Clusterless says that agents are served by their certificate alone, so that
 	// a cluster needs neither a ManagedCluster nor an enrollment.
 	Clusterless bool
@@ -129,6 +132,13 @@ type Deliveries interface {
 // the caller's to change.
 type Placements interface {
 	Explain(ctx context.Context, placement *clusterv1beta1.Placement) (*adminv1.ExplainPlacementResponse, error)
+}
+
+// ReplicaSets says how a replica set, as the caller has just read it, goes on; the
+// answer has all clusters in one page. ok is false as long as this replica does not
+// know the works.
+type ReplicaSets interface {
+	Explain(ctx context.Context, set *workv1alpha1.ManifestWorkReplicaSet) (answer *adminv1.ExplainReplicaSetResponse, ok bool, err error)
 }
 
 // Service implements the admin services. It is safe for concurrent use.

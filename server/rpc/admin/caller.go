@@ -18,6 +18,7 @@ import (
 var (
 	managedClusters = schema.GroupVersionResource{Group: "cluster.open-cluster-management.io", Version: "v1", Resource: "managedclusters"}
 	manifestWorks   = schema.GroupVersionResource{Group: "work.open-cluster-management.io", Version: "v1", Resource: "manifestworks"}
+	replicaSets     = schema.GroupVersionResource{Group: manifestWorks.Group, Version: "v1alpha1", Resource: "manifestworkreplicasets"}
 )
 
 const (

@@ -61,27 +61,30 @@ func (s placementService) ExplainPlacement(ctx context.Context, r *adminv1.Expla
 		answer.OthersHidden = true
 		answer.Clusters = slices.DeleteFunc(answer.GetClusters(), func(c *adminv1.ClusterChoice) bool { return c.GetFilter() == filterClusterSet })
 	}
-	return answer, cut(answer, r)
+	answer.Clusters, answer.NextPageToken, err = cut(answer.GetClusters(), r)
+	return answer, err
 }
 
-// cut leaves one page of the clusters. As they are in the order of the choice, a
+// cut leaves one page of the clusters. As they are in an order of their own, a
 // token is how many there are before the page.
-func cut(answer *adminv1.ExplainPlacementResponse, r *adminv1.ExplainPlacementRequest) error {
+func cut[T any](clusters []T, r interface {
+	GetPageSize() int32
+	GetPageToken() string
+},
+) (page []T, next string, err error) {
 	size, err := pageSize(r.GetPageSize())
 	if err != nil {
-		return err
+		return nil, "", err
 	}
 	begin := 0
 	if token := r.GetPageToken(); token != "" {
 		if begin, err = strconv.Atoi(token); err != nil || begin < 0 {
-			return fail(codes.InvalidArgument, reason.InvalidArgument, "page_token %q is not one that this hub gave: ask again without one", token)
+			return nil, "", fail(codes.InvalidArgument, reason.InvalidArgument, "page_token %q is not one that this hub gave: ask again without one", token)
 		}
 	}
-	rest := answer.GetClusters()[min(begin, len(answer.GetClusters())):]
-	if len(rest) > size {
-		rest = rest[:size]
-		answer.NextPageToken = strconv.Itoa(begin + size)
+	page = clusters[min(begin, len(clusters)):]
+	if len(page) > size {
+		page, next = page[:size], strconv.Itoa(begin+size)
 	}
-	answer.Clusters = rest
-	return nil
+	return page, next, nil
 }

@@ -119,7 +119,7 @@ func Methods() Table {
 	table.add("fairlead.admin.v1.WorkAdminService", person, "ApplyWork", "GetWork", "ListWorks", "DeleteWork", "ExplainDelivery",
 		"ListHeldDeletes", "ReleaseHeldDeletes")
 	table.add("fairlead.admin.v1.WorkAdminService", follow, "WatchWorks")
-	table.add("fairlead.admin.v1.PlacementAdminService", explain, "ExplainPlacement")
+	table.add("fairlead.admin.v1.PlacementAdminService", explain, "ExplainPlacement", "ExplainReplicaSet")
 	table.add("fairlead.admin.v1.TrustAdminService", person, "GetTrust", "PrepareAuthority", "ActivateAuthority", "RetireAuthority")
 	table.add("fairlead.scheduler.v1.SchedulerService", person, "AcquireTerm", "SubmitDecision", "ReportScores")
 	table.add("fairlead.scheduler.v1.SchedulerService", follow, "WatchClusters", "WatchPlacements")

@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	clusterv1 "open-cluster-management.io/api/cluster/v1"
 	clusterv1alpha1 "open-cluster-management.io/api/cluster/v1alpha1"
@@ -25,8 +26,8 @@ import (
 )
 
 var (
-	managedClusters      = clusterv1.SchemeGroupVersion.WithResource("managedclusters")
-	addOnPlacementScores = clusterv1alpha1.SchemeGroupVersion.WithResource("addonplacementscores")
+	managedClusters      = schema.GroupVersion(clusterv1.GroupVersion).WithResource("managedclusters")
+	addOnPlacementScores = schema.GroupVersion(clusterv1alpha1.GroupVersion).WithResource("addonplacementscores")
 )
 
 // WatchClusters tells a scheduler what it may choose from: each cluster that its

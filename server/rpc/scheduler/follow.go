@@ -68,7 +68,7 @@ type reporter interface {
 	// tell sends the key as the reader has it. fresh is false if that is older than
 	// what is wanted: nothing was sent then.
 	tell(ctx context.Context, from client.Reader, key types.NamespacedName, w *want) (fresh bool, err error)
-	bookmark(*schedulerv1.Bookmark) error
+	bookmark(mark *schedulerv1.Bookmark) error
 	reset(why string) error
 }
 

@@ -6,8 +6,10 @@ package scheduler
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -88,7 +90,7 @@ func hubOf(a *audience, w watch.Interface, watchErr func() error) (*follower, *d
 }
 
 func object(name string, rv int) *metav1.PartialObjectMetadata {
-	return &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Name: name, ResourceVersion: fmt.Sprint(rv)}}
+	return &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Name: name, ResourceVersion: strconv.Itoa(rv)}}
 }
 
 func fine() error { return nil }
@@ -185,7 +187,7 @@ func TestSeen(t *testing.T) {
 // that has one; one that forgot what changed has it begin anew.
 func TestFeedEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f, pending := hubOf(&audience{}, nil, func() error { return fmt.Errorf("connection refused") })
+		f, pending := hubOf(&audience{}, nil, func() error { return errors.New("connection refused") })
 		began := time.Now()
 		err := f.feed(t.Context(), pending, 0)
 		require.Equal(t, codes.Unavailable, rpcerr.From(err).Code)

@@ -14,6 +14,7 @@ import (
 	authorizationv1 "k8s.io/api/authorization/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation"
 	clusterv1 "open-cluster-management.io/api/cluster/v1"
@@ -28,8 +29,8 @@ import (
 )
 
 var (
-	placements         = clusterv1beta1.SchemeGroupVersion.WithResource("placements")
-	placementDecisions = clusterv1beta1.SchemeGroupVersion.WithResource("placementdecisions")
+	placements         = schema.GroupVersion(clusterv1beta1.GroupVersion).WithResource("placements")
+	placementDecisions = schema.GroupVersion(clusterv1beta1.GroupVersion).WithResource("placementdecisions")
 )
 
 // WatchPlacements tells a scheduler the placements that name it and are not being
@@ -205,8 +206,8 @@ func placementMessage(p *clusterv1beta1.Placement, decisions []clusterv1beta1.Pl
 			}
 		}
 	}
-	slices.Sort(out.Current)
-	out.Current = slices.Compact(out.Current)
+	slices.Sort(out.GetCurrent())
+	out.Current = slices.Compact(out.GetCurrent())
 	return out, nil
 }
 

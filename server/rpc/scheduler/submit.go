@@ -43,8 +43,10 @@ func (s *Service) SubmitDecision(ctx context.Context, r *schedulerv1.SubmitDecis
 	if err != nil {
 		return nil, err
 	}
-	if err := who.Allowed(ctx, readPlacement(key)); err != nil {
-		return nil, err
+	for _, access := range []authorizationv1.ResourceAttributes{readPlacement(key), writeDecisions(key)} {
+		if err := who.Allowed(ctx, access); err != nil {
+			return nil, err
+		}
 	}
 	decision, err := s.decision(ctx, key, r)
 	if err != nil {
@@ -91,6 +93,12 @@ func checkDecision(r *schedulerv1.SubmitDecisionRequest) (types.NamespacedName, 
 
 func readPlacement(key types.NamespacedName) authorizationv1.ResourceAttributes {
 	return authorizationv1.ResourceAttributes{Verb: "get", Group: clusterv1.GroupName, Resource: placements.Resource, Namespace: key.Namespace, Name: key.Name}
+}
+
+// writeDecisions is asked first, so that who only looks at placements is not told
+// more about terms.
+func writeDecisions(key types.NamespacedName) authorizationv1.ResourceAttributes {
+	return authorizationv1.ResourceAttributes{Verb: "create", Group: clusterv1.GroupName, Resource: placementDecisions.Resource, Namespace: key.Namespace}
 }
 
 // decision is r as internal/decide takes it, by the scheduler that the placement

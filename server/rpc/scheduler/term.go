@@ -107,7 +107,7 @@ func (s *Service) tryTerm(ctx context.Context, r *schedulerv1.AcquireTermRequest
 	}
 	after = term{number: before.number, holder: r.GetHolder()}
 	if !held {
-		after.number = max(before.number+1, uint64(max(0, now.UnixMilli()))) //nolint:gosec // not negative
+		after.number = max(before.number+1, uint64(max(0, now.UnixMilli())))
 		lease.Spec.AcquireTime = &metav1.MicroTime{Time: now}
 	}
 	seconds := int32((r.GetTtl().AsDuration() + time.Second - 1) / time.Second) //nolint:gosec // at most maxTTL

@@ -41,6 +41,7 @@ func TestReplicaSet(t *testing.T) {
 	t.Run("MH-22_MH-23_the_state_of_a_work", stateOfAWork)
 	t.Run("MH-24_a_new_template", newTemplate)
 	t.Run("MH-26_found_by_label", byLabel)
+	t.Run("each_cluster_is_explained", explained)
 	t.Run("a_spec_with_everything_is_written_once", everything)
 	t.Run("a_burst_of_statuses_is_few_writes_of_set", burst)
 }

@@ -101,6 +101,11 @@ func TestExplainPlacement(t *testing.T) {
 		_, err = explainOn(limited, namespace, "none", 0, "")
 		require.Equal(t, codes.NotFound, status.Code(err))
 	})
+	t.Run("replica_sets_are_off", func(t *testing.T) {
+		_, err := desk.placements.ExplainReplicaSet(desk.ctx, &adminv1.ExplainReplicaSetRequest{Namespace: namespace, Name: "any"})
+		require.Equal(t, codes.FailedPrecondition, status.Code(err))
+		require.ErrorContains(t, err, "--feature-gates=ManifestWorkReplicaSet=true")
+	})
 	t.Run("another_scheduler", func(t *testing.T) {
 		e.placement(t, "foreign", map[string]string{v1alpha1.AnnotationScheduler: "cheapest"}, clusterv1beta1.PlacementSpec{})
 		decision := &clusterv1beta1.PlacementDecision{ObjectMeta: metav1.ObjectMeta{

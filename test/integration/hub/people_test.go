@@ -27,6 +27,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	auditv1 "k8s.io/apiserver/pkg/apis/audit/v1"
 	clusterv1beta1 "open-cluster-management.io/api/cluster/v1beta1"
+	workv1alpha1 "open-cluster-management.io/api/work/v1alpha1"
 
 	adminv1 "fairlead.dev/fairlead/gen/fairlead/admin/v1"
 	agentv1 "fairlead.dev/fairlead/gen/fairlead/agent/v1"
@@ -182,8 +183,11 @@ func workDeeds() map[string]deed {
 
 func placementDeeds() map[string]deed {
 	return map[string]deed{
-		"ExplainPlacement": {who: []string{viewer, manager}, looks: true, do: func(d *desk, s *subject) error {
+		"ExplainPlacement": {who: []string{viewer, author, manager}, looks: true, do: func(d *desk, s *subject) error {
 			return only(d.placements.ExplainPlacement(d.ctx, &adminv1.ExplainPlacementRequest{Namespace: s.cluster, Name: "there"}))
+		}},
+		"ExplainReplicaSet": {who: []string{viewer, author, manager}, looks: true, do: func(d *desk, s *subject) error {
+			return only(d.placements.ExplainReplicaSet(d.ctx, &adminv1.ExplainReplicaSetRequest{Namespace: s.cluster, Name: "there"}))
 		}},
 	}
 }
@@ -310,6 +314,7 @@ func TestT70_who_did_it_is_on_record(t *testing.T) {
 	log := &journal{}
 	hub := startHub(t, plane.RESTConfig(), func(c *server.Config) {
 		c.LeaderElect = false
+		require.NoError(t, c.Gates.Set("ManifestWorkReplicaSet=true"))
 		c.Log = slog.New(slog.NewJSONHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}).ready()
 	s := &subject{cluster: plane.Unique("people"), batch: "batch-1", value: "recorded"}
@@ -318,6 +323,12 @@ func TestT70_who_did_it_is_on_record(t *testing.T) {
 	session := agent.session(&agentv1.Hello{})
 	require.NoError(t, hub.kube.Create(t.Context(), newWork(s.cluster, "there", "1")))
 	require.NoError(t, hub.kube.Create(t.Context(), &clusterv1beta1.Placement{ObjectMeta: metav1.ObjectMeta{Name: "there", Namespace: s.cluster}}))
+	require.NoError(t, hub.kube.Create(t.Context(), &workv1alpha1.ManifestWorkReplicaSet{
+		ObjectMeta: metav1.ObjectMeta{Name: "there", Namespace: s.cluster},
+		Spec: workv1alpha1.ManifestWorkReplicaSetSpec{
+			PlacementRefs: []workv1alpha1.LocalPlacementReference{{Name: "there"}}, ManifestWorkTemplate: newWork(s.cluster, "there", "1").Spec,
+		},
+	}))
 	session.held(s.batch)
 	names, desks := map[string]string{}, map[string]*desk{}
 	for _, role := range []string{viewer, approver, author, manager, chooser, nobody} {

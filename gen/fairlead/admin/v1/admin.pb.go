@@ -4180,6 +4180,240 @@ func (x *ClusterChoice) GetDecided() bool {
 	return false
 }
 
+type ExplainReplicaSetRequest struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Namespace string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	Name      string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	PageSize  int32                  `protobuf:"varint,3,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"` // clusters in one answer
+	// Each page is of the rollout at its own moment.
+	PageToken     string `protobuf:"bytes,4,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainReplicaSetRequest) Reset() {
+	*x = ExplainReplicaSetRequest{}
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[58]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainReplicaSetRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainReplicaSetRequest) ProtoMessage() {}
+
+func (x *ExplainReplicaSetRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[58]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainReplicaSetRequest.ProtoReflect.Descriptor instead.
+func (*ExplainReplicaSetRequest) Descriptor() ([]byte, []int) {
+	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{58}
+}
+
+func (x *ExplainReplicaSetRequest) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *ExplainReplicaSetRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ExplainReplicaSetRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ExplainReplicaSetRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+// ExplainReplicaSetResponse says how a rollout goes on. The verdict is one line:
+// how far it is by placement, and what keeps it.
+type ExplainReplicaSetResponse struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Verdict string                 `protobuf:"bytes,1,opt,name=verdict,proto3" json:"verdict,omitempty"`
+	Done    bool                   `protobuf:"varint,2,opt,name=done,proto3" json:"done,omitempty"` // all have succeeded, but for as many as may fail
+	// By placement in the set's order and then by name, at last those that leave.
+	Clusters      []*ReplicaSetCluster   `protobuf:"bytes,3,rep,name=clusters,proto3" json:"clusters,omitempty"`
+	NextPageToken string                 `protobuf:"bytes,4,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"` // empty on the last page
+	Again         *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=again,proto3" json:"again,omitempty"`                                        // when time alone changes something
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainReplicaSetResponse) Reset() {
+	*x = ExplainReplicaSetResponse{}
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[59]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainReplicaSetResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainReplicaSetResponse) ProtoMessage() {}
+
+func (x *ExplainReplicaSetResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[59]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainReplicaSetResponse.ProtoReflect.Descriptor instead.
+func (*ExplainReplicaSetResponse) Descriptor() ([]byte, []int) {
+	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{59}
+}
+
+func (x *ExplainReplicaSetResponse) GetVerdict() string {
+	if x != nil {
+		return x.Verdict
+	}
+	return ""
+}
+
+func (x *ExplainReplicaSetResponse) GetDone() bool {
+	if x != nil {
+		return x.Done
+	}
+	return false
+}
+
+func (x *ExplainReplicaSetResponse) GetClusters() []*ReplicaSetCluster {
+	if x != nil {
+		return x.Clusters
+	}
+	return nil
+}
+
+func (x *ExplainReplicaSetResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+func (x *ExplainReplicaSetResponse) GetAgain() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Again
+	}
+	return nil
+}
+
+type ReplicaSetCluster struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Name      string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Placement string                 `protobuf:"bytes,2,opt,name=placement,proto3" json:"placement,omitempty"`
+	Work      string                 `protobuf:"bytes,3,opt,name=work,proto3" json:"work,omitempty"` // empty if it has none
+	// ToApply, Applying, Progressing, Succeeded, Failed, Soaking, TimeOut; Leaving if
+	// its work goes, Kept if its work stays as nobody has decided on the placement.
+	State         string                 `protobuf:"bytes,4,opt,name=state,proto3" json:"state,omitempty"`
+	Since         *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=since,proto3" json:"since,omitempty"`
+	Why           string                 `protobuf:"bytes,6,opt,name=why,proto3" json:"why,omitempty"` // what it waits for; empty if for nothing
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReplicaSetCluster) Reset() {
+	*x = ReplicaSetCluster{}
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[60]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReplicaSetCluster) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReplicaSetCluster) ProtoMessage() {}
+
+func (x *ReplicaSetCluster) ProtoReflect() protoreflect.Message {
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[60]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReplicaSetCluster.ProtoReflect.Descriptor instead.
+func (*ReplicaSetCluster) Descriptor() ([]byte, []int) {
+	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{60}
+}
+
+func (x *ReplicaSetCluster) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ReplicaSetCluster) GetPlacement() string {
+	if x != nil {
+		return x.Placement
+	}
+	return ""
+}
+
+func (x *ReplicaSetCluster) GetWork() string {
+	if x != nil {
+		return x.Work
+	}
+	return ""
+}
+
+func (x *ReplicaSetCluster) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *ReplicaSetCluster) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *ReplicaSetCluster) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
 type ListHeldDeletesRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ClusterName   string                 `protobuf:"bytes,1,opt,name=cluster_name,json=clusterName,proto3" json:"cluster_name,omitempty"`
@@ -4189,7 +4423,7 @@ type ListHeldDeletesRequest struct {
 
 func (x *ListHeldDeletesRequest) Reset() {
 	*x = ListHeldDeletesRequest{}
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[58]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4201,7 +4435,7 @@ func (x *ListHeldDeletesRequest) String() string {
 func (*ListHeldDeletesRequest) ProtoMessage() {}
 
 func (x *ListHeldDeletesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[58]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4214,7 +4448,7 @@ func (x *ListHeldDeletesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListHeldDeletesRequest.ProtoReflect.Descriptor instead.
 func (*ListHeldDeletesRequest) Descriptor() ([]byte, []int) {
-	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{58}
+	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *ListHeldDeletesRequest) GetClusterName() string {
@@ -4233,7 +4467,7 @@ type ListHeldDeletesResponse struct {
 
 func (x *ListHeldDeletesResponse) Reset() {
 	*x = ListHeldDeletesResponse{}
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[59]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4245,7 +4479,7 @@ func (x *ListHeldDeletesResponse) String() string {
 func (*ListHeldDeletesResponse) ProtoMessage() {}
 
 func (x *ListHeldDeletesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[59]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4258,7 +4492,7 @@ func (x *ListHeldDeletesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListHeldDeletesResponse.ProtoReflect.Descriptor instead.
 func (*ListHeldDeletesResponse) Descriptor() ([]byte, []int) {
-	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{59}
+	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *ListHeldDeletesResponse) GetBatches() []*HeldBatch {
@@ -4281,7 +4515,7 @@ type HeldBatch struct {
 
 func (x *HeldBatch) Reset() {
 	*x = HeldBatch{}
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[60]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4293,7 +4527,7 @@ func (x *HeldBatch) String() string {
 func (*HeldBatch) ProtoMessage() {}
 
 func (x *HeldBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[60]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4306,7 +4540,7 @@ func (x *HeldBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeldBatch.ProtoReflect.Descriptor instead.
 func (*HeldBatch) Descriptor() ([]byte, []int) {
-	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{60}
+	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *HeldBatch) GetClusterName() string {
@@ -4354,7 +4588,7 @@ type ReleaseHeldDeletesRequest struct {
 
 func (x *ReleaseHeldDeletesRequest) Reset() {
 	*x = ReleaseHeldDeletesRequest{}
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[61]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4366,7 +4600,7 @@ func (x *ReleaseHeldDeletesRequest) String() string {
 func (*ReleaseHeldDeletesRequest) ProtoMessage() {}
 
 func (x *ReleaseHeldDeletesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[61]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4379,7 +4613,7 @@ func (x *ReleaseHeldDeletesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseHeldDeletesRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseHeldDeletesRequest) Descriptor() ([]byte, []int) {
-	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{61}
+	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *ReleaseHeldDeletesRequest) GetClusterName() string {
@@ -4404,7 +4638,7 @@ type ReleaseHeldDeletesResponse struct {
 
 func (x *ReleaseHeldDeletesResponse) Reset() {
 	*x = ReleaseHeldDeletesResponse{}
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[62]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4416,7 +4650,7 @@ func (x *ReleaseHeldDeletesResponse) String() string {
 func (*ReleaseHeldDeletesResponse) ProtoMessage() {}
 
 func (x *ReleaseHeldDeletesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[62]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4429,7 +4663,7 @@ func (x *ReleaseHeldDeletesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseHeldDeletesResponse.ProtoReflect.Descriptor instead.
 func (*ReleaseHeldDeletesResponse) Descriptor() ([]byte, []int) {
-	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{62}
+	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{65}
 }
 
 type GetTrustRequest struct {
@@ -4440,7 +4674,7 @@ type GetTrustRequest struct {
 
 func (x *GetTrustRequest) Reset() {
 	*x = GetTrustRequest{}
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[63]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4452,7 +4686,7 @@ func (x *GetTrustRequest) String() string {
 func (*GetTrustRequest) ProtoMessage() {}
 
 func (x *GetTrustRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[63]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4465,7 +4699,7 @@ func (x *GetTrustRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTrustRequest.ProtoReflect.Descriptor instead.
 func (*GetTrustRequest) Descriptor() ([]byte, []int) {
-	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{63}
+	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{66}
 }
 
 type GetTrustResponse struct {
@@ -4480,7 +4714,7 @@ type GetTrustResponse struct {
 
 func (x *GetTrustResponse) Reset() {
 	*x = GetTrustResponse{}
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[64]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4492,7 +4726,7 @@ func (x *GetTrustResponse) String() string {
 func (*GetTrustResponse) ProtoMessage() {}
 
 func (x *GetTrustResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[64]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4505,7 +4739,7 @@ func (x *GetTrustResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTrustResponse.ProtoReflect.Descriptor instead.
 func (*GetTrustResponse) Descriptor() ([]byte, []int) {
-	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{64}
+	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *GetTrustResponse) GetAuthorities() []*Authority {
@@ -4548,7 +4782,7 @@ type Authority struct {
 
 func (x *Authority) Reset() {
 	*x = Authority{}
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[65]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4560,7 +4794,7 @@ func (x *Authority) String() string {
 func (*Authority) ProtoMessage() {}
 
 func (x *Authority) ProtoReflect() protoreflect.Message {
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[65]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4573,7 +4807,7 @@ func (x *Authority) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Authority.ProtoReflect.Descriptor instead.
 func (*Authority) Descriptor() ([]byte, []int) {
-	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{65}
+	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *Authority) GetId() string {
@@ -4613,7 +4847,7 @@ type PrepareAuthorityRequest struct {
 
 func (x *PrepareAuthorityRequest) Reset() {
 	*x = PrepareAuthorityRequest{}
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[66]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4625,7 +4859,7 @@ func (x *PrepareAuthorityRequest) String() string {
 func (*PrepareAuthorityRequest) ProtoMessage() {}
 
 func (x *PrepareAuthorityRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[66]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4638,7 +4872,7 @@ func (x *PrepareAuthorityRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PrepareAuthorityRequest.ProtoReflect.Descriptor instead.
 func (*PrepareAuthorityRequest) Descriptor() ([]byte, []int) {
-	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{66}
+	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *PrepareAuthorityRequest) GetPurpose() string {
@@ -4657,7 +4891,7 @@ type PrepareAuthorityResponse struct {
 
 func (x *PrepareAuthorityResponse) Reset() {
 	*x = PrepareAuthorityResponse{}
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[67]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4669,7 +4903,7 @@ func (x *PrepareAuthorityResponse) String() string {
 func (*PrepareAuthorityResponse) ProtoMessage() {}
 
 func (x *PrepareAuthorityResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[67]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4682,7 +4916,7 @@ func (x *PrepareAuthorityResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PrepareAuthorityResponse.ProtoReflect.Descriptor instead.
 func (*PrepareAuthorityResponse) Descriptor() ([]byte, []int) {
-	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{67}
+	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *PrepareAuthorityResponse) GetAuthority() *Authority {
@@ -4702,7 +4936,7 @@ type ActivateAuthorityRequest struct {
 
 func (x *ActivateAuthorityRequest) Reset() {
 	*x = ActivateAuthorityRequest{}
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[68]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4714,7 +4948,7 @@ func (x *ActivateAuthorityRequest) String() string {
 func (*ActivateAuthorityRequest) ProtoMessage() {}
 
 func (x *ActivateAuthorityRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[68]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4727,7 +4961,7 @@ func (x *ActivateAuthorityRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ActivateAuthorityRequest.ProtoReflect.Descriptor instead.
 func (*ActivateAuthorityRequest) Descriptor() ([]byte, []int) {
-	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{68}
+	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *ActivateAuthorityRequest) GetId() string {
@@ -4753,7 +4987,7 @@ type ActivateAuthorityResponse struct {
 
 func (x *ActivateAuthorityResponse) Reset() {
 	*x = ActivateAuthorityResponse{}
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[69]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4765,7 +4999,7 @@ func (x *ActivateAuthorityResponse) String() string {
 func (*ActivateAuthorityResponse) ProtoMessage() {}
 
 func (x *ActivateAuthorityResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[69]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4778,7 +5012,7 @@ func (x *ActivateAuthorityResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ActivateAuthorityResponse.ProtoReflect.Descriptor instead.
 func (*ActivateAuthorityResponse) Descriptor() ([]byte, []int) {
-	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{69}
+	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *ActivateAuthorityResponse) GetAgentsLeftBehind() []string {
@@ -4798,7 +5032,7 @@ type RetireAuthorityRequest struct {
 
 func (x *RetireAuthorityRequest) Reset() {
 	*x = RetireAuthorityRequest{}
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[70]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4810,7 +5044,7 @@ func (x *RetireAuthorityRequest) String() string {
 func (*RetireAuthorityRequest) ProtoMessage() {}
 
 func (x *RetireAuthorityRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[70]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4823,7 +5057,7 @@ func (x *RetireAuthorityRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetireAuthorityRequest.ProtoReflect.Descriptor instead.
 func (*RetireAuthorityRequest) Descriptor() ([]byte, []int) {
-	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{70}
+	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *RetireAuthorityRequest) GetId() string {
@@ -4849,7 +5083,7 @@ type RetireAuthorityResponse struct {
 
 func (x *RetireAuthorityResponse) Reset() {
 	*x = RetireAuthorityResponse{}
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[71]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4861,7 +5095,7 @@ func (x *RetireAuthorityResponse) String() string {
 func (*RetireAuthorityResponse) ProtoMessage() {}
 
 func (x *RetireAuthorityResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[71]
+	mi := &file_fairlead_admin_v1_admin_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4874,7 +5108,7 @@ func (x *RetireAuthorityResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetireAuthorityResponse.ProtoReflect.Descriptor instead.
 func (*RetireAuthorityResponse) Descriptor() ([]byte, []int) {
-	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{71}
+	return file_fairlead_admin_v1_admin_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *RetireAuthorityResponse) GetAgentsLeftBehind() []string {
@@ -5221,7 +5455,26 @@ const file_fairlead_admin_v1_admin_proto_rawDesc = "" +
 	"\x06scores\x18\x05 \x03(\x03R\x06scores\x12\x14\n" +
 	"\x05score\x18\x06 \x01(\x03R\x05score\x12\x12\n" +
 	"\x04rank\x18\a \x01(\x05R\x04rank\x12\x18\n" +
-	"\adecided\x18\b \x01(\bR\adecided\";\n" +
+	"\adecided\x18\b \x01(\bR\adecided\"\x88\x01\n" +
+	"\x18ExplainReplicaSetRequest\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1b\n" +
+	"\tpage_size\x18\x03 \x01(\x05R\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x04 \x01(\tR\tpageToken\"\xe5\x01\n" +
+	"\x19ExplainReplicaSetResponse\x12\x18\n" +
+	"\averdict\x18\x01 \x01(\tR\averdict\x12\x12\n" +
+	"\x04done\x18\x02 \x01(\bR\x04done\x12@\n" +
+	"\bclusters\x18\x03 \x03(\v2$.fairlead.admin.v1.ReplicaSetClusterR\bclusters\x12&\n" +
+	"\x0fnext_page_token\x18\x04 \x01(\tR\rnextPageToken\x120\n" +
+	"\x05again\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05again\"\xb3\x01\n" +
+	"\x11ReplicaSetCluster\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n" +
+	"\tplacement\x18\x02 \x01(\tR\tplacement\x12\x12\n" +
+	"\x04work\x18\x03 \x01(\tR\x04work\x12\x14\n" +
+	"\x05state\x18\x04 \x01(\tR\x05state\x120\n" +
+	"\x05since\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x10\n" +
+	"\x03why\x18\x06 \x01(\tR\x03why\";\n" +
 	"\x16ListHeldDeletesRequest\x12!\n" +
 	"\fcluster_name\x18\x01 \x01(\tR\vclusterName\"Q\n" +
 	"\x17ListHeldDeletesResponse\x126\n" +
@@ -5295,9 +5548,10 @@ const file_fairlead_admin_v1_admin_proto_rawDesc = "" +
 	"WatchWorks\x12$.fairlead.admin.v1.WatchWorksRequest\x1a%.fairlead.admin.v1.WatchWorksResponse0\x01\x12h\n" +
 	"\x0fExplainDelivery\x12).fairlead.admin.v1.ExplainDeliveryRequest\x1a*.fairlead.admin.v1.ExplainDeliveryResponse\x12h\n" +
 	"\x0fListHeldDeletes\x12).fairlead.admin.v1.ListHeldDeletesRequest\x1a*.fairlead.admin.v1.ListHeldDeletesResponse\x12q\n" +
-	"\x12ReleaseHeldDeletes\x12,.fairlead.admin.v1.ReleaseHeldDeletesRequest\x1a-.fairlead.admin.v1.ReleaseHeldDeletesResponse2\x84\x01\n" +
+	"\x12ReleaseHeldDeletes\x12,.fairlead.admin.v1.ReleaseHeldDeletesRequest\x1a-.fairlead.admin.v1.ReleaseHeldDeletesResponse2\xf4\x01\n" +
 	"\x15PlacementAdminService\x12k\n" +
-	"\x10ExplainPlacement\x12*.fairlead.admin.v1.ExplainPlacementRequest\x1a+.fairlead.admin.v1.ExplainPlacementResponse2\xaf\x03\n" +
+	"\x10ExplainPlacement\x12*.fairlead.admin.v1.ExplainPlacementRequest\x1a+.fairlead.admin.v1.ExplainPlacementResponse\x12n\n" +
+	"\x11ExplainReplicaSet\x12+.fairlead.admin.v1.ExplainReplicaSetRequest\x1a,.fairlead.admin.v1.ExplainReplicaSetResponse2\xaf\x03\n" +
 	"\x11TrustAdminService\x12S\n" +
 	"\bGetTrust\x12\".fairlead.admin.v1.GetTrustRequest\x1a#.fairlead.admin.v1.GetTrustResponse\x12k\n" +
 	"\x10PrepareAuthority\x12*.fairlead.admin.v1.PrepareAuthorityRequest\x1a+.fairlead.admin.v1.PrepareAuthorityResponse\x12n\n" +
@@ -5317,7 +5571,7 @@ func file_fairlead_admin_v1_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_fairlead_admin_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_fairlead_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 74)
+var file_fairlead_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 77)
 var file_fairlead_admin_v1_admin_proto_goTypes = []any{
 	(StopState)(0),                     // 0: fairlead.admin.v1.StopState
 	(*CreateJoinTokenRequest)(nil),     // 1: fairlead.admin.v1.CreateJoinTokenRequest
@@ -5378,44 +5632,47 @@ var file_fairlead_admin_v1_admin_proto_goTypes = []any{
 	(*PlacementCondition)(nil),         // 56: fairlead.admin.v1.PlacementCondition
 	(*Prioritizer)(nil),                // 57: fairlead.admin.v1.Prioritizer
 	(*ClusterChoice)(nil),              // 58: fairlead.admin.v1.ClusterChoice
-	(*ListHeldDeletesRequest)(nil),     // 59: fairlead.admin.v1.ListHeldDeletesRequest
-	(*ListHeldDeletesResponse)(nil),    // 60: fairlead.admin.v1.ListHeldDeletesResponse
-	(*HeldBatch)(nil),                  // 61: fairlead.admin.v1.HeldBatch
-	(*ReleaseHeldDeletesRequest)(nil),  // 62: fairlead.admin.v1.ReleaseHeldDeletesRequest
-	(*ReleaseHeldDeletesResponse)(nil), // 63: fairlead.admin.v1.ReleaseHeldDeletesResponse
-	(*GetTrustRequest)(nil),            // 64: fairlead.admin.v1.GetTrustRequest
-	(*GetTrustResponse)(nil),           // 65: fairlead.admin.v1.GetTrustResponse
-	(*Authority)(nil),                  // 66: fairlead.admin.v1.Authority
-	(*PrepareAuthorityRequest)(nil),    // 67: fairlead.admin.v1.PrepareAuthorityRequest
-	(*PrepareAuthorityResponse)(nil),   // 68: fairlead.admin.v1.PrepareAuthorityResponse
-	(*ActivateAuthorityRequest)(nil),   // 69: fairlead.admin.v1.ActivateAuthorityRequest
-	(*ActivateAuthorityResponse)(nil),  // 70: fairlead.admin.v1.ActivateAuthorityResponse
-	(*RetireAuthorityRequest)(nil),     // 71: fairlead.admin.v1.RetireAuthorityRequest
-	(*RetireAuthorityResponse)(nil),    // 72: fairlead.admin.v1.RetireAuthorityResponse
-	nil,                                // 73: fairlead.admin.v1.CreateJoinTokenRequest.ClusterLabelsEntry
-	nil,                                // 74: fairlead.admin.v1.JoinToken.ClusterLabelsEntry
-	(*durationpb.Duration)(nil),        // 75: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),      // 76: google.protobuf.Timestamp
+	(*ExplainReplicaSetRequest)(nil),   // 59: fairlead.admin.v1.ExplainReplicaSetRequest
+	(*ExplainReplicaSetResponse)(nil),  // 60: fairlead.admin.v1.ExplainReplicaSetResponse
+	(*ReplicaSetCluster)(nil),          // 61: fairlead.admin.v1.ReplicaSetCluster
+	(*ListHeldDeletesRequest)(nil),     // 62: fairlead.admin.v1.ListHeldDeletesRequest
+	(*ListHeldDeletesResponse)(nil),    // 63: fairlead.admin.v1.ListHeldDeletesResponse
+	(*HeldBatch)(nil),                  // 64: fairlead.admin.v1.HeldBatch
+	(*ReleaseHeldDeletesRequest)(nil),  // 65: fairlead.admin.v1.ReleaseHeldDeletesRequest
+	(*ReleaseHeldDeletesResponse)(nil), // 66: fairlead.admin.v1.ReleaseHeldDeletesResponse
+	(*GetTrustRequest)(nil),            // 67: fairlead.admin.v1.GetTrustRequest
+	(*GetTrustResponse)(nil),           // 68: fairlead.admin.v1.GetTrustResponse
+	(*Authority)(nil),                  // 69: fairlead.admin.v1.Authority
+	(*PrepareAuthorityRequest)(nil),    // 70: fairlead.admin.v1.PrepareAuthorityRequest
+	(*PrepareAuthorityResponse)(nil),   // 71: fairlead.admin.v1.PrepareAuthorityResponse
+	(*ActivateAuthorityRequest)(nil),   // 72: fairlead.admin.v1.ActivateAuthorityRequest
+	(*ActivateAuthorityResponse)(nil),  // 73: fairlead.admin.v1.ActivateAuthorityResponse
+	(*RetireAuthorityRequest)(nil),     // 74: fairlead.admin.v1.RetireAuthorityRequest
+	(*RetireAuthorityResponse)(nil),    // 75: fairlead.admin.v1.RetireAuthorityResponse
+	nil,                                // 76: fairlead.admin.v1.CreateJoinTokenRequest.ClusterLabelsEntry
+	nil,                                // 77: fairlead.admin.v1.JoinToken.ClusterLabelsEntry
+	(*durationpb.Duration)(nil),        // 78: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),      // 79: google.protobuf.Timestamp
 }
 var file_fairlead_admin_v1_admin_proto_depIdxs = []int32{
-	75, // 0: fairlead.admin.v1.CreateJoinTokenRequest.ttl:type_name -> google.protobuf.Duration
-	73, // 1: fairlead.admin.v1.CreateJoinTokenRequest.cluster_labels:type_name -> fairlead.admin.v1.CreateJoinTokenRequest.ClusterLabelsEntry
-	76, // 2: fairlead.admin.v1.CreateJoinTokenResponse.expires:type_name -> google.protobuf.Timestamp
+	78, // 0: fairlead.admin.v1.CreateJoinTokenRequest.ttl:type_name -> google.protobuf.Duration
+	76, // 1: fairlead.admin.v1.CreateJoinTokenRequest.cluster_labels:type_name -> fairlead.admin.v1.CreateJoinTokenRequest.ClusterLabelsEntry
+	79, // 2: fairlead.admin.v1.CreateJoinTokenResponse.expires:type_name -> google.protobuf.Timestamp
 	5,  // 3: fairlead.admin.v1.ListJoinTokensResponse.tokens:type_name -> fairlead.admin.v1.JoinToken
-	76, // 4: fairlead.admin.v1.JoinToken.expires:type_name -> google.protobuf.Timestamp
-	74, // 5: fairlead.admin.v1.JoinToken.cluster_labels:type_name -> fairlead.admin.v1.JoinToken.ClusterLabelsEntry
+	79, // 4: fairlead.admin.v1.JoinToken.expires:type_name -> google.protobuf.Timestamp
+	77, // 5: fairlead.admin.v1.JoinToken.cluster_labels:type_name -> fairlead.admin.v1.JoinToken.ClusterLabelsEntry
 	10, // 6: fairlead.admin.v1.ListEnrollmentsResponse.enrollments:type_name -> fairlead.admin.v1.Enrollment
-	76, // 7: fairlead.admin.v1.Enrollment.created:type_name -> google.protobuf.Timestamp
-	76, // 8: fairlead.admin.v1.Enrollment.certificate_expires:type_name -> google.protobuf.Timestamp
+	79, // 7: fairlead.admin.v1.Enrollment.created:type_name -> google.protobuf.Timestamp
+	79, // 8: fairlead.admin.v1.Enrollment.certificate_expires:type_name -> google.protobuf.Timestamp
 	10, // 9: fairlead.admin.v1.WatchEnrollmentsResponse.upsert:type_name -> fairlead.admin.v1.Enrollment
 	48, // 10: fairlead.admin.v1.WatchEnrollmentsResponse.bookmark:type_name -> fairlead.admin.v1.Bookmark
 	49, // 11: fairlead.admin.v1.WatchEnrollmentsResponse.reset:type_name -> fairlead.admin.v1.Reset
 	10, // 12: fairlead.admin.v1.AcceptEnrollmentResponse.enrollment:type_name -> fairlead.admin.v1.Enrollment
 	19, // 13: fairlead.admin.v1.ListClustersResponse.clusters:type_name -> fairlead.admin.v1.ClusterInfo
-	76, // 14: fairlead.admin.v1.ClusterInfo.certificate_expires:type_name -> google.protobuf.Timestamp
-	76, // 15: fairlead.admin.v1.ClusterInfo.last_seen:type_name -> google.protobuf.Timestamp
-	76, // 16: fairlead.admin.v1.ClusterInfo.created:type_name -> google.protobuf.Timestamp
-	76, // 17: fairlead.admin.v1.ClusterInfo.deleted:type_name -> google.protobuf.Timestamp
+	79, // 14: fairlead.admin.v1.ClusterInfo.certificate_expires:type_name -> google.protobuf.Timestamp
+	79, // 15: fairlead.admin.v1.ClusterInfo.last_seen:type_name -> google.protobuf.Timestamp
+	79, // 16: fairlead.admin.v1.ClusterInfo.created:type_name -> google.protobuf.Timestamp
+	79, // 17: fairlead.admin.v1.ClusterInfo.deleted:type_name -> google.protobuf.Timestamp
 	19, // 18: fairlead.admin.v1.WatchClustersResponse.upsert:type_name -> fairlead.admin.v1.ClusterInfo
 	48, // 19: fairlead.admin.v1.WatchClustersResponse.bookmark:type_name -> fairlead.admin.v1.Bookmark
 	49, // 20: fairlead.admin.v1.WatchClustersResponse.reset:type_name -> fairlead.admin.v1.Reset
@@ -5423,10 +5680,10 @@ var file_fairlead_admin_v1_admin_proto_depIdxs = []int32{
 	28, // 22: fairlead.admin.v1.DeleteClusterResponse.left_behind:type_name -> fairlead.admin.v1.WorkLeft
 	46, // 23: fairlead.admin.v1.WorkLeft.ref:type_name -> fairlead.admin.v1.WorkRef
 	31, // 24: fairlead.admin.v1.ListSessionsResponse.sessions:type_name -> fairlead.admin.v1.SessionInfo
-	76, // 25: fairlead.admin.v1.SessionInfo.started:type_name -> google.protobuf.Timestamp
-	75, // 26: fairlead.admin.v1.SessionInfo.send_stalled:type_name -> google.protobuf.Duration
-	76, // 27: fairlead.admin.v1.SessionInfo.last_received:type_name -> google.protobuf.Timestamp
-	76, // 28: fairlead.admin.v1.SessionInfo.certificate_expires:type_name -> google.protobuf.Timestamp
+	79, // 25: fairlead.admin.v1.SessionInfo.started:type_name -> google.protobuf.Timestamp
+	78, // 26: fairlead.admin.v1.SessionInfo.send_stalled:type_name -> google.protobuf.Duration
+	79, // 27: fairlead.admin.v1.SessionInfo.last_received:type_name -> google.protobuf.Timestamp
+	79, // 28: fairlead.admin.v1.SessionInfo.certificate_expires:type_name -> google.protobuf.Timestamp
 	31, // 29: fairlead.admin.v1.WatchSessionsResponse.upsert:type_name -> fairlead.admin.v1.SessionInfo
 	48, // 30: fairlead.admin.v1.WatchSessionsResponse.bookmark:type_name -> fairlead.admin.v1.Bookmark
 	49, // 31: fairlead.admin.v1.WatchSessionsResponse.reset:type_name -> fairlead.admin.v1.Reset
@@ -5437,81 +5694,86 @@ var file_fairlead_admin_v1_admin_proto_depIdxs = []int32{
 	49, // 36: fairlead.admin.v1.WatchWorksResponse.reset:type_name -> fairlead.admin.v1.Reset
 	46, // 37: fairlead.admin.v1.Work.ref:type_name -> fairlead.admin.v1.WorkRef
 	52, // 38: fairlead.admin.v1.ExplainDeliveryResponse.stops:type_name -> fairlead.admin.v1.DeliveryStop
-	76, // 39: fairlead.admin.v1.ExplainDeliveryResponse.last_seen:type_name -> google.protobuf.Timestamp
+	79, // 39: fairlead.admin.v1.ExplainDeliveryResponse.last_seen:type_name -> google.protobuf.Timestamp
 	53, // 40: fairlead.admin.v1.ExplainDeliveryResponse.manifests:type_name -> fairlead.admin.v1.ManifestVerdict
 	0,  // 41: fairlead.admin.v1.DeliveryStop.state:type_name -> fairlead.admin.v1.StopState
-	76, // 42: fairlead.admin.v1.DeliveryStop.time:type_name -> google.protobuf.Timestamp
+	79, // 42: fairlead.admin.v1.DeliveryStop.time:type_name -> google.protobuf.Timestamp
 	56, // 43: fairlead.admin.v1.ExplainPlacementResponse.satisfied:type_name -> fairlead.admin.v1.PlacementCondition
 	56, // 44: fairlead.admin.v1.ExplainPlacementResponse.misconfigured:type_name -> fairlead.admin.v1.PlacementCondition
 	57, // 45: fairlead.admin.v1.ExplainPlacementResponse.prioritizers:type_name -> fairlead.admin.v1.Prioritizer
 	58, // 46: fairlead.admin.v1.ExplainPlacementResponse.clusters:type_name -> fairlead.admin.v1.ClusterChoice
-	76, // 47: fairlead.admin.v1.ExplainPlacementResponse.again:type_name -> google.protobuf.Timestamp
-	61, // 48: fairlead.admin.v1.ListHeldDeletesResponse.batches:type_name -> fairlead.admin.v1.HeldBatch
-	76, // 49: fairlead.admin.v1.HeldBatch.since:type_name -> google.protobuf.Timestamp
-	66, // 50: fairlead.admin.v1.GetTrustResponse.authorities:type_name -> fairlead.admin.v1.Authority
-	76, // 51: fairlead.admin.v1.Authority.not_after:type_name -> google.protobuf.Timestamp
-	66, // 52: fairlead.admin.v1.PrepareAuthorityResponse.authority:type_name -> fairlead.admin.v1.Authority
-	1,  // 53: fairlead.admin.v1.EnrollmentAdminService.CreateJoinToken:input_type -> fairlead.admin.v1.CreateJoinTokenRequest
-	3,  // 54: fairlead.admin.v1.EnrollmentAdminService.ListJoinTokens:input_type -> fairlead.admin.v1.ListJoinTokensRequest
-	6,  // 55: fairlead.admin.v1.EnrollmentAdminService.RevokeJoinToken:input_type -> fairlead.admin.v1.RevokeJoinTokenRequest
-	8,  // 56: fairlead.admin.v1.EnrollmentAdminService.ListEnrollments:input_type -> fairlead.admin.v1.ListEnrollmentsRequest
-	11, // 57: fairlead.admin.v1.EnrollmentAdminService.WatchEnrollments:input_type -> fairlead.admin.v1.WatchEnrollmentsRequest
-	13, // 58: fairlead.admin.v1.EnrollmentAdminService.AcceptEnrollment:input_type -> fairlead.admin.v1.AcceptEnrollmentRequest
-	15, // 59: fairlead.admin.v1.EnrollmentAdminService.DenyEnrollment:input_type -> fairlead.admin.v1.DenyEnrollmentRequest
-	17, // 60: fairlead.admin.v1.ClusterAdminService.ListClusters:input_type -> fairlead.admin.v1.ListClustersRequest
-	22, // 61: fairlead.admin.v1.ClusterAdminService.GetCluster:input_type -> fairlead.admin.v1.GetClusterRequest
-	20, // 62: fairlead.admin.v1.ClusterAdminService.WatchClusters:input_type -> fairlead.admin.v1.WatchClustersRequest
-	24, // 63: fairlead.admin.v1.ClusterAdminService.RevokeCluster:input_type -> fairlead.admin.v1.RevokeClusterRequest
-	26, // 64: fairlead.admin.v1.ClusterAdminService.DeleteCluster:input_type -> fairlead.admin.v1.DeleteClusterRequest
-	29, // 65: fairlead.admin.v1.ClusterAdminService.ListSessions:input_type -> fairlead.admin.v1.ListSessionsRequest
-	32, // 66: fairlead.admin.v1.ClusterAdminService.WatchSessions:input_type -> fairlead.admin.v1.WatchSessionsRequest
-	34, // 67: fairlead.admin.v1.ClusterAdminService.KickSession:input_type -> fairlead.admin.v1.KickSessionRequest
-	36, // 68: fairlead.admin.v1.WorkAdminService.ApplyWork:input_type -> fairlead.admin.v1.ApplyWorkRequest
-	38, // 69: fairlead.admin.v1.WorkAdminService.GetWork:input_type -> fairlead.admin.v1.GetWorkRequest
-	40, // 70: fairlead.admin.v1.WorkAdminService.ListWorks:input_type -> fairlead.admin.v1.ListWorksRequest
-	42, // 71: fairlead.admin.v1.WorkAdminService.DeleteWork:input_type -> fairlead.admin.v1.DeleteWorkRequest
-	44, // 72: fairlead.admin.v1.WorkAdminService.WatchWorks:input_type -> fairlead.admin.v1.WatchWorksRequest
-	50, // 73: fairlead.admin.v1.WorkAdminService.ExplainDelivery:input_type -> fairlead.admin.v1.ExplainDeliveryRequest
-	59, // 74: fairlead.admin.v1.WorkAdminService.ListHeldDeletes:input_type -> fairlead.admin.v1.ListHeldDeletesRequest
-	62, // 75: fairlead.admin.v1.WorkAdminService.ReleaseHeldDeletes:input_type -> fairlead.admin.v1.ReleaseHeldDeletesRequest
-	54, // 76: fairlead.admin.v1.PlacementAdminService.ExplainPlacement:input_type -> fairlead.admin.v1.ExplainPlacementRequest
-	64, // 77: fairlead.admin.v1.TrustAdminService.GetTrust:input_type -> fairlead.admin.v1.GetTrustRequest
-	67, // 78: fairlead.admin.v1.TrustAdminService.PrepareAuthority:input_type -> fairlead.admin.v1.PrepareAuthorityRequest
-	69, // 79: fairlead.admin.v1.TrustAdminService.ActivateAuthority:input_type -> fairlead.admin.v1.ActivateAuthorityRequest
-	71, // 80: fairlead.admin.v1.TrustAdminService.RetireAuthority:input_type -> fairlead.admin.v1.RetireAuthorityRequest
-	2,  // 81: fairlead.admin.v1.EnrollmentAdminService.CreateJoinToken:output_type -> fairlead.admin.v1.CreateJoinTokenResponse
-	4,  // 82: fairlead.admin.v1.EnrollmentAdminService.ListJoinTokens:output_type -> fairlead.admin.v1.ListJoinTokensResponse
-	7,  // 83: fairlead.admin.v1.EnrollmentAdminService.RevokeJoinToken:output_type -> fairlead.admin.v1.RevokeJoinTokenResponse
-	9,  // 84: fairlead.admin.v1.EnrollmentAdminService.ListEnrollments:output_type -> fairlead.admin.v1.ListEnrollmentsResponse
-	12, // 85: fairlead.admin.v1.EnrollmentAdminService.WatchEnrollments:output_type -> fairlead.admin.v1.WatchEnrollmentsResponse
-	14, // 86: fairlead.admin.v1.EnrollmentAdminService.AcceptEnrollment:output_type -> fairlead.admin.v1.AcceptEnrollmentResponse
-	16, // 87: fairlead.admin.v1.EnrollmentAdminService.DenyEnrollment:output_type -> fairlead.admin.v1.DenyEnrollmentResponse
-	18, // 88: fairlead.admin.v1.ClusterAdminService.ListClusters:output_type -> fairlead.admin.v1.ListClustersResponse
-	23, // 89: fairlead.admin.v1.ClusterAdminService.GetCluster:output_type -> fairlead.admin.v1.GetClusterResponse
-	21, // 90: fairlead.admin.v1.ClusterAdminService.WatchClusters:output_type -> fairlead.admin.v1.WatchClustersResponse
-	25, // 91: fairlead.admin.v1.ClusterAdminService.RevokeCluster:output_type -> fairlead.admin.v1.RevokeClusterResponse
-	27, // 92: fairlead.admin.v1.ClusterAdminService.DeleteCluster:output_type -> fairlead.admin.v1.DeleteClusterResponse
-	30, // 93: fairlead.admin.v1.ClusterAdminService.ListSessions:output_type -> fairlead.admin.v1.ListSessionsResponse
-	33, // 94: fairlead.admin.v1.ClusterAdminService.WatchSessions:output_type -> fairlead.admin.v1.WatchSessionsResponse
-	35, // 95: fairlead.admin.v1.ClusterAdminService.KickSession:output_type -> fairlead.admin.v1.KickSessionResponse
-	37, // 96: fairlead.admin.v1.WorkAdminService.ApplyWork:output_type -> fairlead.admin.v1.ApplyWorkResponse
-	39, // 97: fairlead.admin.v1.WorkAdminService.GetWork:output_type -> fairlead.admin.v1.GetWorkResponse
-	41, // 98: fairlead.admin.v1.WorkAdminService.ListWorks:output_type -> fairlead.admin.v1.ListWorksResponse
-	43, // 99: fairlead.admin.v1.WorkAdminService.DeleteWork:output_type -> fairlead.admin.v1.DeleteWorkResponse
-	45, // 100: fairlead.admin.v1.WorkAdminService.WatchWorks:output_type -> fairlead.admin.v1.WatchWorksResponse
-	51, // 101: fairlead.admin.v1.WorkAdminService.ExplainDelivery:output_type -> fairlead.admin.v1.ExplainDeliveryResponse
-	60, // 102: fairlead.admin.v1.WorkAdminService.ListHeldDeletes:output_type -> fairlead.admin.v1.ListHeldDeletesResponse
-	63, // 103: fairlead.admin.v1.WorkAdminService.ReleaseHeldDeletes:output_type -> fairlead.admin.v1.ReleaseHeldDeletesResponse
-	55, // 104: fairlead.admin.v1.PlacementAdminService.ExplainPlacement:output_type -> fairlead.admin.v1.ExplainPlacementResponse
-	65, // 105: fairlead.admin.v1.TrustAdminService.GetTrust:output_type -> fairlead.admin.v1.GetTrustResponse
-	68, // 106: fairlead.admin.v1.TrustAdminService.PrepareAuthority:output_type -> fairlead.admin.v1.PrepareAuthorityResponse
-	70, // 107: fairlead.admin.v1.TrustAdminService.ActivateAuthority:output_type -> fairlead.admin.v1.ActivateAuthorityResponse
-	72, // 108: fairlead.admin.v1.TrustAdminService.RetireAuthority:output_type -> fairlead.admin.v1.RetireAuthorityResponse
-	81, // [81:109] is the sub-list for method output_type
-	53, // [53:81] is the sub-list for method input_type
-	53, // [53:53] is the sub-list for extension type_name
-	53, // [53:53] is the sub-list for extension extendee
-	0,  // [0:53] is the sub-list for field type_name
+	79, // 47: fairlead.admin.v1.ExplainPlacementResponse.again:type_name -> google.protobuf.Timestamp
+	61, // 48: fairlead.admin.v1.ExplainReplicaSetResponse.clusters:type_name -> fairlead.admin.v1.ReplicaSetCluster
+	79, // 49: fairlead.admin.v1.ExplainReplicaSetResponse.again:type_name -> google.protobuf.Timestamp
+	79, // 50: fairlead.admin.v1.ReplicaSetCluster.since:type_name -> google.protobuf.Timestamp
+	64, // 51: fairlead.admin.v1.ListHeldDeletesResponse.batches:type_name -> fairlead.admin.v1.HeldBatch
+	79, // 52: fairlead.admin.v1.HeldBatch.since:type_name -> google.protobuf.Timestamp
+	69, // 53: fairlead.admin.v1.GetTrustResponse.authorities:type_name -> fairlead.admin.v1.Authority
+	79, // 54: fairlead.admin.v1.Authority.not_after:type_name -> google.protobuf.Timestamp
+	69, // 55: fairlead.admin.v1.PrepareAuthorityResponse.authority:type_name -> fairlead.admin.v1.Authority
+	1,  // 56: fairlead.admin.v1.EnrollmentAdminService.CreateJoinToken:input_type -> fairlead.admin.v1.CreateJoinTokenRequest
+	3,  // 57: fairlead.admin.v1.EnrollmentAdminService.ListJoinTokens:input_type -> fairlead.admin.v1.ListJoinTokensRequest
+	6,  // 58: fairlead.admin.v1.EnrollmentAdminService.RevokeJoinToken:input_type -> fairlead.admin.v1.RevokeJoinTokenRequest
+	8,  // 59: fairlead.admin.v1.EnrollmentAdminService.ListEnrollments:input_type -> fairlead.admin.v1.ListEnrollmentsRequest
+	11, // 60: fairlead.admin.v1.EnrollmentAdminService.WatchEnrollments:input_type -> fairlead.admin.v1.WatchEnrollmentsRequest
+	13, // 61: fairlead.admin.v1.EnrollmentAdminService.AcceptEnrollment:input_type -> fairlead.admin.v1.AcceptEnrollmentRequest
+	15, // 62: fairlead.admin.v1.EnrollmentAdminService.DenyEnrollment:input_type -> fairlead.admin.v1.DenyEnrollmentRequest
+	17, // 63: fairlead.admin.v1.ClusterAdminService.ListClusters:input_type -> fairlead.admin.v1.ListClustersRequest
+	22, // 64: fairlead.admin.v1.ClusterAdminService.GetCluster:input_type -> fairlead.admin.v1.GetClusterRequest
+	20, // 65: fairlead.admin.v1.ClusterAdminService.WatchClusters:input_type -> fairlead.admin.v1.WatchClustersRequest
+	24, // 66: fairlead.admin.v1.ClusterAdminService.RevokeCluster:input_type -> fairlead.admin.v1.RevokeClusterRequest
+	26, // 67: fairlead.admin.v1.ClusterAdminService.DeleteCluster:input_type -> fairlead.admin.v1.DeleteClusterRequest
+	29, // 68: fairlead.admin.v1.ClusterAdminService.ListSessions:input_type -> fairlead.admin.v1.ListSessionsRequest
+	32, // 69: fairlead.admin.v1.ClusterAdminService.WatchSessions:input_type -> fairlead.admin.v1.WatchSessionsRequest
+	34, // 70: fairlead.admin.v1.ClusterAdminService.KickSession:input_type -> fairlead.admin.v1.KickSessionRequest
+	36, // 71: fairlead.admin.v1.WorkAdminService.ApplyWork:input_type -> fairlead.admin.v1.ApplyWorkRequest
+	38, // 72: fairlead.admin.v1.WorkAdminService.GetWork:input_type -> fairlead.admin.v1.GetWorkRequest
+	40, // 73: fairlead.admin.v1.WorkAdminService.ListWorks:input_type -> fairlead.admin.v1.ListWorksRequest
+	42, // 74: fairlead.admin.v1.WorkAdminService.DeleteWork:input_type -> fairlead.admin.v1.DeleteWorkRequest
+	44, // 75: fairlead.admin.v1.WorkAdminService.WatchWorks:input_type -> fairlead.admin.v1.WatchWorksRequest
+	50, // 76: fairlead.admin.v1.WorkAdminService.ExplainDelivery:input_type -> fairlead.admin.v1.ExplainDeliveryRequest
+	62, // 77: fairlead.admin.v1.WorkAdminService.ListHeldDeletes:input_type -> fairlead.admin.v1.ListHeldDeletesRequest
+	65, // 78: fairlead.admin.v1.WorkAdminService.ReleaseHeldDeletes:input_type -> fairlead.admin.v1.ReleaseHeldDeletesRequest
+	54, // 79: fairlead.admin.v1.PlacementAdminService.ExplainPlacement:input_type -> fairlead.admin.v1.ExplainPlacementRequest
+	59, // 80: fairlead.admin.v1.PlacementAdminService.ExplainReplicaSet:input_type -> fairlead.admin.v1.ExplainReplicaSetRequest
+	67, // 81: fairlead.admin.v1.TrustAdminService.GetTrust:input_type -> fairlead.admin.v1.GetTrustRequest
+	70, // 82: fairlead.admin.v1.TrustAdminService.PrepareAuthority:input_type -> fairlead.admin.v1.PrepareAuthorityRequest
+	72, // 83: fairlead.admin.v1.TrustAdminService.ActivateAuthority:input_type -> fairlead.admin.v1.ActivateAuthorityRequest
+	74, // 84: fairlead.admin.v1.TrustAdminService.RetireAuthority:input_type -> fairlead.admin.v1.RetireAuthorityRequest
+	2,  // 85: fairlead.admin.v1.EnrollmentAdminService.CreateJoinToken:output_type -> fairlead.admin.v1.CreateJoinTokenResponse
+	4,  // 86: fairlead.admin.v1.EnrollmentAdminService.ListJoinTokens:output_type -> fairlead.admin.v1.ListJoinTokensResponse
+	7,  // 87: fairlead.admin.v1.EnrollmentAdminService.RevokeJoinToken:output_type -> fairlead.admin.v1.RevokeJoinTokenResponse
+	9,  // 88: fairlead.admin.v1.EnrollmentAdminService.ListEnrollments:output_type -> fairlead.admin.v1.ListEnrollmentsResponse
+	12, // 89: fairlead.admin.v1.EnrollmentAdminService.WatchEnrollments:output_type -> fairlead.admin.v1.WatchEnrollmentsResponse
+	14, // 90: fairlead.admin.v1.EnrollmentAdminService.AcceptEnrollment:output_type -> fairlead.admin.v1.AcceptEnrollmentResponse
+	16, // 91: fairlead.admin.v1.EnrollmentAdminService.DenyEnrollment:output_type -> fairlead.admin.v1.DenyEnrollmentResponse
+	18, // 92: fairlead.admin.v1.ClusterAdminService.ListClusters:output_type -> fairlead.admin.v1.ListClustersResponse
+	23, // 93: fairlead.admin.v1.ClusterAdminService.GetCluster:output_type -> fairlead.admin.v1.GetClusterResponse
+	21, // 94: fairlead.admin.v1.ClusterAdminService.WatchClusters:output_type -> fairlead.admin.v1.WatchClustersResponse
+	25, // 95: fairlead.admin.v1.ClusterAdminService.RevokeCluster:output_type -> fairlead.admin.v1.RevokeClusterResponse
+	27, // 96: fairlead.admin.v1.ClusterAdminService.DeleteCluster:output_type -> fairlead.admin.v1.DeleteClusterResponse
+	30, // 97: fairlead.admin.v1.ClusterAdminService.ListSessions:output_type -> fairlead.admin.v1.ListSessionsResponse
+	33, // 98: fairlead.admin.v1.ClusterAdminService.WatchSessions:output_type -> fairlead.admin.v1.WatchSessionsResponse
+	35, // 99: fairlead.admin.v1.ClusterAdminService.KickSession:output_type -> fairlead.admin.v1.KickSessionResponse
+	37, // 100: fairlead.admin.v1.WorkAdminService.ApplyWork:output_type -> fairlead.admin.v1.ApplyWorkResponse
+	39, // 101: fairlead.admin.v1.WorkAdminService.GetWork:output_type -> fairlead.admin.v1.GetWorkResponse
+	41, // 102: fairlead.admin.v1.WorkAdminService.ListWorks:output_type -> fairlead.admin.v1.ListWorksResponse
+	43, // 103: fairlead.admin.v1.WorkAdminService.DeleteWork:output_type -> fairlead.admin.v1.DeleteWorkResponse
+	45, // 104: fairlead.admin.v1.WorkAdminService.WatchWorks:output_type -> fairlead.admin.v1.WatchWorksResponse
+	51, // 105: fairlead.admin.v1.WorkAdminService.ExplainDelivery:output_type -> fairlead.admin.v1.ExplainDeliveryResponse
+	63, // 106: fairlead.admin.v1.WorkAdminService.ListHeldDeletes:output_type -> fairlead.admin.v1.ListHeldDeletesResponse
+	66, // 107: fairlead.admin.v1.WorkAdminService.ReleaseHeldDeletes:output_type -> fairlead.admin.v1.ReleaseHeldDeletesResponse
+	55, // 108: fairlead.admin.v1.PlacementAdminService.ExplainPlacement:output_type -> fairlead.admin.v1.ExplainPlacementResponse
+	60, // 109: fairlead.admin.v1.PlacementAdminService.ExplainReplicaSet:output_type -> fairlead.admin.v1.ExplainReplicaSetResponse
+	68, // 110: fairlead.admin.v1.TrustAdminService.GetTrust:output_type -> fairlead.admin.v1.GetTrustResponse
+	71, // 111: fairlead.admin.v1.TrustAdminService.PrepareAuthority:output_type -> fairlead.admin.v1.PrepareAuthorityResponse
+	73, // 112: fairlead.admin.v1.TrustAdminService.ActivateAuthority:output_type -> fairlead.admin.v1.ActivateAuthorityResponse
+	75, // 113: fairlead.admin.v1.TrustAdminService.RetireAuthority:output_type -> fairlead.admin.v1.RetireAuthorityResponse
+	85, // [85:114] is the sub-list for method output_type
+	56, // [56:85] is the sub-list for method input_type
+	56, // [56:56] is the sub-list for extension type_name
+	56, // [56:56] is the sub-list for extension extendee
+	0,  // [0:56] is the sub-list for field type_name
 }
 
 func init() { file_fairlead_admin_v1_admin_proto_init() }
@@ -5549,7 +5811,7 @@ func file_fairlead_admin_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_fairlead_admin_v1_admin_proto_rawDesc), len(file_fairlead_admin_v1_admin_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   74,
+			NumMessages:   77,
 			NumExtensions: 0,
 			NumServices:   5,
 		},

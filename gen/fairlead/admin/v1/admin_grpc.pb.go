@@ -1132,7 +1132,8 @@ var WorkAdminService_ServiceDesc = grpc.ServiceDesc{
 }
 
 const (
-	PlacementAdminService_ExplainPlacement_FullMethodName = "/fairlead.admin.v1.PlacementAdminService/ExplainPlacement"
+	PlacementAdminService_ExplainPlacement_FullMethodName  = "/fairlead.admin.v1.PlacementAdminService/ExplainPlacement"
+	PlacementAdminService_ExplainReplicaSet_FullMethodName = "/fairlead.admin.v1.PlacementAdminService/ExplainReplicaSet"
 )
 
 // PlacementAdminServiceClient is the client API for PlacementAdminService service.
@@ -1143,6 +1144,9 @@ type PlacementAdminServiceClient interface {
 	// hub would now, and writes nothing. Needs get on the placement; clusters that
 	// it cannot choose from are shown to those who may list managedclusters.
 	ExplainPlacement(ctx context.Context, in *ExplainPlacementRequest, opts ...grpc.CallOption) (*ExplainPlacementResponse, error)
+	// What does each cluster of this replica set wait for? Writes nothing. Needs get
+	// on the ManifestWorkReplicaSet, and list on placementdecisions in its namespace.
+	ExplainReplicaSet(ctx context.Context, in *ExplainReplicaSetRequest, opts ...grpc.CallOption) (*ExplainReplicaSetResponse, error)
 }
 
 type placementAdminServiceClient struct {
@@ -1163,6 +1167,16 @@ func (c *placementAdminServiceClient) ExplainPlacement(ctx context.Context, in *
 	return out, nil
 }
 
+func (c *placementAdminServiceClient) ExplainReplicaSet(ctx context.Context, in *ExplainReplicaSetRequest, opts ...grpc.CallOption) (*ExplainReplicaSetResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ExplainReplicaSetResponse)
+	err := c.cc.Invoke(ctx, PlacementAdminService_ExplainReplicaSet_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // PlacementAdminServiceServer is the server API for PlacementAdminService service.
 // All implementations must embed UnimplementedPlacementAdminServiceServer
 // for forward compatibility.
@@ -1171,6 +1185,9 @@ type PlacementAdminServiceServer interface {
 	// hub would now, and writes nothing. Needs get on the placement; clusters that
 	// it cannot choose from are shown to those who may list managedclusters.
 	ExplainPlacement(context.Context, *ExplainPlacementRequest) (*ExplainPlacementResponse, error)
+	// What does each cluster of this replica set wait for? Writes nothing. Needs get
+	// on the ManifestWorkReplicaSet, and list on placementdecisions in its namespace.
+	ExplainReplicaSet(context.Context, *ExplainReplicaSetRequest) (*ExplainReplicaSetResponse, error)
 	mustEmbedUnimplementedPlacementAdminServiceServer()
 }
 
@@ -1183,6 +1200,9 @@ type UnimplementedPlacementAdminServiceServer struct{}
 
 func (UnimplementedPlacementAdminServiceServer) ExplainPlacement(context.Context, *ExplainPlacementRequest) (*ExplainPlacementResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ExplainPlacement not implemented")
+}
+func (UnimplementedPlacementAdminServiceServer) ExplainReplicaSet(context.Context, *ExplainReplicaSetRequest) (*ExplainReplicaSetResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ExplainReplicaSet not implemented")
 }
 func (UnimplementedPlacementAdminServiceServer) mustEmbedUnimplementedPlacementAdminServiceServer() {}
 func (UnimplementedPlacementAdminServiceServer) testEmbeddedByValue()                               {}
@@ -1223,6 +1243,24 @@ func _PlacementAdminService_ExplainPlacement_Handler(srv interface{}, ctx contex
 	return interceptor(ctx, in, info, handler)
 }
 
+func _PlacementAdminService_ExplainReplicaSet_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ExplainReplicaSetRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PlacementAdminServiceServer).ExplainReplicaSet(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PlacementAdminService_ExplainReplicaSet_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PlacementAdminServiceServer).ExplainReplicaSet(ctx, req.(*ExplainReplicaSetRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // PlacementAdminService_ServiceDesc is the grpc.ServiceDesc for PlacementAdminService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -1233,6 +1271,10 @@ var PlacementAdminService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ExplainPlacement",
 			Handler:    _PlacementAdminService_ExplainPlacement_Handler,
+		},
+		{
+			MethodName: "ExplainReplicaSet",
+			Handler:    _PlacementAdminService_ExplainReplicaSet_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},
