@@ -182,7 +182,7 @@ func workDeeds() map[string]deed {
 
 func placementDeeds() map[string]deed {
 	return map[string]deed{
-		"ExplainPlacement": {who: []string{viewer, manager}, looks: true, do: func(d *desk, s *subject) error {
+		"ExplainPlacement": {who: []string{viewer, manager, chooser}, looks: true, do: func(d *desk, s *subject) error {
 			return only(d.placements.ExplainPlacement(d.ctx, &adminv1.ExplainPlacementRequest{Namespace: s.cluster, Name: "there"}))
 		}},
 	}
