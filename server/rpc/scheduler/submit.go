@@ -46,6 +46,9 @@ func (s *Service) SubmitDecision(ctx context.Context, r *schedulerv1.SubmitDecis
 	if err := who.Allowed(ctx, readPlacement(key)); err != nil {
 		return nil, err
 	}
+	if err := who.Allowed(ctx, writeDecisions(key.Namespace)); err != nil { // before a part is written
+		return nil, err
+	}
 	decision, err := s.decision(ctx, key, r)
 	if err != nil {
 		return nil, err
@@ -91,6 +94,10 @@ func checkDecision(r *schedulerv1.SubmitDecisionRequest) (types.NamespacedName, 
 
 func readPlacement(key types.NamespacedName) authorizationv1.ResourceAttributes {
 	return authorizationv1.ResourceAttributes{Verb: "get", Group: clusterv1.GroupName, Resource: placements.Resource, Namespace: key.Namespace, Name: key.Name}
+}
+
+func writeDecisions(namespace string) authorizationv1.ResourceAttributes {
+	return authorizationv1.ResourceAttributes{Verb: "patch", Group: clusterv1.GroupName, Resource: "placementdecisions", Subresource: "status", Namespace: namespace}
 }
 
 // decision is r as internal/decide takes it, by the scheduler that the placement

@@ -196,7 +196,7 @@ func schedulerDeeds() map[string]deed {
 		service + "WatchClusters": {who: []string{viewer, approver, manager, chooser}, looks: true, do: func(d *desk, _ *subject) error {
 			return last(d.schedulers.WatchClusters(d.ctx, &schedulerv1.WatchClustersRequest{}))
 		}},
-		service + "WatchPlacements": {who: []string{chooser}, looks: true, do: func(d *desk, _ *subject) error {
+		service + "WatchPlacements": {who: []string{viewer, manager, chooser}, looks: true, do: func(d *desk, _ *subject) error {
 			return last(d.schedulers.WatchPlacements(d.ctx, &schedulerv1.WatchPlacementsRequest{SchedulerName: "deeds"}))
 		}},
 		service + "AcquireTerm": {who: []string{chooser}, do: func(d *desk, _ *subject) error {
