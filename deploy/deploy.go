@@ -3,7 +3,7 @@
 
 // Package deploy embeds what gets installed into clusters: OCM's CRDs, byte for
 // byte as their API module ships them, ClusterProfiles as the Cluster Inventory API
-// ships them, our own CRD, the RBAC of the hub, and the
+// ships them, our own CRDs, the RBAC of the hub, and the
 // agent with its RBAC.
 // Files in, bytes out: nothing here talks to a cluster.
 package deploy
@@ -54,6 +54,12 @@ func HubCRDs() [][]byte { return mustRead(hubCRDs()) }
 // ClusterProfile is on.
 func ClusterProfileCRD() []byte {
 	return mustRead([]string{"crds/multicluster/multicluster.x-k8s.io_clusterprofiles.yaml"})[0]
+}
+
+// SIGPlacementDecisionCRD returns the CRD of SIG Multicluster's PlacementDecisions,
+// for hubs whose gate SIGPlacementDecision is on.
+func SIGPlacementDecisionCRD() []byte {
+	return mustRead([]string{"crds/multicluster/multicluster.x-k8s.io_placementdecisions.yaml"})[0]
 }
 
 // SpokeCRDs returns the CRDs that an agent installs on its spoke.

@@ -23,6 +23,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"fairlead.dev/fairlead/deploy"
+	"fairlead.dev/fairlead/internal/feature"
 	"fairlead.dev/fairlead/internal/identity"
 	"fairlead.dev/fairlead/internal/kube"
 	"fairlead.dev/fairlead/server/ca"
@@ -89,6 +90,9 @@ func (h *house) install(ctx context.Context) (err error) {
 		crds := deploy.HubCRDs()
 		if h.cfg.Gates.Enabled(ocmfeature.ClusterProfile) {
 			crds = append(crds, deploy.ClusterProfileCRD())
+		}
+		if h.cfg.Gates.Enabled(feature.SIGPlacementDecision) {
+			crds = append(crds, deploy.SIGPlacementDecisionCRD())
 		}
 		if err := kube.InstallCRDs(ctx, h.rest, crds); err != nil {
 			return fmt.Errorf("installing CRDs: %w", err)

@@ -29,6 +29,7 @@ import (
 	ocmfeature "open-cluster-management.io/api/feature"
 	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
 
+	"fairlead.dev/fairlead/internal/feature"
 	"fairlead.dev/fairlead/internal/obs"
 	"fairlead.dev/fairlead/internal/version"
 )
@@ -96,6 +97,7 @@ func heeded() []featuregate.Feature {
 	return []featuregate.Feature{
 		ocmfeature.NilExecutorValidating, ocmfeature.CleanUpCompletedManifestWork, ocmfeature.DefaultClusterSet, ocmfeature.ClusterProfile,
 		ocmfeature.ResourceCleanup, ocmfeature.ManagedClusterAutoApproval, ocmfeature.PlacementDebugServer,
+		feature.SIGPlacementDecision,
 	}
 }
 

@@ -3,8 +3,8 @@
 
 // Package feature has the feature gates of hub and agent. The names, defaults
 // and stages are OCM's (spec rows FG-01 to FG-21), so that the settings of a
-// ClusterManager or Klusterlet mean the same here; gates of our own would be
-// added beside them. A gate is a value that is passed in: nothing global.
+// ClusterManager or Klusterlet mean the same here; gates of our own are
+// beside them. A gate is a value that is passed in: nothing global.
 package feature
 
 import (
@@ -16,6 +16,10 @@ import (
 	"k8s.io/component-base/featuregate"
 	ocmfeature "open-cluster-management.io/api/feature"
 )
+
+// SIGPlacementDecision shows decisions as PlacementDecisions of SIG Multicluster,
+// too. OCM has a gate of that name, which its API module does not list (FG-20).
+const SIGPlacementDecision featuregate.Feature = "SIGPlacementDecision"
 
 // Gates is one process's set of feature gates. It is a pflag.Value (for
 // --feature-gates=A=true,B=false), and safe to read concurrently once flags
@@ -31,6 +35,7 @@ func Hub() *Gates {
 		ocmfeature.DefaultHubAddonManagerFeatureGates,
 		ocmfeature.DefaultHubPlacementFeatureGates,
 		ocmfeature.DefaultHubWorkFeatureGates,
+		map[featuregate.Feature]featuregate.FeatureSpec{SIGPlacementDecision: {Default: false, PreRelease: featuregate.Alpha}},
 	)
 }
 

@@ -23,6 +23,7 @@ func TestGates(t *testing.T) {
 		"FG-03 ResourceCleanup":        {"on at the hub", Hub, ocmfeature.ResourceCleanup, true},
 		"FG-08 ClusterClaim":           {"on at the agent", Agent, ocmfeature.ClusterClaim, true},
 		"FG-13 ManifestWorkReplicaSet": {"off at the hub", Hub, ocmfeature.ManifestWorkReplicaSet, false},
+		"FG-20 SIGPlacementDecision":   {"off at the hub", Hub, SIGPlacementDecision, false},
 		"FG-17 RawFeedbackJsonString":  {"off at the agent", Agent, ocmfeature.RawFeedbackJsonString, false},
 	}
 	for name, tc := range cases {

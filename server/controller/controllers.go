@@ -32,6 +32,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 
 	"fairlead.dev/fairlead/internal/api/v1alpha1"
+	"fairlead.dev/fairlead/internal/feature"
 	"fairlead.dev/fairlead/internal/identity"
 	"fairlead.dev/fairlead/server/controller/cleanup"
 	"fairlead.dev/fairlead/server/controller/clusterprofile"
@@ -41,6 +42,7 @@ import (
 	"fairlead.dev/fairlead/server/controller/placement"
 	"fairlead.dev/fairlead/server/controller/registration"
 	"fairlead.dev/fairlead/server/controller/replicaset"
+	"fairlead.dev/fairlead/server/controller/sigdecision"
 	"fairlead.dev/fairlead/server/controller/taint"
 	"fairlead.dev/fairlead/server/controller/work"
 )
@@ -115,6 +117,10 @@ func All() []Controller {
 			Needs: []schema.GroupVersionKind{managedCluster, set, binding, clusterprofile.Kind()}, Setup: setupProfiles,
 		},
 		{Name: "placement", Needs: append(placementKinds(), managedCluster, set, binding), Setup: setupPlacements},
+		{
+			Name: "sigplacementdecision", Gate: feature.SIGPlacementDecision,
+			Needs: append(placementKinds(), sigdecision.Kind()), Setup: setupSIGDecisions,
+		},
 		{Name: "workttl", Gate: ocmfeature.CleanUpCompletedManifestWork, Needs: []schema.GroupVersionKind{manifestWork}, Setup: setupWorkTTL},
 		{
 			Name: "replicaset", Gate: ocmfeature.ManifestWorkReplicaSet,
@@ -185,6 +191,10 @@ func setupProfiles(_ context.Context, mgr manager.Manager, deps Deps) error {
 
 func setupPlacements(_ context.Context, mgr manager.Manager, deps Deps) error {
 	return placement.Setup(mgr, placement.Config{Registerer: deps.Registerer, Clock: deps.Clock, Log: deps.Log})
+}
+
+func setupSIGDecisions(_ context.Context, mgr manager.Manager, deps Deps) error {
+	return sigdecision.Setup(mgr, sigdecision.Config{Log: deps.Log})
 }
 
 func setupWorkTTL(_ context.Context, mgr manager.Manager, deps Deps) error {

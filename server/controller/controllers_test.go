@@ -44,7 +44,7 @@ func TestMain(m *testing.M) {
 
 func TestSelect(t *testing.T) {
 	t.Parallel()
-	sets := []string{"clusterset", "clustersetbinding", "defaultclusterset", "managednamespaces", "clusterprofile"}
+	sets := []string{"clusterset", "clustersetbinding", "defaultclusterset", "managednamespaces", "clusterprofile", "sigplacementdecision", "replicaset"}
 	for name, tc := range map[string]struct {
 		reason string
 		spec   string

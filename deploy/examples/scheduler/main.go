@@ -1,9 +1,8 @@
 // Copyright The Fairlead Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Command scheduler gives each placement that names it the clusters with the most
-// allocatable memory, and reports that as a score. It ends when it is fenced, loses
-// the hub or is told to forget; what runs it starts it again, and nothing is lost.
+// Command scheduler gives placements the clusters with the most allocatable memory, and reports that as a score. It ends
+// when it is fenced, loses the hub or is told to forget; what runs it starts it again, and nothing is lost.
 package main
 
 import (
@@ -48,90 +47,74 @@ func main() {
 	flag.Parse()
 	tls, noCA := credentials.NewClientTLSFromFile(*ca, "")
 	secret, noToken := os.ReadFile(*token)
-	conn, noHub := grpc.NewClient(*hub, grpc.WithTransportCredentials(tls))
-	err := errors.Join(noCA, noToken, noHub)
-	if err == nil {
-		s := &scheduler{
-			api: v1.NewSchedulerServiceClient(conn), name: *name,
-			clusters: map[string]*v1.Cluster{}, placements: map[string]*v1.Placement{}, done: map[string]string{},
-		}
+	conn, err := grpc.NewClient(*hub, grpc.WithTransportCredentials(tls))
+	if err = errors.Join(noCA, noToken, err); err == nil {
+		s := &scheduler{v1.NewSchedulerServiceClient(conn), *name, "", 0, map[string]*v1.Cluster{}, map[string]*v1.Placement{}, map[string]string{}}
 		err = s.run(metadata.AppendToOutgoingContext(context.Background(), "authorization", "Bearer "+strings.TrimSpace(string(secret))))
 	}
 	slog.Error("the scheduler ends", "reason", err)
 	os.Exit(1)
 }
 
-func (s *scheduler) run(ctx context.Context) error {
+func (s *scheduler) run(ctx context.Context) (err error) {
 	clusters, noClusters := s.api.WatchClusters(ctx, &v1.WatchClustersRequest{})
 	placements, noPlacements := s.api.WatchPlacements(ctx, &v1.WatchPlacementsRequest{SchedulerName: s.name})
-	if err := errors.Join(noClusters, noPlacements, s.acquire(ctx)); err != nil {
+	if err = errors.Join(noClusters, noPlacements, s.acquire(ctx)); err != nil {
 		return err
 	}
-	var watches sync.WaitGroup // they live as long as the process
+	var sources sync.WaitGroup // they live as long as the process
 	events, renew := make(chan any), time.NewTicker(10*time.Second)
-	watches.Go(func() { listen(events, func() (any, error) { e, err := clusters.Recv(); return e.GetEvent(), err }) })
-	watches.Go(func() { listen(events, func() (any, error) { e, err := placements.Recv(); return e.GetEvent(), err }) })
-	var allClusters, allPlacements bool // what there was at first is known
-	var err error
-	for err == nil {
-		select {
-		case <-renew.C:
+	sources.Go(func() { listen(events, func() (any, error) { return <-renew.C, nil }) })
+	sources.Go(func() { listen(events, func() (any, error) { e, err := clusters.Recv(); return e.GetEvent(), err }) })
+	sources.Go(func() { listen(events, func() (any, error) { e, err := placements.Recv(); return e.GetEvent(), err }) })
+	for known := map[string]bool{}; err == nil; {
+		switch e := (<-events).(type) {
+		case time.Time:
 			err = s.acquire(ctx)
-		case event := <-events:
-			switch e := event.(type) {
-			case *v1.WatchClustersResponse_Upsert:
-				s.clusters[e.Upsert.GetName()] = e.Upsert
-			case *v1.WatchClustersResponse_Removed:
-				delete(s.clusters, e.Removed)
-			case *v1.WatchClustersResponse_Bookmark:
-				allClusters = true
-			case *v1.WatchPlacementsResponse_Upsert:
-				s.placements[key(e.Upsert.GetRef())] = e.Upsert
-			case *v1.WatchPlacementsResponse_Removed:
-				delete(s.placements, key(e.Removed))
-			case *v1.WatchPlacementsResponse_Bookmark:
-				allPlacements = true
-			default: // an error, or a Reset
-				return fmt.Errorf("a watch ended: %+v", e)
-			}
-			if allClusters && allPlacements {
-				err = s.decide(ctx)
-			}
+		case *v1.WatchClustersResponse_Upsert:
+			s.clusters[e.Upsert.GetName()] = e.Upsert
+		case *v1.WatchClustersResponse_Removed:
+			delete(s.clusters, e.Removed)
+		case *v1.WatchPlacementsResponse_Upsert:
+			s.placements[key(e.Upsert.GetRef())] = e.Upsert
+		case *v1.WatchPlacementsResponse_Removed:
+			delete(s.placements, key(e.Removed))
+		case *v1.WatchClustersResponse_Bookmark, *v1.WatchPlacementsResponse_Bookmark:
+			known[fmt.Sprintf("%T", e)] = true
+		default: // an error, or a Reset
+			err = fmt.Errorf("a watch ended: %+v", e)
+		}
+		if err == nil && len(known) == 2 { // what there was at first is known
+			err = s.decide(ctx)
 		}
 	}
 	return err
 }
 
 func listen(events chan<- any, receive func() (any, error)) {
-	for {
-		event, err := receive()
-		if err != nil {
-			event = err
-		}
-		events <- event
+	for event, err := receive(); ; event, err = receive() {
+		events <- cmp.Or[any](err, event)
 	}
 }
 
-// acquire fails with TERM_HELD while another process works.
 func (s *scheduler) acquire(ctx context.Context) error {
 	answer, err := s.api.AcquireTerm(ctx, &v1.AcquireTermRequest{SchedulerName: s.name, Holder: fmt.Sprint(os.Getpid()), Ttl: durationpb.New(30 * time.Second)})
 	s.term = answer.GetTerm()
-	return err
+	return err // TERM_HELD while another process works
 }
 
 func key(ref *v1.PlacementRef) string { return ref.GetNamespace() + "/" + ref.GetName() }
 
 // decide reports scores, and gives every placement its clusters.
 func (s *scheduler) decide(ctx context.Context) (err error) {
-	memory, scores, most := map[string]int64{}, map[string]int64{}, int64(1)
+	memory, scores := map[string]int64{}, map[string]int64{}
 	for name, cluster := range s.clusters {
 		quantity, _ := resource.ParseQuantity(cluster.GetAllocatable()["memory"]) // 0 where it is not known
 		memory[name] = quantity.Value()
-		most = max(most, memory[name])
 	}
 	best := slices.SortedFunc(maps.Keys(memory), func(a, b string) int { return cmp.Or(cmp.Compare(memory[b], memory[a]), cmp.Compare(a, b)) })
 	for _, name := range best[:min(len(best), 1000)] { // what one report takes
-		scores[name] = memory[name]*200/most - 100
+		scores[name] = memory[name]*200/max(memory[best[0]], 1) - 100
 	}
 	if text := fmt.Sprint(scores); len(scores) > 0 && text != s.reported {
 		s.reported = text
@@ -145,28 +128,22 @@ func (s *scheduler) decide(ctx context.Context) (err error) {
 
 // place submits a choice for one placement until the hub takes it.
 func (s *scheduler) place(ctx context.Context, p *v1.Placement, best []string) error {
-	input := fmt.Sprint(p.GetGeneration(), p.GetCurrent(), best)
-	for s.done[p.GetRef().GetUid()] != input {
-		spec := struct{ NumberOfClusters int }{len(best)}
-		if err := json.Unmarshal([]byte(p.GetSpecJson()), &spec); err != nil {
-			return err
-		}
+	spec, input := struct{ NumberOfClusters int }{len(best)}, fmt.Sprint(p.GetGeneration(), p.GetCurrent(), best)
+	err := json.Unmarshal([]byte(p.GetSpecJson()), &spec)
+	for err == nil && s.done[p.GetRef().GetUid()] != input {
 		chosen := best[:min(len(best), spec.NumberOfClusters)]
-		answer, err := s.api.SubmitDecision(ctx, &v1.SubmitDecisionRequest{
+		answer, failed := s.api.SubmitDecision(ctx, &v1.SubmitDecisionRequest{
 			Placement: p.GetRef(), ObservedGeneration: p.GetGeneration(), Term: s.term, ClusterNames: chosen,
-			RequestId: fmt.Sprintf("%x", sha256.Sum256([]byte(fmt.Sprint(input, chosen)))), Explanation: "most allocatable memory first",
+			RequestId: fmt.Sprintf("%x", sha256.Sum256(fmt.Append(nil, input, chosen))), Explanation: "most allocatable memory first",
 		})
-		if code := status.Code(err); code == codes.Aborted || code == codes.NotFound {
+		if code := status.Code(failed); code == codes.Aborted || code == codes.NotFound {
 			return nil // it has changed, and we are about to hear of that
 		}
-		if err != nil {
-			return err
-		}
-		if answer.GetApplied() {
+		if err = failed; answer.GetApplied() {
 			slog.Info("decided", "placement", key(p.GetRef()), "clusters", chosen)
 			s.done[p.GetRef().GetUid()] = input
 		}
 		best = slices.DeleteFunc(slices.Clone(best), func(name string) bool { return slices.Contains(answer.GetRejected(), name) })
 	}
-	return nil
+	return err
 }

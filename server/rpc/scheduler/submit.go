@@ -43,10 +43,11 @@ func (s *Service) SubmitDecision(ctx context.Context, r *schedulerv1.SubmitDecis
 	if err != nil {
 		return nil, err
 	}
-	for _, access := range []authorizationv1.ResourceAttributes{readPlacement(key), writeDecisions(key)} {
-		if err := who.Allowed(ctx, access); err != nil {
-			return nil, err
-		}
+	if err := who.Allowed(ctx, readPlacement(key)); err != nil {
+		return nil, err
+	}
+	if err := who.Allowed(ctx, writeDecisions(key.Namespace)); err != nil { // before a part is written
+		return nil, err
 	}
 	decision, err := s.decision(ctx, key, r)
 	if err != nil {
@@ -95,10 +96,8 @@ func readPlacement(key types.NamespacedName) authorizationv1.ResourceAttributes 
 	return authorizationv1.ResourceAttributes{Verb: "get", Group: clusterv1.GroupName, Resource: placements.Resource, Namespace: key.Namespace, Name: key.Name}
 }
 
-// writeDecisions is asked first, so that who only looks at placements is not told
-// more about terms.
-func writeDecisions(key types.NamespacedName) authorizationv1.ResourceAttributes {
-	return authorizationv1.ResourceAttributes{Verb: "create", Group: clusterv1.GroupName, Resource: placementDecisions.Resource, Namespace: key.Namespace}
+func writeDecisions(namespace string) authorizationv1.ResourceAttributes {
+	return authorizationv1.ResourceAttributes{Verb: "patch", Group: clusterv1.GroupName, Resource: "placementdecisions", Subresource: "status", Namespace: namespace}
 }
 
 // decision is r as internal/decide takes it, by the scheduler that the placement

@@ -40,7 +40,7 @@ import (
 
 func TestMain(m *testing.M) {
 	ctrllog.SetLogger(logr.Discard()) // the library logs to nobody
-	env.Main(m, env.Options{Name: "placement", CRDs: deploy.HubCRDs()}, func() {
+	env.Main(m, env.Options{Name: "placement", CRDs: append(deploy.HubCRDs(), deploy.SIGPlacementDecisionCRD())}, func() {
 		if running.hub != nil {
 			running.hub.stop()
 		}
@@ -71,7 +71,9 @@ var running struct {
 func theHub(t *testing.T) *hub {
 	t.Helper()
 	plane := env.Shared(t)
-	running.Do(func() { running.hub, running.err = startHub(context.WithoutCancel(t.Context()), plane, "placement") })
+	running.Do(func() {
+		running.hub, running.err = startHub(context.WithoutCancel(t.Context()), plane, "placement,sigplacementdecision")
+	})
 	require.NoError(t, running.err)
 	return running.hub
 }

@@ -82,10 +82,15 @@ func (r *region) placement(name, scheduler string) *clusterv1beta1.Placement {
 	r.t.Helper()
 	p := &clusterv1beta1.Placement{
 		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: r.namespace, Annotations: map[string]string{v1alpha1.AnnotationScheduler: scheduler}},
-		Spec:       clusterv1beta1.PlacementSpec{NumberOfClusters: new(int32(1))},
+		Spec:       clusterv1beta1.PlacementSpec{NumberOfClusters: new(int32(1)), Tolerations: unhealthy()},
 	}
 	r.create(p)
 	return p
+}
+
+// unhealthy tolerates clusters that no agent answers for.
+func unhealthy() []clusterv1beta1.Toleration {
+	return []clusterv1beta1.Toleration{{Key: clusterv1.ManagedClusterTaintUnreachable, Operator: clusterv1beta1.TolerationOpExists}}
 }
 
 // decided are the clusters that a placement has, as the apiserver has them.
