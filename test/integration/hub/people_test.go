@@ -183,7 +183,7 @@ func workDeeds() map[string]deed {
 
 func placementDeeds() map[string]deed {
 	return map[string]deed{
-		"ExplainPlacement": {who: []string{viewer, author, manager}, looks: true, do: func(d *desk, s *subject) error {
+		"ExplainPlacement": {who: []string{viewer, author, manager, chooser}, looks: true, do: func(d *desk, s *subject) error {
 			return only(d.placements.ExplainPlacement(d.ctx, &adminv1.ExplainPlacementRequest{Namespace: s.cluster, Name: "there"}))
 		}},
 		"ExplainReplicaSet": {who: []string{viewer, author, manager}, looks: true, do: func(d *desk, s *subject) error {
@@ -200,7 +200,7 @@ func schedulerDeeds() map[string]deed {
 		service + "WatchClusters": {who: []string{viewer, approver, manager, chooser}, looks: true, do: func(d *desk, _ *subject) error {
 			return last(d.schedulers.WatchClusters(d.ctx, &schedulerv1.WatchClustersRequest{}))
 		}},
-		service + "WatchPlacements": {who: []string{chooser}, looks: true, do: func(d *desk, _ *subject) error {
+		service + "WatchPlacements": {who: []string{viewer, manager, chooser}, looks: true, do: func(d *desk, _ *subject) error {
 			return last(d.schedulers.WatchPlacements(d.ctx, &schedulerv1.WatchPlacementsRequest{SchedulerName: "deeds"}))
 		}},
 		service + "AcquireTerm": {who: []string{chooser}, do: func(d *desk, _ *subject) error {
