@@ -85,9 +85,9 @@ func (g generator) clusters(ctx context.Context) (names []string, err error) {
 	}
 	names = []string{}
 	for _, item := range list.Items {
-		status := item.Object["status"].(map[string]any)                     //nolint:forcetypeassert,errcheck // as the generator
-		for _, decision := range status[g.config["statusListKey"]].([]any) { //nolint:forcetypeassert,errcheck // as the generator
-			name := decision.(map[string]any)[g.config["matchKey"]].(string) //nolint:forcetypeassert,errcheck // as the generator
+		status := item.Object["status"].(map[string]any)                     //nolint:errcheck // as the generator
+		for _, decision := range status[g.config["statusListKey"]].([]any) { //nolint:errcheck // as the generator
+			name := decision.(map[string]any)[g.config["matchKey"]].(string) //nolint:errcheck // as the generator
 			names = append(names, name)
 		}
 	}
@@ -115,7 +115,7 @@ func TestArgoCD(t *testing.T) {
 	require.Len(t, set, 1)
 	generators, _, err := unstructured.NestedSlice(set[0].Object, "spec", "generators")
 	require.NoError(t, err)
-	source, _, err := unstructured.NestedMap(generators[0].(map[string]any), "clusterDecisionResource") //nolint:forcetypeassert // the example's
+	source, _, err := unstructured.NestedMap(generators[0].(map[string]any), "clusterDecisionResource")
 	require.NoError(t, err)
 	require.Equal(t, "fairlead-placement", source["configMapRef"])
 	match, _, err := unstructured.NestedStringMap(source, "labelSelector", "matchLabels")

@@ -67,6 +67,7 @@ func TestPlacement_sets(t *testing.T) {
 }
 
 func columns(t *testing.T) {
+	t.Helper()
 	s := newScene(t)
 	s.clusters(t, 2)
 	p := s.place(t, nil)
@@ -77,6 +78,7 @@ func columns(t *testing.T) {
 }
 
 func boundSets(t *testing.T) {
+	t.Helper()
 	s := newScene(t)
 	other, unbound := s.newSet(t), s.newSet(t)
 	mine, theirs := s.cluster(t, nil), s.clusterIn(t, other, nil)
@@ -99,6 +101,7 @@ func boundSets(t *testing.T) {
 }
 
 func unboundBinding(t *testing.T) {
+	t.Helper()
 	s := newScene(t)
 	one := s.cluster(t, nil)
 	binding := &clusterv1beta2.ManagedClusterSetBinding{ObjectMeta: metav1.ObjectMeta{Namespace: s.namespace, Name: s.set}}
@@ -109,6 +112,7 @@ func unboundBinding(t *testing.T) {
 }
 
 func nobody(t *testing.T) {
+	t.Helper()
 	s := newScene(t)
 	p := s.place(t, matching(byLabel("a", "b")))
 	binding := &clusterv1beta2.ManagedClusterSetBinding{ObjectMeta: metav1.ObjectMeta{Namespace: s.namespace, Name: s.set}}
@@ -125,6 +129,7 @@ func nobody(t *testing.T) {
 
 // oneReason has a Placement come to be where the reason is already there.
 func oneReason(t *testing.T, row string) {
+	t.Helper()
 	s := newScene(t)
 	switch row {
 	case "PL-05_no_intersection":
@@ -139,6 +144,7 @@ func oneReason(t *testing.T, row string) {
 }
 
 func howMany(t *testing.T) {
+	t.Helper()
 	s := newScene(t)
 	all := s.clusters(t, 2)
 	three := s.place(t, best(3)) // by name alone
@@ -155,6 +161,7 @@ func howMany(t *testing.T) {
 }
 
 func deleting(t *testing.T) {
+	t.Helper()
 	s := newScene(t)
 	held := s.cluster(t, nil, func(c *clusterv1.ManagedCluster) { c.Finalizers = []string{"test.fairlead.dev/hold"} })
 	stays := s.cluster(t, nil)
@@ -182,6 +189,7 @@ func TestPlacement_predicates(t *testing.T) {
 }
 
 func byLabels(t *testing.T) {
+	t.Helper()
 	s := newScene(t)
 	east, west, none := s.cluster(t, labels{"at": "east"}), s.cluster(t, labels{"at": "west"}), s.cluster(t, nil)
 	for _, tc := range []struct {
@@ -206,6 +214,7 @@ func byLabels(t *testing.T) {
 }
 
 func orAnd(t *testing.T) {
+	t.Helper()
 	s := newScene(t)
 	a, b, both, none := s.cluster(t, labels{"a": "1"}), s.cluster(t, labels{"b": "1"}), s.cluster(t, labels{"a": "1", "b": "1"}), s.cluster(t, nil)
 	s.await(t, s.place(t, matching(byLabel("a", "1"), byLabel("b", "1"))), a, b, both)
@@ -216,6 +225,7 @@ func orAnd(t *testing.T) {
 }
 
 func allParts(t *testing.T) {
+	t.Helper()
 	s := newScene(t)
 	claim := claiming(clusterv1.ManagedClusterClaim{Name: "size", Value: "big"})
 	want := s.cluster(t, labels{"a": "1"}, claim)
@@ -230,6 +240,7 @@ func allParts(t *testing.T) {
 }
 
 func byClaims(t *testing.T) {
+	t.Helper()
 	s := newScene(t)
 	big := s.cluster(t, nil, claiming(clusterv1.ManagedClusterClaim{Name: "size", Value: "big"}))
 	small := s.cluster(t, nil, claiming(clusterv1.ManagedClusterClaim{Name: "size", Value: "small"}))
@@ -244,6 +255,7 @@ func byClaims(t *testing.T) {
 }
 
 func celLibraries(t *testing.T) {
+	t.Helper()
 	s := newScene(t)
 	one := s.cluster(t, labels{"v": "1.30.2", "data": "x"}, func(c *clusterv1.ManagedCluster) {
 		c.Status.Version.Kubernetes = "v1.30.2"
@@ -266,6 +278,7 @@ func celLibraries(t *testing.T) {
 }
 
 func celScores(t *testing.T) {
+	t.Helper()
 	s := newScene(t)
 	all := s.clusters(t, 3)
 	s.score(t, all[0], "load", time.Time{}, map[string]int32{"cpu": 80})
@@ -279,6 +292,7 @@ func celScores(t *testing.T) {
 }
 
 func celErrors(t *testing.T) {
+	t.Helper()
 	s := newScene(t)
 	good := s.cluster(t, labels{"n": "1"})
 	s.cluster(t, nil)
@@ -302,6 +316,7 @@ func costly(turns int) string {
 }
 
 func celCosts(t *testing.T) {
+	t.Helper()
 	s := newScene(t)
 	one := s.cluster(t, nil)
 	cheap, dear := costly(10), costly(150)

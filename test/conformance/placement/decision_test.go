@@ -64,6 +64,7 @@ func (s *scene) awaitGroups(t *testing.T, p *clusterv1beta1.Placement, want ...s
 }
 
 func objects(t *testing.T) {
+	t.Helper()
 	s := newScene(t)
 	all := s.clusters(t, 102)
 	p := s.place(t, func(spec *spec) { spec.NumberOfClusters = new(int32(101)) })
@@ -92,6 +93,7 @@ func objects(t *testing.T) {
 }
 
 func empty(t *testing.T) {
+	t.Helper()
 	s := newScene(t)
 	p := s.place(t, nil)
 	s.await(t, p)
@@ -104,11 +106,12 @@ func empty(t *testing.T) {
 }
 
 func tampering(t *testing.T) {
+	t.Helper()
 	s := newScene(t)
 	one := s.cluster(t, nil)
 	p := s.place(t, nil)
 	s.await(t, p, one)
-	want := fmt.Sprintf("1 0/: %s", one)
+	want := "1 0/: " + one
 	first := &decision{ObjectMeta: metav1.ObjectMeta{Namespace: s.namespace, Name: p.Name + "-decision-1"}}
 	change(t, s, first, func(d *decision) { d.Labels["cluster.open-cluster-management.io/decision-group-index"] = "7" })
 	s.awaitGroups(t, p, want)
@@ -133,6 +136,7 @@ func tampering(t *testing.T) {
 }
 
 func sizes(t *testing.T) {
+	t.Helper()
 	s := newScene(t)
 	all := s.clusters(t, 5)
 	whole := &clusterv1beta1.Placement{ObjectMeta: metav1.ObjectMeta{Namespace: s.namespace, Name: "whole"}}
@@ -156,6 +160,7 @@ func sizes(t *testing.T) {
 }
 
 func namedGroups(t *testing.T) {
+	t.Helper()
 	s := newScene(t)
 	rest := s.clusters(t, 2)
 	canary := []string{s.cluster(t, labels{"group": "canary"}), s.cluster(t, labels{"group": "canary"}), s.cluster(t, labels{"group": "canary"})}
@@ -178,6 +183,7 @@ func namedGroups(t *testing.T) {
 }
 
 func noSize(t *testing.T) {
+	t.Helper()
 	s := newScene(t)
 	all := s.clusters(t, 3)
 	s.awaitGroups(t, s.place(t, grouped("0")), "1 0/: "+strings.Join(all, " "))
@@ -185,6 +191,7 @@ func noSize(t *testing.T) {
 }
 
 func renumbered(t *testing.T) {
+	t.Helper()
 	s := newScene(t)
 	canary, one, two := s.cluster(t, labels{"group": "canary"}), s.cluster(t, nil), s.cluster(t, nil)
 	p := s.place(t, grouped("1", "canary"))

@@ -63,6 +63,7 @@ func joined(notes []string) (all string) {
 }
 
 func frozen(t *testing.T) {
+	t.Helper()
 	s := newScene(t)
 	one := s.cluster(t, nil)
 	p := s.place(t, nil)
@@ -84,6 +85,7 @@ func frozen(t *testing.T) {
 
 // reacts to everything that can change a choice.
 func reacts(t *testing.T) {
+	t.Helper()
 	s := newScene(t)
 	p := s.place(t, matching(byLabel("in", "1"), byClaim(needs{Key: "in", Operator: "Exists"}), byCEL(`managedCluster.status.version.kubernetes == "v9"`)))
 	s.await(t, p)
@@ -129,6 +131,7 @@ func reacts(t *testing.T) {
 }
 
 func newBinding(t *testing.T) {
+	t.Helper()
 	s := newScene(t)
 	p := s.place(t, nil)
 	other := s.newSet(t)
@@ -141,6 +144,7 @@ func newBinding(t *testing.T) {
 }
 
 func eventsOfPlacement(t *testing.T) {
+	t.Helper()
 	s := newScene(t)
 	p := s.place(t, grouped("1"))
 	s.awaitEvent(t, p, "DecisionCreate", p.Name+"-decision-1")
@@ -163,6 +167,7 @@ func eventsOfPlacement(t *testing.T) {
 }
 
 func deleted(t *testing.T) {
+	t.Helper()
 	s := newScene(t)
 	one := s.cluster(t, nil)
 	p := s.place(t, nil)
@@ -181,6 +186,7 @@ func deleted(t *testing.T) {
 // setsOfOthers: no predicate, toleration or label gets at a cluster of a set that
 // is not bound.
 func setsOfOthers(t *testing.T) {
+	t.Helper()
 	s, theirs := newScene(t), newScene(t)
 	other := theirs.cluster(t, labels{"a": "b"})
 	mine := s.cluster(t, labels{"a": "b"})
@@ -196,6 +202,7 @@ func setsOfOthers(t *testing.T) {
 }
 
 func leftToOthers(t *testing.T) {
+	t.Helper()
 	s := newScene(t)
 	one := s.cluster(t, nil)
 	p := &clusterv1beta1.Placement{ObjectMeta: metav1.ObjectMeta{

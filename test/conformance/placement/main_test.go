@@ -303,7 +303,7 @@ func (s *scene) await(t *testing.T, p *clusterv1beta1.Placement, clusters ...str
 	eventually(t, func(c *assert.CollectT) {
 		require.NoError(c, s.kube.Get(t.Context(), client.ObjectKeyFromObject(p), p))
 		require.Equal(c, want, chosen(s.decisions(c, p)))
-		require.Equal(c, int(p.Status.NumberOfSelectedClusters), len(want))
+		require.Len(c, want, int(p.Status.NumberOfSelectedClusters))
 		satisfied := meta.FindStatusCondition(p.Status.Conditions, clusterv1beta1.PlacementConditionSatisfied)
 		require.NotNil(c, satisfied)
 		require.Equal(c, p.Generation, satisfied.ObservedGeneration)

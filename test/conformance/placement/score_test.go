@@ -55,6 +55,7 @@ func TestPlacement_scores(t *testing.T) {
 }
 
 func order(t *testing.T) {
+	t.Helper()
 	s := newScene(t)
 	all := s.clusters(t, 4)
 	s.await(t, s.place(t, best(2)), all[:2]...) // equal: by name
@@ -69,6 +70,7 @@ func order(t *testing.T) {
 // modes: what another Placement decided on is worse by Balance, unless the mode is
 // Exact.
 func modes(t *testing.T) {
+	t.Helper()
 	s := newScene(t)
 	all := s.clusters(t, 2)
 	s.await(t, s.place(t, best(1)), all[0])
@@ -89,6 +91,7 @@ func modes(t *testing.T) {
 }
 
 func weights(t *testing.T) {
+	t.Helper()
 	s := newScene(t)
 	all := s.clusters(t, 2)
 	s.score(t, all[1], "s", time.Time{}, map[string]int32{"x": 50})
@@ -105,6 +108,7 @@ func weights(t *testing.T) {
 }
 
 func coordinates(t *testing.T) {
+	t.Helper()
 	s := newScene(t)
 	all := s.clusters(t, 2)
 	s.score(t, all[1], "s", time.Time{}, map[string]int32{"x": 50})
@@ -119,6 +123,7 @@ func coordinates(t *testing.T) {
 }
 
 func balance(t *testing.T) {
+	t.Helper()
 	s := newScene(t)
 	all := s.clusters(t, 3)
 	pick := func(name string) func(*spec) {
@@ -145,6 +150,7 @@ func balance(t *testing.T) {
 }
 
 func steady(t *testing.T) {
+	t.Helper()
 	s := newScene(t)
 	all := s.clusters(t, 1)
 	better := func(weight int32) func(*spec) { return best(1, builtIn("Steady", weight), addOn("s", "x", 1)) }
@@ -162,6 +168,7 @@ func steady(t *testing.T) {
 }
 
 func allocatable(t *testing.T) {
+	t.Helper()
 	s := newScene(t)
 	sized := func(cpu, memory string) func(*clusterv1.ManagedCluster) {
 		return func(c *clusterv1.ManagedCluster) {
@@ -187,6 +194,7 @@ func allocatable(t *testing.T) {
 }
 
 func addOnScores(t *testing.T) {
+	t.Helper()
 	s := newScene(t)
 	all := s.clusters(t, 3)
 	s.score(t, all[0], "s", time.Time{}, map[string]int32{"x": -10, "y": 99})
@@ -203,6 +211,7 @@ func addOnScores(t *testing.T) {
 }
 
 func scoresEnd(t *testing.T) {
+	t.Helper()
 	s := newScene(t)
 	all := s.clusters(t, 2)
 	s.score(t, all[1], "s", time.Now().Add(4*time.Second), map[string]int32{"x": 100})
@@ -216,6 +225,7 @@ func scoresEnd(t *testing.T) {
 }
 
 func noSuchPrioritizer(t *testing.T) {
+	t.Helper()
 	s := newScene(t)
 	one := s.cluster(t, nil)
 	for _, name := range []string{"Spread", "Nonsense"} {
@@ -230,6 +240,7 @@ func noSuchPrioritizer(t *testing.T) {
 // noEffect: sorting and scores in decisions are fields only. The spread policy is
 // one that works here, see docs/placement.md.
 func noEffect(t *testing.T) {
+	t.Helper()
 	s := newScene(t)
 	all := s.clusters(t, 2)
 	s.score(t, all[1], "s", time.Time{}, map[string]int32{"x": 100})

@@ -42,7 +42,7 @@ func TestManagedNamespaces(t *testing.T) {
 	w.join("--cluster-healthcheck-period=1h") // nothing waits for that
 
 	t.Run("RA-37_namespaces_of_the_set_are_made_and_labelled", func(t *testing.T) {
-		s.town.t = t
+		s.t = t
 		s.setLabel("true")
 		s.labelled(made, "true")
 		s.labelled(found, "true")
@@ -61,7 +61,7 @@ func TestManagedNamespaces(t *testing.T) {
 	})
 
 	t.Run("RA-37_RA-29_what_somebody_takes_away_comes_back_at_once", func(t *testing.T) {
-		s.town.t = t
+		s.t = t
 		there := s.namespace(made)
 		require.NoError(t, w.spoke.Patch(t.Context(), there, client.RawPatch("application/merge-patch+json", fmt.Appendf(nil, `{"metadata":{"labels":{%q:null}}}`, s.label))))
 		s.labelled(made, "true")
@@ -76,7 +76,7 @@ func TestManagedNamespaces(t *testing.T) {
 	})
 
 	t.Run("RA-37_an_agent_in_sync_is_sent_nothing", func(t *testing.T) {
-		s.town.t = t
+		s.t = t
 		_, err := w.agent.Stop()
 		require.NoError(t, err)
 		require.NoError(t, w.agent.Launch())
@@ -95,7 +95,7 @@ func TestManagedNamespaces(t *testing.T) {
 	})
 
 	t.Run("RA-38_what_is_managed_no_more_stays_with_label_false", func(t *testing.T) {
-		s.town.t = t
+		s.t = t
 		s.told("NamespaceUnmanaged", stuck)
 		w.agent.Kill()
 		s.setLabel("")
@@ -115,7 +115,7 @@ func TestManagedNamespaces(t *testing.T) {
 	})
 
 	t.Run("RA-38_deleting_the_cluster_deletes_no_namespace", func(t *testing.T) {
-		s.town.t = t
+		s.t = t
 		s.setLabel("true")
 		s.labelled(made, "true")
 		w.cli("delete", "cluster", w.name, "--wait", "--timeout=60s")
