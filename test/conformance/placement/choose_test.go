@@ -150,13 +150,13 @@ func howMany(t *testing.T) {
 	three := s.place(t, best(3)) // by name alone
 	s.awaitSatisfied(t, three, metav1.ConditionFalse, "NotAllDecisionsScheduled", "1 cluster decisions unscheduled")
 	s.await(t, three, all...)
-	any := s.place(t, nil)
-	s.await(t, any, all...)
+	open := s.place(t, nil)
+	s.await(t, open, all...)
 	third := s.cluster(t, nil)
 	s.awaitSatisfied(t, three, metav1.ConditionTrue, "AllDecisionsScheduled", "All cluster decisions scheduled")
-	s.await(t, any, append(all, third)...)
+	s.await(t, open, append(all, third)...)
 	fourth := s.cluster(t, nil)
-	s.await(t, any, append(all, third, fourth)...)
+	s.await(t, open, append(all, third, fourth)...)
 	s.await(t, three, append(all, third)...)
 }
 

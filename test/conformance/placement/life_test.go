@@ -39,7 +39,7 @@ func TestPlacement_life(t *testing.T) {
 func (s *scene) events(t *testing.T, c require.TestingT, p *clusterv1beta1.Placement, reason string) []string {
 	t.Helper()
 	list := &eventsv1.EventList{}
-	require.NoError(c, s.kube.List(context.Background(), list, client.InNamespace(p.Namespace)))
+	require.NoError(c, s.kube.List(t.Context(), list, client.InNamespace(p.Namespace)))
 	var notes []string
 	for i := range list.Items {
 		if list.Items[i].Reason == reason && list.Items[i].Regarding.UID == p.UID {
@@ -55,12 +55,7 @@ func (s *scene) awaitEvent(t *testing.T, p *clusterv1beta1.Placement, reason, te
 	eventually(t, func(c *assert.CollectT) { require.Contains(c, joined(s.events(t, c, p, reason)), text) })
 }
 
-func joined(notes []string) (all string) {
-	for _, note := range notes {
-		all += note + "\n"
-	}
-	return all
-}
+func joined(notes []string) string { return strings.Join(notes, "\n") + "\n" }
 
 func frozen(t *testing.T) {
 	t.Helper()

@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"testing"
@@ -170,9 +171,7 @@ func (s *scene) cluster(t *testing.T, labels map[string]string, change ...func(*
 func (s *scene) clusterIn(t *testing.T, set string, labels map[string]string, change ...func(*clusterv1.ManagedCluster)) string {
 	t.Helper()
 	cluster := &clusterv1.ManagedCluster{ObjectMeta: metav1.ObjectMeta{Name: sortable(s.plane.Unique("c")), Labels: map[string]string{clusterv1beta2.ClusterSetLabel: set}}}
-	for key, value := range labels {
-		cluster.Labels[key] = value
-	}
+	maps.Copy(cluster.Labels, labels)
 	wanted := cluster.DeepCopy()
 	for _, each := range change {
 		each(wanted)

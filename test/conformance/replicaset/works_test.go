@@ -4,6 +4,7 @@
 package replicaset
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -126,7 +127,7 @@ func workPerCluster(t *testing.T) {
 	leaves := w.cluster(w.plane.Unique("leaves"))
 	patch(w, &clusterv1.ManagedCluster{ObjectMeta: metav1.ObjectMeta{Name: leaves}}, func(c *clusterv1.ManagedCluster) { c.Finalizers = []string{"example.com/x"} })
 	require.NoError(t, w.kube.Delete(t.Context(), &clusterv1.ManagedCluster{ObjectMeta: metav1.ObjectMeta{Name: leaves}}))
-	more := append(w.clusters[:3:3], w.cluster(w.plane.Unique("z")))
+	more := slices.Concat(w.clusters[:3], []string{w.cluster(w.plane.Unique("z"))})
 	w.decide("p", more, []string{leaves})
 	w.await(s, "1", more...)
 	patch(w, &clusterv1.ManagedCluster{ObjectMeta: metav1.ObjectMeta{Name: leaves}}, func(c *clusterv1.ManagedCluster) { c.Finalizers = nil })

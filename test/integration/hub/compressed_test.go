@@ -72,7 +72,7 @@ func (a *rawAgent) callCompressed(method, encoding string, message []byte) codes
 	request, err := http.NewRequestWithContext(a.t.Context(), http.MethodPost, "https://"+a.hub.addresses.Agent+method, bytes.NewReader(frame))
 	require.NoError(a.t, err)
 	request.Header.Set("Content-Type", "application/grpc")
-	request.Header.Set("Te", "trailers")
+	request.Header.Set("TE", "trailers")
 	if encoding != "" {
 		request.Header.Set("Grpc-Encoding", encoding)
 	}

@@ -456,7 +456,7 @@ func TestSchedulers_clusters_and_scores(t *testing.T) {
 		"scores":      {ScoreName: "load", Score: "cpu", Scores: map[string]int64{first: 101}},
 		"valid_until": {ScoreName: "load", Score: "cpu", Scores: map[string]int64{first: 1}, ValidUntil: timestamppb.New(time.Unix(1, 0))},
 		"score_name":  {ScoreName: "No!", Score: "cpu", Scores: map[string]int64{first: 1}},
-		"score ":      {ScoreName: "load", Scores: map[string]int64{first: 1}},
+		`score ""`:    {ScoreName: "load", Scores: map[string]int64{first: 1}},
 	} {
 		_, err := d.api.ReportScores(d.ctx, bad)
 		require.Equal(t, codes.InvalidArgument, status.Code(err), field)
