@@ -195,7 +195,7 @@ func TestHostileExpressions(t *testing.T) {
 			runtime.ReadMemStats(&after)
 			t.Logf("%s, %d MiB: %s %s", took, (after.TotalAlloc-before.TotalAlloc)>>20, got[0].Reason, got[0].Message[:min(200, len(got[0].Message))])
 			require.NotEqual(t, workv1.ConditionRuleEvaluated, got[0].Reason, "it is not let run to its end")
-			require.Less(t, took, 10*maxTime, "a loaded machine is slow, a runaway expression takes hours")
+			require.Less(t, took, 60*maxTime, "a loaded machine is slow, a runaway expression takes hours")
 			require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(1<<30))
 		})
 	}

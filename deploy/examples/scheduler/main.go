@@ -128,10 +128,8 @@ func (s *scheduler) decide(ctx context.Context) (err error) {
 
 // place submits a choice for one placement until the hub takes it.
 func (s *scheduler) place(ctx context.Context, p *v1.Placement, best []string) error {
-	spec, input := struct {
-		NumberOfClusters int `json:"numberOfClusters"`
-	}{len(best)}, fmt.Sprint(p.GetGeneration(), p.GetCurrent(), best)
-	err := json.Unmarshal([]byte(p.GetSpecJson()), &spec)
+	spec, input := struct{ NumberOfClusters int }{len(best)}, fmt.Sprint(p.GetGeneration(), p.GetCurrent(), best)
+	err := json.Unmarshal([]byte(p.GetSpecJson()), &spec) //nolint:musttag // names are matched without case
 	for err == nil && s.done[p.GetRef().GetUid()] != input {
 		chosen := best[:min(len(best), spec.NumberOfClusters)]
 		answer, failed := s.api.SubmitDecision(ctx, &v1.SubmitDecisionRequest{
