@@ -209,7 +209,7 @@ func (d *demo) clear(ctx context.Context) error {
 	}
 	for _, s := range d.spokes {
 		err := house.Until(ctx, "nothing of the replica sets on "+s.name, func(ctx context.Context) (bool, error) {
-			works, err := d.works.WorkV1().ManifestWorks(s.name).List(ctx, metav1.ListOptions{})
+			works, err := d.works.WorkV1().ManifestWorks(s.name).List(ctx, metav1.ListOptions{LabelSelector: "work.open-cluster-management.io/manifestworkreplicaset"})
 			if err != nil || len(works.Items) > 0 {
 				return false, errors.Join(err, fmt.Errorf("works on the hub: %d", len(works.Items)))
 			}
@@ -220,7 +220,7 @@ func (d *demo) clear(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		sayf("%s: nothing of the replica sets is left, and no work on the hub", s.name)
+		sayf("%s: nothing of the replica sets is left, and none of their works on the hub", s.name)
 	}
 	return nil
 }

@@ -65,11 +65,10 @@ func (d *demo) story(ctx context.Context) error {
 		{"Change and delete things on spoke-1 by hand, and see them healed", d.heal},
 		{"Kill the hub and an agent with SIGKILL: nothing is deleted or applied again", d.kill},
 		{"Ask where the work stands", d.explain},
-		{"Delete the work", d.deleteWork},
 		{"Say what kind of cluster is wanted: a Placement chooses one of the two, a ManifestWorkReplicaSet sends its work there", d.choose},
 		{"Take a label away: the choice changes and the work moves", d.move},
 		{"Roll out a ManifestWorkReplicaSet and a change of it, one cluster after the other", d.rollOut},
-		{"Delete the replica sets", d.clear},
+		{"Delete the work and the replica sets", d.deleteAll},
 	} {
 		if err := d.step(ctx, step.title, step.do); err != nil {
 			return err

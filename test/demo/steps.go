@@ -174,8 +174,11 @@ func (d *demo) explain(ctx context.Context) error {
 	return d.show(ctx, "explain", "work", work, "--cluster", "spoke-1")
 }
 
-func (d *demo) deleteWork(ctx context.Context) error {
+func (d *demo) deleteAll(ctx context.Context) error {
 	if err := d.show(ctx, "delete", "work", work, "--clusters", strings.Join(spokeNames, ",")); err != nil {
+		return err
+	}
+	if err := d.clear(ctx); err != nil {
 		return err
 	}
 	bounded, cancel := context.WithTimeout(ctx, time.Minute)
