@@ -3,10 +3,10 @@
 
 // Command demo runs Fairlead's main job on this machine, with real Kubernetes
 // and the real binaries: a hub and two spokes, both enrolled, a work applied,
-// changed, healed, kept through SIGKILL, and deleted; then a Placement that
-// chooses, and replica sets that follow it and roll out. Every fact it prints is
-// read back from an apiserver, and it exits 0 only if all of it happened. With
-// KEEP=1 it leaves everything running.
+// changed, healed and kept through SIGKILL; then a Placement that chooses, replica
+// sets that follow it and roll out, and the end of all of them. Every fact it
+// prints is read back from an apiserver, and it exits 0 only if all of it happened.
+// With KEEP=1 it leaves everything running.
 package main
 
 import (
