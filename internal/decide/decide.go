@@ -114,9 +114,6 @@ func (s Submitter) Submit(ctx context.Context, d Decision) (Result, error) {
 	if d.Keep && len(own) > 0 {
 		return s.keep(ctx, placement, own, d)
 	}
-	if d.Keep {
-		d.Clusters = nil // there is nothing to keep, and an object is to say so (PL-43)
-	}
 	chosen, rejected, err := s.admit(ctx, placement, d)
 	if err != nil {
 		return Result{}, err
@@ -209,6 +206,9 @@ func (s Submitter) decisions(ctx context.Context, placement *clusterv1beta1.Plac
 // admit parts the chosen clusters into those that the Placement may have and
 // those that it may not. The hub's own scheduler has looked at that.
 func (s Submitter) admit(ctx context.Context, placement *clusterv1beta1.Placement, d Decision) (chosen, rejected []string, err error) {
+	if d.Keep { // there is nothing to keep, and an object is to say so (PL-43)
+		return nil, nil, nil
+	}
 	chosen = make([]string, 0, len(d.Clusters))
 	seen := make(map[string]bool, len(d.Clusters))
 	for _, name := range d.Clusters {
