@@ -4,6 +4,8 @@
 package decide_test
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -122,13 +124,14 @@ func (*place) cluster(name string) *clusterv1.ManagedCluster {
 }
 
 // said is a line for each condition of the Placement.
-func (p *place) said(t *testing.T) (said string) {
+func (p *place) said(t *testing.T) string {
 	t.Helper()
 	require.NoError(t, p.client.Get(t.Context(), client.ObjectKeyFromObject(p.placement), p.placement))
+	var said strings.Builder
 	for _, c := range p.placement.Status.Conditions {
-		said += c.Type + " " + string(c.Status) + " " + c.Message + "\n"
+		fmt.Fprintln(&said, c.Type, c.Status, c.Message)
 	}
-	return said
+	return said.String()
 }
 
 // TestSubmit_cannot_group says so, and leaves the decisions as they are.

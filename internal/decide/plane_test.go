@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -311,7 +312,7 @@ func TestSubmit_concurrently(t *testing.T) {
 	for i := range errs {
 		group.Go(func() {
 			d := p.decision(p.clusters[i], p.clusters[i+4])
-			d.Term, d.RequestID = 1, fmt.Sprint(i)
+			d.Term, d.RequestID = 1, strconv.Itoa(i)
 			_, errs[i] = p.submitter.Submit(t.Context(), d)
 			for errors.Is(errs[i], decide.ErrConflict) {
 				_, errs[i] = p.submitter.Submit(t.Context(), d)

@@ -40,7 +40,7 @@ func choosings() []mutant {
 		{
 			name: "keeps-what-is-not-bound", rule: "PL-62: a placement that cannot be grouped loses the clusters of sets that are not bound any more",
 			file: "internal/decide/decide.go", tests: []string{"./internal/decide"},
-			old: "			if !may {\n				d.Drop", new: "			if false {\n				d.Drop",
+			old: "			if !may {\n				d.Drop", new: "			if !may && false {\n				d.Drop",
 		},
 		{
 			name: "forgets-what-is-kept", rule: "PL-62: a decided cluster that leaves matters even if it does not match",
