@@ -12,11 +12,9 @@
 package decide
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
-	"maps"
 	"slices"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -113,7 +111,7 @@ func (s Submitter) Submit(ctx context.Context, d Decision) (Result, error) {
 	if d.ObservedGeneration != placement.Generation {
 		return Result{}, stale(d, placement)
 	}
-	if d.Keep {
+	if d.Keep && len(own) > 0 {
 		return s.keep(ctx, placement, own, d)
 	}
 	chosen, rejected, err := s.admit(ctx, placement, d)
@@ -126,7 +124,7 @@ func (s Submitter) Submit(ctx context.Context, d Decision) (Result, error) {
 	}
 	groups, err := s.group(ctx, placement, chosen)
 	if err != nil {
-		return s.misconfigured(ctx, placement, d, err)
+		return s.misconfigured(ctx, placement, own, d, err)
 	}
 	if d.DryRun {
 		return result, nil
@@ -208,6 +206,9 @@ func (s Submitter) decisions(ctx context.Context, placement *clusterv1beta1.Plac
 // admit parts the chosen clusters into those that the Placement may have and
 // those that it may not. The hub's own scheduler has looked at that.
 func (s Submitter) admit(ctx context.Context, placement *clusterv1beta1.Placement, d Decision) (chosen, rejected []string, err error) {
+	if d.Keep { // there is nothing to keep, and an object is to say so (PL-43)
+		return nil, nil, nil
+	}
 	chosen = make([]string, 0, len(d.Clusters))
 	seen := make(map[string]bool, len(d.Clusters))
 	for _, name := range d.Clusters {
@@ -239,48 +240,47 @@ func (s Submitter) admit(ctx context.Context, placement *clusterv1beta1.Placemen
 	return chosen, rejected, check(placement, d, len(chosen), rejected)
 }
 
-// keep writes the conditions, and takes away no cluster but those to drop.
+// keep writes the conditions, and leaves the PlacementDecisions as they are but for
+// clusters to drop: nothing is grouped anew.
 func (s Submitter) keep(ctx context.Context, placement *clusterv1beta1.Placement, own map[string]*clusterv1beta1.PlacementDecision, d Decision) (Result, error) {
-	w := &writer{Submitter: s, placement: placement, decision: d, result: Result{Generation: placement.Generation, Applied: true}}
-	stay, seen, drop := []string{}, sets.New[string](), sets.New(d.Drop...)
-	for _, name := range slices.SortedFunc(maps.Keys(own), func(a, b string) int {
-		return cmp.Or(cmp.Compare(len(a), len(b)), cmp.Compare(a, b)) // 2 before 10
-	}) {
-		for _, decided := range own[name].Status.Decisions {
-			if !drop.Has(decided.ClusterName) && !seen.Has(decided.ClusterName) {
-				stay = append(stay, decided.ClusterName)
-			}
-			seen.Insert(decided.ClusterName)
-		}
+	w := &writer{Submitter: s, placement: placement, decision: d, have: own, result: Result{Generation: placement.Generation, Applied: d.Keep}}
+	selected, err := w.drop(ctx, sets.New(d.Drop...))
+	if err == nil {
+		err = w.status(ctx, d.Conditions, selected, w.groups)
 	}
-	if seen.Len() == len(stay) {
-		return w.result, settle(placement, w.status(ctx, d.Conditions, int(placement.Status.NumberOfSelectedClusters), placement.Status.DecisionGroups))
-	}
-	groups, err := s.group(ctx, placement, stay)
-	if err != nil {
-		return s.misconfigured(ctx, placement, d, err)
-	}
-	if err := w.write(ctx, own, groups); err != nil {
-		return w.result, settle(placement, err)
-	}
-	return w.result, settle(placement, w.status(ctx, d.Conditions, len(stay), w.groups))
+	return w.result, settle(placement, err)
 }
 
 // misconfigured says that the decisions cannot be grouped as the Placement says,
-// and leaves them as they are. An external scheduler is told.
-func (s Submitter) misconfigured(ctx context.Context, placement *clusterv1beta1.Placement, d Decision, cause error) (Result, error) {
-	result := Result{Generation: placement.Generation}
+// and keeps those on clusters that it may still have (PL-62). An external scheduler
+// is told.
+func (s Submitter) misconfigured(
+	ctx context.Context, placement *clusterv1beta1.Placement, own map[string]*clusterv1beta1.PlacementDecision, d Decision, cause error,
+) (Result, error) {
 	if d.Scheduler != "" || d.DryRun || !IsInvalid(cause) {
-		return result, cause
+		return Result{Generation: placement.Generation}, cause
 	}
-	w := &writer{Submitter: s, placement: placement, decision: d, result: result}
-	wanted := slices.DeleteFunc(slices.Clone(d.Conditions), func(c metav1.Condition) bool {
+	d.Keep = false // it is not what was decided
+	d.Conditions = append(slices.DeleteFunc(slices.Clone(d.Conditions), func(c metav1.Condition) bool {
 		return c.Type == clusterv1beta1.PlacementConditionMisconfigured
-	})
-	wanted = append(wanted, metav1.Condition{
+	}), metav1.Condition{
 		Type: clusterv1beta1.PlacementConditionMisconfigured, Status: metav1.ConditionTrue, Reason: "Misconfigured",
 		Message: "DecisionStrategy:" + cause.Error(),
 	})
-	err := w.status(ctx, wanted, int(placement.Status.NumberOfSelectedClusters), placement.Status.DecisionGroups)
-	return w.result, settle(placement, err)
+	bounds, err := Eligible(ctx, s.Reader, placement)
+	if err != nil {
+		return Result{}, err
+	}
+	for _, decision := range own {
+		for cluster := range clusterNames(decision) {
+			may, err := bounds.Has(ctx, cluster)
+			if err != nil {
+				return Result{}, err
+			}
+			if !may {
+				d.Drop = append(d.Drop, cluster)
+			}
+		}
+	}
+	return s.keep(ctx, placement, own, d)
 }

@@ -376,25 +376,3 @@ func TestSubmit_leaves_others_alone(t *testing.T) {
 	require.ErrorIs(t, err, decide.ErrConflict)
 	require.ErrorContains(t, err, "taken-decision-1")
 }
-
-// TestSubmit_cannot_group says so, and leaves the decisions as they are.
-func TestSubmit_cannot_group(t *testing.T) {
-	t.Parallel()
-	p := newPlace(t, 1)
-	p.submit(t, p.decision(p.clusters...))
-	p.change(t, func(spec *clusterv1beta1.PlacementSpec) {
-		spec.DecisionStrategy.GroupStrategy.DecisionGroups = []clusterv1beta1.DecisionGroup{{
-			GroupName: "canary", ClusterSelector: clusterv1beta1.GroupClusterSelector{LabelSelector: metav1.LabelSelector{MatchLabels: map[string]string{"not a key": "x"}}},
-		}}
-	})
-	require.True(t, p.submit(t, p.decision()).Changed)
-	require.Equal(t, []string{"web-decision-1 0/: " + p.clusters[0]}, p.shown(t))
-	require.False(t, p.submit(t, p.decision()).Changed)
-	require.NoError(t, p.client.Get(t.Context(), client.ObjectKeyFromObject(p.placement), p.placement))
-	var said strings.Builder
-	for _, c := range p.placement.Status.Conditions {
-		said.WriteString(c.Type + " " + string(c.Status) + " " + c.Message + "\n")
-	}
-	require.Contains(t, said.String(), "PlacementMisconfigured True DecisionStrategy:decisionGroups[0] \"canary\": groupClusterSelector.labelSelector: ")
-	require.Contains(t, said.String(), "not a key")
-}

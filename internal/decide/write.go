@@ -191,6 +191,11 @@ func (w *writer) step(ctx context.Context, s step) error {
 	if have.Status.Decisions != nil && equality.Semantic.DeepEqual(have.Status.Decisions, decisions) {
 		return nil
 	}
+	return w.fill(ctx, have, decisions)
+}
+
+// fill writes the clusters of an object.
+func (w *writer) fill(ctx context.Context, have *clusterv1beta1.PlacementDecision, decisions []clusterv1beta1.ClusterDecision) error {
 	changed := have.DeepCopy()
 	changed.Status.Decisions = decisions
 	patch := client.MergeFromWithOptions(have, client.MergeFromWithOptimisticLock{})
@@ -199,6 +204,34 @@ func (w *writer) step(ctx context.Context, s step) error {
 	}
 	w.updated(changed)
 	return nil
+}
+
+// drop takes clusters out of the objects that there are, and says how many others
+// they have. The groups of the status stay, with the clusters that are left.
+func (w *writer) drop(ctx context.Context, drop sets.Set[string]) (selected int, err error) {
+	left := sets.New[string]()
+	for _, name := range slices.Sorted(maps.Keys(w.have)) {
+		decisions := slices.DeleteFunc(slices.Clone(w.have[name].Status.Decisions), func(d clusterv1beta1.ClusterDecision) bool {
+			return drop.Has(d.ClusterName)
+		})
+		if len(decisions) < len(w.have[name].Status.Decisions) {
+			if err := w.fill(ctx, w.have[name], decisions); err != nil {
+				return 0, err
+			}
+		}
+		left = left.Union(clusterNames(w.have[name]))
+	}
+	w.groups = slices.Clone(w.placement.Status.DecisionGroups)
+	for i := range w.groups {
+		g := &w.groups[i]
+		g.ClustersCount = 0
+		for _, name := range g.Decisions {
+			if have := w.have[name]; have != nil {
+				g.ClustersCount += int32(len(have.Status.Decisions)) //nolint:gosec // at most MaxClusters
+			}
+		}
+	}
+	return left.Len(), nil
 }
 
 func (w *writer) create(ctx context.Context, want *clusterv1beta1.PlacementDecision) (*clusterv1beta1.PlacementDecision, error) {

@@ -44,7 +44,7 @@ func TestMain(m *testing.M) {
 
 func TestSelect(t *testing.T) {
 	t.Parallel()
-	sets := []string{"clusterset", "clustersetbinding", "defaultclusterset", "managednamespaces", "clusterprofile", "sigplacementdecision", "replicaset"}
+	sets := []string{"clusterset", "clustersetbinding", "defaultclusterset", "managednamespaces", "clusterprofile", "sigplacementdecision"}
 	for name, tc := range map[string]struct {
 		reason string
 		spec   string
@@ -125,7 +125,7 @@ func TestMissingCRDs(t *testing.T) {
 	all, err := controller.Select("*")
 	require.NoError(t, err)
 	list := controller.Gated(all, func(featuregate.Feature) bool { return false })
-	require.Len(t, all, len(list)+4, "MH-01, MH-03, RC-48 and RC-58 are behind gates")
+	require.Len(t, all, len(list)+5, "MH-01, MH-03, PL-63, RC-48 and RC-58 are behind gates")
 	require.NoError(t, controller.Add(mgr, controller.Deps{Log: slog.New(slog.NewTextHandler(said, nil))}, list))
 
 	ctx, stop := context.WithCancel(t.Context())

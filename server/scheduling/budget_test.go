@@ -16,8 +16,8 @@ import (
 
 const spends = "predicates: [{requiredClusterSelector: {celSelector: {celExpressions: ['managedCluster.metadata.labels.all(k, k != \"\")']}}}]"
 
-// TestBudget: what the expressions of a placement may cost on all its clusters.
-func TestBudget(t *testing.T) {
+// TestPL21_budget: what the expressions of a placement may cost on all its clusters.
+func TestPL21_budget(t *testing.T) {
 	h := newHub(t)
 	h.set("a")
 	h.bind("n", "a")
@@ -28,7 +28,7 @@ func TestBudget(t *testing.T) {
 	require.Len(t, h.decide("n/p").Clusters, 4)
 	spent := h.Spent(key("n/p"))
 	require.Positive(t, spent)
-	h.decided("n/p", "c0", "c1")
+	h.decided("n/p", "c0", "c1", "c2")
 	h.SetBudget(spent)
 	require.False(t, h.decide("n/p").Keep, "the budget itself may be spent")
 
@@ -37,24 +37,39 @@ func TestBudget(t *testing.T) {
 	require.Equal(t, metav1.ConditionTrue, o.Misconfigured.Status)
 	require.Contains(t, o.Misconfigured.Message, fmt.Sprintf("cost more than %d on 5 of 5 clusters", spent))
 	require.True(t, o.Keep)
-	require.Equal(t, []string{"c0", "c1"}, o.Clusters)
+	require.Equal(t, []string{"c0", "c1", "c2"}, o.Clusters)
 	require.Zero(t, o.Again, "time alone makes nothing cheaper")
 
+	h.cluster("c5", "set=a")
+	h.cluster("c6", "set=a")
 	h.cluster("c0", "set=b") // left the sets: to cost too much does not keep it
+	h.RemoveCluster("c1")
 	o = h.decide("n/p")
-	if o.Keep {
-		require.Equal(t, []string{"c0"}, o.Drop)
-	}
+	require.True(t, o.Keep, "two clusters were not looked at yet")
+	require.Equal(t, []string{"c0", "c1"}, o.Drop)
+	require.Equal(t, []string{"c2"}, o.Clusters)
+	require.Equal(t, h.now.Add(time.Minute), o.Again)
 	h.now = h.now.Add(time.Hour)
+	require.True(t, h.decide("n/p").Keep, "five clusters still cost too much")
+	h.RemoveCluster("c6")
 	require.False(t, h.decide("n/p").Keep, "four clusters are cheap enough again")
+
+	h.placement("n/r", "predicates: [{requiredClusterSelector: {labelSelector: {matchLabels: {x: y}}}}]")
+	h.decided("n/r", "c5")
+	h.decide("n/r")
+	h.Dirty()
+	h.RemoveCluster("c4")
+	require.NotContains(t, h.Dirty(), key("n/r"))
+	h.RemoveCluster("c5")
+	require.Contains(t, h.Dirty(), key("n/r"), "a decision that is kept must lose it")
 
 	h.placement("n/q", spends)
 	require.False(t, h.Filter(key("n/q"), h.now, 0), "one cluster at a time")
 	require.True(t, h.Filter(key("n/q"), h.now, math.MaxInt64))
 }
 
-// TestBudget_is_the_same_in_any_order: the sum that a World keeps is a fresh one's.
-func TestBudget_is_the_same_in_any_order(t *testing.T) {
+// TestPL21_budget_is_the_same_in_any_order: the sum that a World keeps is a fresh one's.
+func TestPL21_budget_is_the_same_in_any_order(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		h, budget := newHub(t), rapid.Int64Range(0, 600).Draw(t, "budget")
 		last := map[string][]string{}

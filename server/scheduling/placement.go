@@ -130,7 +130,8 @@ func (w *World) recheck(p *placement, c *cluster) {
 
 // settle notes a verdict, and has the placement decided anew if that matters:
 // if the cluster comes or goes, or the last candidate does, or the first, or if
-// more is spent than may be, or was.
+// more is spent than may be, or was. A decided cluster that goes matters even if it
+// does not match: decisions that are kept must lose it.
 func (w *World) settle(p *placement, c *cluster, v verdict, cost int64) {
 	old, candidates, dear := p.verdict(c), p.candidates(), w.tooDear(p)
 	p.set(c, v, cost)
@@ -139,6 +140,8 @@ func (w *World) settle(p *placement, c *cluster, v verdict, cost int64) {
 	case dear, w.tooDear(p):
 		w.mark(p)
 	case old == v:
+	case v < mismatched && w.owned[p.key][c.name] > 0:
+		w.mark(p)
 	case old == unknown, old == matched, v == matched, (candidates == 0) != (p.candidates() == 0):
 		w.mark(p)
 	}

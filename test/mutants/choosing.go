@@ -38,6 +38,16 @@ func choosings() []mutant {
 			old: "return p.spent > w.budget", new: "return false",
 		},
 		{
+			name: "keeps-what-is-not-bound", rule: "PL-62: a placement that cannot be grouped loses the clusters of sets that are not bound any more",
+			file: "internal/decide/decide.go", tests: []string{"./internal/decide"},
+			old: "			if !may {\n				d.Drop", new: "			if !may && false {\n				d.Drop",
+		},
+		{
+			name: "forgets-what-is-kept", rule: "PL-62: a decided cluster that leaves matters even if it does not match",
+			file: "server/scheduling/placement.go", tests: choosing,
+			old: "	case v < mismatched && w.owned[p.key][c.name] > 0:", new: "	case false:",
+		},
+		{
 			name: "explains-other-peoples-clusters", rule: "PL-62: clusters of other sets are for who may list clusters",
 			file: "server/rpc/admin/placements.go", tests: []string{"./test/integration/hub"},
 			old: "	if hidden != nil {\n		answer.OthersHidden", new: "	if false {\n		answer.OthersHidden",

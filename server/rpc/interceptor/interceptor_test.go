@@ -57,6 +57,7 @@ func everything(seen func(context.Context)) func(*grpc.Server) {
 		adminv1.RegisterClusterAdminServiceServer(s, adminv1.UnimplementedClusterAdminServiceServer{})
 		adminv1.RegisterWorkAdminServiceServer(s, adminv1.UnimplementedWorkAdminServiceServer{})
 		adminv1.RegisterTrustAdminServiceServer(s, adminv1.UnimplementedTrustAdminServiceServer{})
+		adminv1.RegisterPlacementAdminServiceServer(s, adminv1.UnimplementedPlacementAdminServiceServer{})
 		schedulerv1.RegisterSchedulerServiceServer(s, schedulerv1.UnimplementedSchedulerServiceServer{})
 	}
 }

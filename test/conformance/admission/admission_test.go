@@ -31,6 +31,7 @@ import (
 	workv1alpha1 "open-cluster-management.io/api/work/v1alpha1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"fairlead.dev/fairlead/internal/api/v1alpha1"
 	"fairlead.dev/fairlead/internal/identity"
 	"fairlead.dev/fairlead/internal/pki"
 	"fairlead.dev/fairlead/internal/wire/reason"
@@ -273,7 +274,9 @@ func (w *world) replicaSetAuthors(t *testing.T) {
 	w.allowEverywhere(group, executeAs("system:serviceaccount:apps:deployer"))
 	until(t, "the right to be known", func(ctx context.Context) error { return bob.Create(ctx, set) })
 
-	require.NoError(t, w.kube.Create(t.Context(), &clusterv1beta1.Placement{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "placement"}}))
+	require.NoError(t, w.kube.Create(t.Context(), &clusterv1beta1.Placement{ObjectMeta: metav1.ObjectMeta{
+		Namespace: namespace, Name: "placement", Annotations: map[string]string{v1alpha1.AnnotationScheduler: "this-test"}, // the hub's own leaves it alone
+	}}))
 	decision := &clusterv1beta1.PlacementDecision{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "d", Labels: map[string]string{clusterv1beta1.PlacementLabel: "placement"}}}
 	require.NoError(t, w.kube.Create(t.Context(), decision))
 	decision.Status.Decisions = []clusterv1beta1.ClusterDecision{{ClusterName: cluster}}

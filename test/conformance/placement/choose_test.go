@@ -181,6 +181,7 @@ func TestPlacement_predicates(t *testing.T) {
 		"PL-17_PL-19_CEL":                    celLibraries,
 		"PL-18_CEL_scores":                   celScores,
 		"PL-20_CEL_errors":                   celErrors,
+		"PL-21_budget_of_a_Placement":        celBudget,
 		"PL-21_CEL_costs":                    celCosts,
 		"PL-14_all_three_parts_of_predicate": allParts,
 	} {
@@ -331,4 +332,35 @@ func celCosts(t *testing.T) {
 		many[i] = middle
 	}
 	s.await(t, s.place(t, matching(byCEL(many...)))) // each alone is cheap enough
+}
+
+// celBudget has expressions that cost 9 000 000 on a cluster, of 100 000 000 that a
+// Placement may spend: eleven clusters are within the budget, twelve are not.
+func celBudget(t *testing.T) {
+	s := newScene(t)
+	dear := make([]string, 15)
+	for i := range dear {
+		dear[i] = costly(60)
+	}
+	all := s.clusters(t, 11)
+	p := s.place(t, matching(byCEL(dear...)))
+	s.await(t, p, all...) // in many turns, as it costs more than a portion
+	late := s.cluster(t, nil)
+	s.awaitMisconfigured(t, p, "Predicate:celExpressions cost more than 100000000 on 12 of 12 clusters")
+	s.awaitSatisfied(t, p, metav1.ConditionFalse, "NotAllDecisionsScheduled", "")
+	s.await(t, p, all...)
+	s.await(t, s.place(t, nil), append(all, late)...) // others go on
+
+	s.cluster(t, nil) // so that it is not cheap enough without the one that leaves
+	s.relabel(t, all[0], clusterv1beta2.ClusterSetLabel, "no-such-set")
+	s.await(t, p, all[1:]...)
+	s.awaitMisconfigured(t, p, "Predicate:celExpressions cost more than 100000000")
+
+	s.relabel(t, all[1], "cheap", "1")
+	change(t, s, p, func(p *clusterv1beta1.Placement) {
+		p.Spec.Predicates = []predicate{byCEL(dear...)}
+		p.Spec.Predicates[0].RequiredClusterSelector.LabelSelector.MatchLabels = labels{"cheap": "1"}
+	})
+	s.await(t, p, all[1])
+	s.awaitCondition(t, p, "PlacementMisconfigured", metav1.ConditionFalse, "Succeedconfigured", "")
 }
