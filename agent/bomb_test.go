@@ -13,6 +13,7 @@ import (
 	agentv1 "fairlead.dev/fairlead/gen/fairlead/agent/v1"
 	"fairlead.dev/fairlead/internal/wire"
 	"fairlead.dev/fairlead/internal/wire/reason"
+	"fairlead.dev/fairlead/test/env"
 )
 
 // bomb is 10 GiB of zeros by zstd (RFC 8878): one frame that does not say its
@@ -43,6 +44,10 @@ func TestT24_bomb_of_a_hostile_hub(t *testing.T) { // alone: it counts bytes
 	p.delta(upsert(good, "u", 1, s.work(good, "u", 1, "x", "before")))
 	s.untilData(t, "before", "x")
 
+	limit := uint64(4 << 20)
+	if env.Race {
+		limit *= 2 // under the race detector pools forget, now and then, what they are given
+	}
 	broken := bomb(0x50)
 	broken[0] = 0 // as many bytes that nobody unpacks
 	ack, carried := p.explode(1, broken)
@@ -52,7 +57,7 @@ func TestT24_bomb_of_a_hostile_hub(t *testing.T) { // alone: it counts bytes
 		require.Equal(t, agentv1.AckCode_ACK_CODE_REJECTED, ack.GetCode(), "%v", ack)
 		require.Equal(t, reason.Undecodable, ack.GetError().GetReason())
 		t.Logf("both ends allocated %d KiB, and %d KiB for what is no bomb", allocated>>10, carried>>10)
-		require.Less(t, allocated, carried+(4<<20), "bytes allocated, freed or not")
+		require.Less(t, allocated, carried+limit, "bytes allocated, freed or not")
 	}
 	p.delta(upsert(good, "u", 2, s.work(good, "u", 2, "y", "before")))
 	s.untilData(t, "before", "y")

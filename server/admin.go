@@ -19,7 +19,7 @@ func (h *house) adminServices() []func(grpc.ServiceRegistrar) {
 	h.people = admin.New(admin.Config{
 		REST: h.rest, ManifestLimit: h.cfg.ManifestLimit, Clusterless: h.cfg.AgentAuth == AuthCertificate,
 		Tokens: adminTokens{h}, Enrollments: adminEnrollments{h}, Sessions: adminSessions{h}, Deliveries: adminDeliveries{h},
-		Peers: h.peers, Events: h.event, Placements: placements{h.placementReader(), time.Now}, ReplicaSets: h.replicaSets(),
+		Peers: h.peers, Events: h.event, Placements: h.placements, ReplicaSets: h.replicaSets(),
 		Works: func(cluster string) int { return h.index.View(cluster).Summary().Count },
 		Now:   time.Now, Logger: h.log,
 	})

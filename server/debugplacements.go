@@ -12,8 +12,6 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
-	"sync"
-	"time"
 
 	authorizationv1 "k8s.io/api/authorization/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -39,18 +37,12 @@ type debugPlacements struct {
 	placements
 	config *rest.Config
 	log    *slog.Logger
-
-	one sync.Mutex // a World of a fleet is large: one is made at a time
 }
 
 // DebugPlacements serves /debug/placements/. It reads with reader, and asks the
 // apiserver of config, with the caller's own token, what the caller may do.
 func DebugPlacements(reader client.Reader, config *rest.Config, log *slog.Logger) http.Handler {
-	return newDebug(reader, config, log)
-}
-
-func newDebug(reader client.Reader, config *rest.Config, log *slog.Logger) *debugPlacements {
-	return &debugPlacements{placements: placements{reader, time.Now}, config: config, log: log}
+	return &debugPlacements{placements: newPlacements(reader), config: config, log: log}
 }
 
 // debugAnswer is the body of an answer.
@@ -138,7 +130,7 @@ func (d *debugPlacements) explain(r *http.Request, path string) (*debugAnswer, e
 	if err != nil {
 		return nil, err
 	}
-	return d.simulate(r.Context(), placement)
+	return d.describe(r.Context(), placement)
 }
 
 // try answers how the Placement in the body would be decided (PL-58).
@@ -154,7 +146,7 @@ func (d *debugPlacements) try(w http.ResponseWriter, r *http.Request) (*debugAns
 	if err := d.may(r, "create", placement.Namespace, ""); err != nil {
 		return nil, err
 	}
-	return d.simulate(r.Context(), placement)
+	return d.describe(r.Context(), placement)
 }
 
 // may asks whether the caller may do that to placements of a namespace (PL-59).
@@ -182,14 +174,11 @@ func (d *debugPlacements) may(r *http.Request, verb, namespace, name string) err
 	return err
 }
 
-func (d *debugPlacements) simulate(ctx context.Context, placement *clusterv1beta1.Placement) (*debugAnswer, error) {
-	d.one.Lock()
-	defer d.one.Unlock()
-	world, err := d.world(ctx, placement.Namespace)
+func (d *debugPlacements) describe(ctx context.Context, placement *clusterv1beta1.Placement) (*debugAnswer, error) {
+	explained, err := d.simulate(ctx, placement)
 	if err != nil {
 		return nil, err
 	}
-	explained := world.Simulate(placement, d.now())
 	answer := &debugAnswer{Placement: placement}
 	if explained.Misconfigured.Status == metav1.ConditionTrue {
 		answer.Error = explained.Misconfigured.Message

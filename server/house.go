@@ -43,6 +43,7 @@ type house struct {
 	peers      *peers
 	people     *admin.Service
 	schedulers *scheduler.Service
+	placements placements
 	hooks      *hooks // nil where no webhooks are served
 	sizes      manifestSizes
 
@@ -68,6 +69,7 @@ const tokensKept = 7 * 24 * time.Hour
 func (h *house) wire() (err error) {
 	h.sizes.limit = h.cfg.ManifestLimit
 	h.shareHub(h.hub.Epoch)
+	h.placements = newPlacements(h.placementReader())
 	if h.index, err = store.NewIndex(store.IndexConfig{Config: h.rest, OnRestored: h.onRestored, Log: h.log}); err != nil {
 		return err
 	}

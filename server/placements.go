@@ -29,9 +29,32 @@ import (
 
 // placements explains placements to people. It builds a World of its own from
 // what this replica can read, so that it answers on any, leader or not.
+//
+// A World of a fleet is large, and expressions cost time: one is made at a time,
+// however many ask, over gRPC or HTTP.
 type placements struct {
 	reader client.Reader
 	now    func() time.Time
+	turn   chan struct{}
+}
+
+func newPlacements(reader client.Reader) placements {
+	return placements{reader: reader, now: time.Now, turn: make(chan struct{}, 1)}
+}
+
+// simulate has a World decide, when it is the caller's turn.
+func (p placements) simulate(ctx context.Context, placement *clusterv1beta1.Placement) (scheduling.Explanation, error) {
+	select {
+	case p.turn <- struct{}{}:
+	case <-ctx.Done():
+		return scheduling.Explanation{}, ctx.Err()
+	}
+	defer func() { <-p.turn }()
+	world, err := p.world(ctx, placement.Namespace)
+	if err != nil {
+		return scheduling.Explanation{}, err
+	}
+	return world.Simulate(placement, p.now()), nil
 }
 
 // placementReader reads from memory where the controller of placements runs, as
@@ -47,7 +70,7 @@ func (h *house) placementReader() client.Reader {
 // Explain implements admin.Placements.
 func (p placements) Explain(ctx context.Context, placement *clusterv1beta1.Placement) (*adminv1.ExplainPlacementResponse, error) {
 	key := client.ObjectKeyFromObject(placement)
-	world, err := p.world(ctx, key.Namespace)
+	explained, err := p.simulate(ctx, placement)
 	if err != nil {
 		return nil, err
 	}
@@ -56,9 +79,8 @@ func (p placements) Explain(ctx context.Context, placement *clusterv1beta1.Place
 	if err != nil {
 		return nil, fmt.Errorf("listing PlacementDecisions: %w", err)
 	}
-	explained := world.Simulate(placement, p.now())
 	answer := describe(&explained, decidedIn(own.Items))
-	answer.Frozen = placement.Annotations[clusterv1beta1.PlacementDisableAnnotation] == "true"
+	answer.Frozen = decide.Frozen(placement)
 	if scheduler := placement.Annotations[v1alpha1.AnnotationScheduler]; scheduler != "" {
 		external(answer, scheduler, own.Items)
 	}

@@ -140,7 +140,7 @@ func (s *Server) open(face, kitchen context.Context, listeners *listeners, close
 		if err != nil {
 			return err
 		}
-		s.debug.Store(newDebug(h.placementReader(), h.rest, h.log))
+		s.debug.Store(&debugPlacements{placements: h.placements, config: h.rest, log: h.log})
 		s.ready.Add("started", func() error { return nil })
 		return h.run(ctx, face, listeners)
 	}}}

@@ -25,7 +25,7 @@ const work = "hello"
 func (d *demo) startHub(ctx context.Context) error {
 	hub, err := house.StartHub(ctx, house.HubConfig{
 		Binaries: d.binaries, Dir: d.dir, Kubeconfig: d.plane.Kubeconfig(), REST: d.plane.RESTConfig(),
-		Flags: []string{"--feature-gates=ManifestWorkReplicaSet=true"},
+		Flags: []string{"--feature-gates=ManifestWorkReplicaSet=true", "--leader-elect=false"},
 	})
 	d.hub = hub
 	if err != nil {

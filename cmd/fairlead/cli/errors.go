@@ -45,6 +45,15 @@ func Usage(err error) error {
 // Usagef makes an error of the command line.
 func Usagef(format string, args ...any) error { return Usage(fmt.Errorf(format, args...)) }
 
+// NamespaceName reads NAMESPACE/NAME of what is called so.
+func NamespaceName(text, what string) (namespace, name string, err error) {
+	namespace, name, ok := strings.Cut(text, "/")
+	if !ok || namespace == "" || name == "" {
+		return "", "", Usagef("%q is not NAMESPACE/NAME of a %s", text, what)
+	}
+	return namespace, name, nil
+}
+
 // TimedOut marks an error of a wait that took too long.
 func TimedOut(err error) error { return exit{ExitTimeout, err} }
 

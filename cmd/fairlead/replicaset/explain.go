@@ -33,9 +33,9 @@ func Explain(o *cli.Options) *cobra.Command {
 		Example: "  fairlead explain replicaset apps/web\n  fairlead explain replicaset apps/web -o json",
 		Args:    cobra.ExactArgs(1),
 		RunE: o.Run(func(ctx context.Context, hub *cli.Hub, args []string) error {
-			namespace, name, ok := strings.Cut(args[0], "/")
-			if !ok || namespace == "" || name == "" {
-				return cli.Usagef("%q is not NAMESPACE/NAME of a replica set", args[0])
+			namespace, name, err := cli.NamespaceName(args[0], "replica set")
+			if err != nil {
+				return err
 			}
 			answer, err := fetch(ctx, hub, namespace, name)
 			if err != nil {

@@ -212,8 +212,10 @@ func (f *feed) follow(ctx context.Context, k kind) error {
 	registration, err := informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
 		AddFunc: func(o any) { f.do(k.put, o) },
 		UpdateFunc: func(before, after any) {
-			f.do(func(client.Object) { f.compare(before, after) }, after)
-			f.do(k.put, after)
+			f.do(func(o client.Object) {
+				f.compare(before, after)
+				k.put(o)
+			}, after)
 		},
 		DeleteFunc: func(o any) { f.do(k.remove, o) },
 	})

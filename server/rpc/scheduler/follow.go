@@ -4,9 +4,11 @@
 package scheduler
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -316,17 +318,9 @@ func (f *follower) flush(ctx context.Context, pending *dirty) (marks, error) {
 }
 
 func sorted(batch map[types.NamespacedName]*want) []types.NamespacedName {
-	keys := make([]types.NamespacedName, 0, len(batch))
-	for key := range batch {
-		keys = append(keys, key)
-	}
-	slices.SortFunc(keys, func(a, b types.NamespacedName) int {
-		if c := strings.Compare(a.Namespace, b.Namespace); c != 0 {
-			return c
-		}
-		return strings.Compare(a.Name, b.Name)
+	return slices.SortedFunc(maps.Keys(batch), func(a, b types.NamespacedName) int {
+		return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
 	})
-	return keys
 }
 
 // in tells whether an object as read is at least as new as one change of it.
