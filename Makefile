@@ -82,15 +82,17 @@ fuzz: ## Fuzz every decoder and every method of the services: FUZZTIME=1m each, 
 
 .PHONY: soak
 soak: devplane ## Run the network fault and kill tests at full scale (hours); TEST=T14 for some
-	FAIRLEAD_SOAK=1 $(GO) test -v -count=1 -timeout 24h -run '$(TEST)' ./test/integration/network
+	FAIRLEAD_SOAK=1 FAIRLEAD_T40=1 FAIRLEAD_T43=250 \
+		$(GO) test -v -count=1 -p 1 -timeout 24h -run '$(TEST)' ./test/integration/network ./test/integration/hub
 
 .PHONY: bench
 bench: devplane ## Measure the hub with many simulated agents
 	$(GO) run ./test/scale
 
 .PHONY: bench-placement
-bench-placement: ## Measure what it costs to choose clusters
+bench-placement: devplane ## Measure what it costs to choose clusters
 	$(GO) run ./test/scale/choose -write test/scale/RESULTS-PLACEMENT.md
+	$(GO) run ./test/scale/choose -loop -changes 10 -write test/scale/RESULTS-PLACEMENT.md
 
 .PHONY: bench-spoke
 bench-spoke: devplane ## Measure what many and big works cost a spoke
@@ -107,7 +109,8 @@ generate: $(BUF) $(PROTOC_GEN_GO) $(PROTOC_GEN_GO_GRPC) $(CONTROLLER_GEN) ## Reg
 	$(MAKE) copycrds
 	$(GO) run ./test/conformance/page
 
-# OCM's CRDs as the pinned module ships them, in folders of the same names.
+# OCM's CRDs as the pinned module ships them, in folders of the same names, and
+# those of the Cluster Inventory API.
 .PHONY: copycrds
 copycrds:
 	@from="$$($(GO) list -m -f '{{.Dir}}' open-cluster-management.io/api)"; \
@@ -115,6 +118,8 @@ copycrds:
 	find addon cluster operator work -name '*.crd.yaml' | sort | while read -r file; do \
 	  install -D -m 0644 "$$file" "$(CURDIR)/deploy/crds/ocm/$$file"; \
 	done
+	@from="$$($(GO) list -m -f '{{.Dir}}' sigs.k8s.io/cluster-inventory-api)"; \
+	rm -rf deploy/crds/multicluster; install -D -m 0644 -t deploy/crds/multicluster "$$from"/config/crd/bases/*.yaml
 
 .PHONY: checkgenerate
 checkgenerate: generate ## Fail if generated files are not what the sources give

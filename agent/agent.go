@@ -163,7 +163,7 @@ func (a *Agent) runWork(ctx context.Context) error {
 		REST: a.spoke.works, HubHash: hex.EncodeToString(hash[:]), AgentID: a.cfg.AgentID,
 		Source: a.outbound, Reporter: a.outbound, StatusSyncInterval: a.cfg.StatusSyncInterval,
 		Workers:       a.cfg.WorkWorkers,
-		EvictionGrace: a.cfg.EvictionGrace, InSync: a.outbound.inSync,
+		EvictionGrace: a.cfg.EvictionGrace, InSync: a.outbound.inSync, HeldChanged: a.reportCluster,
 		Feedback:      feedback.Limits{RawJSON: a.cfg.Gates.Enabled(ocmfeature.RawFeedbackJsonString), RawLength: a.cfg.MaxJSONRawLength},
 		ExecutorCache: a.cfg.Gates.Enabled(ocmfeature.ExecutorValidatingCaches),
 		Logger:        a.log.With("room", "work"),
@@ -262,6 +262,9 @@ func (a *Agent) report() link.ClusterReport {
 	}
 	for _, batch := range a.store.Held() {
 		report.Held = append(report.Held, link.HeldBatch{ID: batch.ID, Reason: string(batch.Reason), Entries: batch.Entries, Since: batch.Since})
+	}
+	if controller := a.work.Load(); controller != nil {
+		report.Held = append(report.Held, heldEvictions(controller.Evictions())...)
 	}
 	return report
 }

@@ -177,7 +177,7 @@ func (h *fakeHub) Session(stream agentv1.AgentService_SessionServer) error {
 func (p *peer) reported(what string, is func(*agentv1.ClusterReport) bool) *agentv1.ClusterReport {
 	p.t.Helper()
 	var report *agentv1.ClusterReport
-	err := wait.PollUntilContextTimeout(p.t.Context(), 20*time.Millisecond, 30*time.Second, true, func(context.Context) (bool, error) {
+	err := wait.PollUntilContextTimeout(p.t.Context(), 20*time.Millisecond, time.Minute, true, func(context.Context) (bool, error) {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		report = p.report
@@ -198,7 +198,7 @@ func (h *fakeHub) accept(mode agentv1.SyncMode, resend bool) *peer {
 			Reconnect: &agentv1.ReconnectPolicy{Base: durationpb.New(50 * time.Millisecond), Max: durationpb.New(200 * time.Millisecond), Spread: durationpb.New(50 * time.Millisecond)},
 		}}})
 		return p
-	case <-time.After(30 * time.Second):
+	case <-time.After(time.Minute):
 		require.FailNow(h.t, "no session came")
 		return nil
 	}
@@ -227,7 +227,7 @@ func (p *peer) part(changes ...*agentv1.ObjectChange) {
 // next waits for a message that pick accepts.
 func (p *peer) next(what string, pick func(*agentv1.SessionRequest) bool) *agentv1.SessionRequest {
 	p.t.Helper()
-	limit := time.After(30 * time.Second)
+	limit := time.After(time.Minute)
 	for {
 		select {
 		case message, ok := <-p.in:
@@ -281,7 +281,7 @@ func (p *peer) untilHeldObjects(n int) {
 	for i := range uint32(wire.Buckets) {
 		buckets = append(buckets, i)
 	}
-	err := wait.PollUntilContextTimeout(p.t.Context(), 50*time.Millisecond, 30*time.Second, true, func(context.Context) (bool, error) {
+	err := wait.PollUntilContextTimeout(p.t.Context(), 50*time.Millisecond, time.Minute, true, func(context.Context) (bool, error) {
 		p.send(&agentv1.SessionResponse{Message: &agentv1.SessionResponse_InventoryRequest{InventoryRequest: &agentv1.InventoryRequest{Buckets: buckets}}})
 		found := 0
 		p.next("an inventory", func(m *agentv1.SessionRequest) bool {

@@ -32,6 +32,8 @@ type outbound struct {
 	log   *slog.Logger
 	link  atomic.Pointer[link.Link] // nil before there is an identity
 
+	// report hands a status on: toHub, but in tests.
+	report func(link.Status)
 	// superseded tells whether another instance had the session last, as far as
 	// this one can know: it holds what that one applied once it is in sync again.
 	superseded func() bool
@@ -47,6 +49,7 @@ type outbound struct {
 
 func newOutbound(s *store.Store, log *slog.Logger) *outbound {
 	out := &outbound{store: s, log: log, removed: map[wire.Key]string{}, wake: make(chan struct{}, 1)}
+	out.report = out.toHub
 	out.superseded = func() bool {
 		l := out.link.Load()
 		return l != nil && l.State().Superseded
@@ -126,17 +129,18 @@ func (out *outbound) Names() []string {
 	return names
 }
 
-// Report implements work.Reporter. Without a link nothing is kept: everything is
-// reported again once there is one.
+// Report implements work.Reporter.
 func (out *outbound) Report(r work.Report) {
 	key := workKey(r.Name)
-	if r.Finalized && (out.leaving.Load() || out.orphaned(key)) {
-		out.drop(key, r.UID)
-		return
-	}
-	l := out.link.Load()
-	if l == nil {
-		return
+	if r.Finalized {
+		state, held := out.deletion(key, r.UID)
+		switch {
+		case out.leaving.Load(), state == store.DeleteOrphaned:
+			out.drop(key, r.UID)
+			return
+		case held && state == store.DeleteNone: // it is wanted again since the pass began, and applied by the next
+			return
+		}
 	}
 	status := link.Status{Key: key, UID: r.UID, ObservedGeneration: r.ObservedGeneration, Finalized: r.Finalized}
 	status.ObservedDigest, _ = wire.DigestOf(r.Digest) // a delete of what was never held has none
@@ -150,12 +154,21 @@ func (out *outbound) Report(r work.Report) {
 			return
 		}
 	}
-	l.Report(status)
+	out.report(status)
 }
 
-func (out *outbound) orphaned(key wire.Key) bool {
+// toHub hands a status on. Without a link nothing is kept: everything is reported
+// again once there is one.
+func (out *outbound) toHub(status link.Status) {
+	if l := out.link.Load(); l != nil {
+		l.Report(status)
+	}
+}
+
+// deletion tells whether an object is held, and whether it is to be deleted.
+func (out *outbound) deletion(key wire.Key, uid string) (state store.Delete, held bool) {
 	object, ok, err := out.store.Get(key)
-	return err == nil && ok && object.Delete == store.DeleteOrphaned
+	return object.Delete, err == nil && ok && object.UID == uid
 }
 
 // drop leaves it to run to forget an orphan: that writes, and Report must not

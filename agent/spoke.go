@@ -79,7 +79,10 @@ func (a *Agent) fingerprint(ctx context.Context) (string, error) {
 // CRDs have to be there already; works say so if they are not.
 func (a *Agent) installCRDs(ctx context.Context) error {
 	for a.cfg.InstallCRDs {
-		err := kube.InstallCRDs(ctx, a.spoke.works, deploy.SpokeCRDs())
+		kept, err := kube.InstallCRDs(ctx, a.spoke.works, deploy.SpokeCRDs())
+		for _, crd := range kept {
+			a.log.Warn(crd.String())
+		}
 		switch {
 		case err == nil:
 			return nil

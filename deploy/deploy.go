@@ -1,10 +1,9 @@
 // Copyright The Fairlead Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package deploy embeds what gets installed into clusters: OCM's CRDs, byte for
-// byte as their API module ships them, ClusterProfiles as the Cluster Inventory API
-// ships them, our own CRDs, the RBAC of the hub, and the
-// agent with its RBAC.
+// Package deploy embeds what gets installed into clusters: OCM's CRDs and those of
+// SIG Multicluster's Cluster Inventory API, byte for byte as their modules ship
+// them, our own CRDs, the RBAC of the hub, and the agent with its RBAC.
 // Files in, bytes out: nothing here talks to a cluster.
 package deploy
 

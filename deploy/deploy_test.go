@@ -44,11 +44,18 @@ func TestCRDs(t *testing.T) {
 	}
 }
 
-func TestOCMCRDsAreTheModulesOwn(t *testing.T) {
-	out, err := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Dir}}", "open-cluster-management.io/api").Output()
+func TestCRDsAreTheModulesOwn(t *testing.T) {
+	require.Equal(t, 19, sameAsModule(t, "crds/ocm", "open-cluster-management.io/api", "."), "one copy of every CRD of OCM")
+	require.Equal(t, 2, sameAsModule(t, "crds/multicluster", "sigs.k8s.io/cluster-inventory-api", "config/crd/bases"), "and of SIG Multicluster")
+}
+
+// sameAsModule compares a folder of ours with one of a pinned module, and counts.
+func sameAsModule(t *testing.T, folder, module, bases string) int {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Dir}}", module).Output()
 	require.NoError(t, err)
-	module := strings.TrimSpace(string(out))
-	ours, err := fs.Sub(deploy.Files(), "crds/ocm")
+	root := filepath.Join(strings.TrimSpace(string(out)), filepath.FromSlash(bases))
+	ours, err := fs.Sub(deploy.Files(), folder)
 	require.NoError(t, err)
 	seen := 0
 	require.NoError(t, fs.WalkDir(ours, ".", func(path string, entry fs.DirEntry, err error) error {
@@ -58,12 +65,12 @@ func TestOCMCRDsAreTheModulesOwn(t *testing.T) {
 		seen++
 		got, err := fs.ReadFile(ours, path)
 		require.NoError(t, err)
-		want, err := os.ReadFile(filepath.Join(module, filepath.FromSlash(path)))
+		want, err := os.ReadFile(filepath.Join(root, filepath.FromSlash(path)))
 		require.NoError(t, err)
-		require.True(t, bytes.Equal(want, got), "%s differs from the pinned module", path)
+		require.True(t, bytes.Equal(want, got), "%s differs from %s as it is pinned", path, module)
 		return nil
 	}))
-	require.Equal(t, 19, seen, "one copy of every CRD of the module")
+	return seen
 }
 
 func TestGRPCServerHasNoRightThatDecides(t *testing.T) {

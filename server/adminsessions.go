@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	adminv1 "fairlead.dev/fairlead/gen/fairlead/admin/v1"
+	agentv1 "fairlead.dev/fairlead/gen/fairlead/agent/v1"
 	"fairlead.dev/fairlead/internal/wire"
 	"fairlead.dev/fairlead/internal/wire/reason"
 	"fairlead.dev/fairlead/server/rpc/admin"
@@ -78,7 +79,7 @@ func (s adminSessions) Held(cluster string) ([]*adminv1.HeldBatch, bool) {
 	batches, known := s.service.Sessions().Held(cluster)
 	out := make([]*adminv1.HeldBatch, 0, len(batches))
 	for _, batch := range batches {
-		held := &adminv1.HeldBatch{ClusterName: cluster, BatchId: batch.GetBatchId(), Reason: heldReasons[int32(batch.GetReason())], Since: batch.GetSince()}
+		held := &adminv1.HeldBatch{ClusterName: cluster, BatchId: batch.GetBatchId(), Reason: heldBecause(batch.GetReason()), Since: batch.GetSince(), OnSpoke: onSpoke(batch)}
 		for _, entry := range batch.GetEntries() {
 			held.Names = append(held.Names, entry.GetKey().GetName())
 		}
@@ -87,13 +88,27 @@ func (s adminSessions) Held(cluster string) ([]*adminv1.HeldBatch, bool) {
 	return out, known
 }
 
-// heldReasons are agentv1.HeldReason in words for people.
-var heldReasons = map[int32]string{
-	0: "unknown",
-	1: "the hub was restored",
-	2: "the hub's state is older than what the agent has seen",
-	3: "many objects vanished at once",
-	4: "the work went back to an older generation",
+// heldBecause is why a batch is held in words for people.
+func heldBecause(why agentv1.HeldReason) string {
+	switch why {
+	case agentv1.HeldReason_HELD_REASON_HUB_EPOCH:
+		return "the hub was restored"
+	case agentv1.HeldReason_HELD_REASON_HIGH_WATER:
+		return "the hub's state is older than what the agent has seen"
+	case agentv1.HeldReason_HELD_REASON_COUNT:
+		return "many objects vanished at once"
+	case agentv1.HeldReason_HELD_REASON_GENERATION:
+		return "the work went back to an older generation"
+	case agentv1.HeldReason_HELD_REASON_EVICTION:
+		return "no work of this hub has taken them over"
+	case agentv1.HeldReason_HELD_REASON_UNSPECIFIED:
+	}
+	return "unknown"
+}
+
+// onSpoke tells whether only a person on the spoke can release a batch.
+func onSpoke(batch *agentv1.HeldBatch) bool {
+	return batch.GetReason() == agentv1.HeldReason_HELD_REASON_EVICTION
 }
 
 // Release implements admin.Sessions.

@@ -18,7 +18,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation"
-	"k8s.io/utils/clock"
 	ocmfeature "open-cluster-management.io/api/feature"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -65,7 +64,7 @@ func (s *Server) tryBoot(ctx context.Context) (*house, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making a client for the apiserver: %w", err)
 	}
-	h := &house{Server: s, scheme: scheme, direct: direct, agents: s.rest}
+	h := &house{Server: s, scheme: scheme, direct: direct, agents: s.rest, epochs: map[string]bool{}}
 	if err := h.install(ctx); err != nil {
 		return nil, err
 	}
@@ -94,7 +93,11 @@ func (h *house) install(ctx context.Context) (err error) {
 		if h.cfg.Gates.Enabled(feature.SIGPlacementDecision) {
 			crds = append(crds, deploy.SIGPlacementDecisionCRD())
 		}
-		if err := kube.InstallCRDs(ctx, h.rest, crds); err != nil {
+		kept, err := kube.InstallCRDs(ctx, h.rest, crds)
+		for _, crd := range kept {
+			h.log.WarnContext(ctx, crd.String())
+		}
+		if err != nil {
 			return fmt.Errorf("installing CRDs: %w", err)
 		}
 	}
@@ -112,7 +115,7 @@ func (h *house) loadAuthorities(ctx context.Context) (*ca.Authorities, error) {
 	cfg := ca.Config{
 		Client: h.direct, Namespace: h.cfg.Namespace, Hub: h.hub, ServingNames: h.cfg.servingNames(),
 		CertificateLifetime: h.cfg.CertificateLifetime, MinCertificateLifetime: h.cfg.MinCertificateLifetime,
-		Clock: clock.RealClock{}, Log: h.log,
+		FileRefresh: h.cfg.PKIRefresh, Clock: h.cfg.Clock, Log: h.log,
 	}
 	if h.cfg.ownPKI() {
 		return ca.NewFromFiles(cfg, ca.Files{Certificate: h.cfg.TLSCert, Key: h.cfg.TLSKey, AgentClientCA: h.cfg.AgentClientCA})

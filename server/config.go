@@ -17,6 +17,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/client-go/rest"
+	"k8s.io/utils/clock"
 	ocmfeature "open-cluster-management.io/api/feature"
 
 	"fairlead.dev/fairlead/internal/feature"
@@ -95,12 +96,18 @@ type Config struct {
 	ClusterLeaseRefresh time.Duration
 	// HeartbeatInterval replaces the one that follows from a cluster's
 	// leaseDurationSeconds; 0 keeps that. For tests.
-	HeartbeatInterval       time.Duration
+	HeartbeatInterval time.Duration
+	// PKIRefresh is how often the files of the operator's own PKI are read again; 0
+	// is each 30 s. For tests, without a flag.
+	PKIRefresh              time.Duration
 	MaxConnectionsPerSource int
 	// DrainTime is over how long agents are asked to leave at shutdown.
 	DrainTime time.Duration
 
-	Log *slog.Logger
+	// Clock is what agents' certificates and the hub's own are made and judged by;
+	// nil is the machine's. For tests.
+	Clock clock.WithTicker
+	Log   *slog.Logger
 }
 
 // Default is a hub as most people want it.

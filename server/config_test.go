@@ -15,6 +15,13 @@ func TestConfig_default_is_valid(t *testing.T) {
 	require.NoError(t, cfg.Validate())
 }
 
+// Gates that turn something on are not said to have no effect.
+func TestHeeded(t *testing.T) {
+	cfg := Default()
+	require.NoError(t, cfg.Gates.Set("ManifestWorkReplicaSet=true,ClusterProfile=true,CleanUpCompletedManifestWork=true,PlacementDebugServer=true,SIGPlacementDecision=true"))
+	require.Empty(t, cfg.Gates.Unheeded(heeded()...))
+}
+
 // Every bad value is reported with its flag, the value and what is allowed.
 func TestConfig_bad_flags(t *testing.T) {
 	cases := map[string]struct {

@@ -20,6 +20,7 @@ import (
 
 // shareHub makes what all sessions share, for one hub epoch.
 func (h *house) shareHub(epoch string) {
+	h.epochs[epoch] = true
 	scope := markScope(h.hub.ID, epoch)
 	h.shared.Store(&session.Hub{
 		Replica: h.cfg.Replica, ID: h.hub.ID, Epoch: epoch, OrphanGrace: h.cfg.OrphanGrace,
@@ -73,6 +74,40 @@ func (h *house) newEpoch(ctx context.Context, old string, seen, now uint64) erro
 	return nil
 }
 
+// checkEpoch is the index's, which begins to list or to watch. The hub may have been
+// restored to before its epoch began.
+func (h *house) checkEpoch(ctx context.Context) error {
+	hub, err := ca.EnsureHub(ctx, h.direct, h.cfg.Namespace, h.hub.ID)
+	if err != nil {
+		return fmt.Errorf("reading the hub's epoch: %w", err)
+	}
+	h.epochMu.Lock()
+	defer h.epochMu.Unlock()
+	if hub.Epoch == h.shared.Load().Epoch {
+		return nil
+	}
+	return h.takeEpoch(ctx, hub.Epoch)
+}
+
+// takeEpoch goes over to an epoch that the apiserver has; the caller holds epochMu.
+// One that this replica has been in is over, and only a restore brings it back: what
+// agents were told in it since then would count, so another takes its place.
+func (h *house) takeEpoch(ctx context.Context, epoch string) error {
+	if !h.epochs[epoch] {
+		h.log.Warn("the hub has another epoch; sessions of the former end", "epoch", epoch)
+		h.enterEpoch(epoch)
+		return nil
+	}
+	fresh, err := ca.NewEpoch(ctx, h.direct, h.cfg.Namespace, epoch)
+	if err != nil {
+		return fmt.Errorf("writing a new hub epoch: %w", err)
+	}
+	h.log.Error("audit", "action", "hub.restored", "epoch", fresh,
+		"message", "the apiserver went back to an earlier epoch; agents hold deletes until somebody releases them")
+	h.enterEpoch(fresh)
+	return nil
+}
+
 func (h *house) rereadEpoch(ctx context.Context, old string) error {
 	hub, err := ca.EnsureHub(ctx, h.direct, h.cfg.Namespace, h.hub.ID)
 	if err != nil {
@@ -81,8 +116,7 @@ func (h *house) rereadEpoch(ctx context.Context, old string) error {
 	if hub.Epoch == old {
 		return fmt.Errorf("the hub epoch %q moved and moved back", old)
 	}
-	h.enterEpoch(hub.Epoch)
-	return nil
+	return h.takeEpoch(ctx, hub.Epoch)
 }
 
 // enterEpoch ends every session of another epoch; the caller holds epochMu. None
@@ -120,6 +154,10 @@ func (h *house) followEpoch(epoch string) {
 	h.epochMu.Lock()
 	defer h.epochMu.Unlock()
 	if epoch == "" || epoch == h.shared.Load().Epoch {
+		return
+	}
+	if h.epochs[epoch] { // it is back, by a restore: checkEpoch orders another, before anything is listed
+		h.index.Relist()
 		return
 	}
 	h.log.Warn("the hub has a new epoch; sessions of the old one end", "epoch", epoch)

@@ -78,7 +78,7 @@ func (h *house) openAdmission(ctx context.Context) error {
 	service, err := enroll.New(ctx, enroll.Config{
 		Hub: h.direct, Agents: agents, Cache: h.cache, Namespace: h.cfg.Namespace, AutoApprove: h.autoApproves,
 		HubID: h.hub.ID, HMACKey: h.hub.HMACKey, Limits: enroll.Limits{RenewalsPerMinute: renewals(h.cfg.CertificateLifetime)},
-		Events: h.event, Clock: clock.RealClock{}, Log: h.log,
+		Events: h.event, Clock: h.cfg.Clock, Log: h.log,
 	})
 	if err != nil {
 		return err
@@ -158,7 +158,7 @@ func (g gate) Ready() error {
 	}
 	for _, check := range g.conditions() {
 		if err := check.check(); err != nil {
-			return rpcerr.New(codes.Unavailable, reason.HubStarting, "the hub is not ready: %s: %v", check.name, err).RetryIn(startingRetry)
+			return rpcerr.New(codes.Unavailable, check.reason, "the hub is not ready: %s: %v", check.name, err).RetryIn(startingRetry)
 		}
 	}
 	return nil
@@ -225,8 +225,9 @@ func refusal(err error) error {
 }
 
 type condition struct {
-	name  string
-	check func() error
+	name   string
+	reason string // what agents are told while it is not so
+	check  func() error
 }
 
 var (
@@ -244,12 +245,12 @@ func (h *house) conditions() []condition {
 		return otherwise
 	}
 	return []condition{
-		{"admission", func() error {
+		{"admission", reason.HubStarting, func() error {
 			return when(h.admission.Load() != nil || h.cfg.AgentAuth == AuthCertificate, errMissing)
 		}},
-		{"works index", func() error { return when(h.index.Synced() && h.index.Current(), errNotYet) }},
-		{"session leases", func() error { return when(h.sessions.Synced(), errNotYet) }},
-		{"apiserver", func() error { return when(!h.cutOff.Load(), errCut) }},
+		{"works index", reason.HubStarting, func() error { return when(h.index.Synced() && h.index.Current(), errNotYet) }},
+		{"session leases", reason.HubStarting, func() error { return when(h.sessions.Synced(), errNotYet) }},
+		{"apiserver", reason.ApiserverLost, func() error { return when(!h.cutOff.Load(), errCut) }},
 	}
 }
 

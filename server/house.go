@@ -21,6 +21,7 @@ import (
 	"fairlead.dev/fairlead/server/controller/registration"
 	"fairlead.dev/fairlead/server/rpc/admin"
 	"fairlead.dev/fairlead/server/rpc/agent"
+	"fairlead.dev/fairlead/server/rpc/person"
 	"fairlead.dev/fairlead/server/rpc/scheduler"
 	"fairlead.dev/fairlead/server/session"
 	"fairlead.dev/fairlead/server/store"
@@ -41,6 +42,7 @@ type house struct {
 	writer     *store.StatusWriter
 	service    *agent.Service
 	peers      *peers
+	callers    *person.Callers
 	people     *admin.Service
 	schedulers *scheduler.Service
 	placements placements
@@ -49,6 +51,7 @@ type house struct {
 
 	shared    atomic.Pointer[session.Hub] // with the hub epoch of now
 	epochMu   sync.Mutex                  // one change of epoch at a time
+	epochs    map[string]bool             // that this replica has been in; with epochMu once it runs
 	admission atomic.Pointer[admission]   // nil until its kinds are served
 	mark      atomic.Pointer[provenMark]
 	cutOff    atomic.Bool // the apiserver has not answered for too long
@@ -70,7 +73,7 @@ func (h *house) wire() (err error) {
 	h.sizes.limit = h.cfg.ManifestLimit
 	h.shareHub(h.hub.Epoch)
 	h.placements = newPlacements(h.placementReader())
-	if h.index, err = store.NewIndex(store.IndexConfig{Config: h.rest, OnRestored: h.onRestored, Log: h.log}); err != nil {
+	if h.index, err = store.NewIndex(store.IndexConfig{Config: h.rest, OnRestored: h.onRestored, CheckEpoch: h.checkEpoch, Log: h.log}); err != nil {
 		return err
 	}
 	h.sessions, err = store.NewSessions(store.SessionsConfig{
@@ -86,6 +89,7 @@ func (h *house) wire() (err error) {
 	if err != nil {
 		return err
 	}
+	h.callers = person.NewCallers(h.rest)
 	h.peers = newPeers(h)
 	enrollments := enrollments{h}
 	h.service, err = agent.New(agent.Config{
@@ -203,7 +207,7 @@ func (h *house) signer() registration.Signer {
 		return nil
 	}
 	return registration.SignerFunc(func(csr *x509.CertificateRequest, id identity.Agent) ([]byte, error) {
-		issued, err := signer.Sign(csr, id, time.Now(), 0)
+		issued, err := signer.Sign(csr, id, h.cfg.Clock.Now(), 0)
 		return issued.ChainPEM, err
 	})
 }

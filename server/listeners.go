@@ -59,7 +59,8 @@ func (h *house) serve(ctx context.Context, sockets *listeners) error {
 // newFace makes a server whose methods equal the table's, or fails.
 func (h *house) newFace(name string, listener authz.Listener, socket net.Listener, register func(grpc.ServiceRegistrar)) (*face, error) {
 	chain := interceptor.New(interceptor.Config{
-		Listener: listener, Table: authz.Methods(), Verify: h.verify, Review: h.review, Log: h.log, Registry: h.registry,
+		Listener: listener, Table: authz.Methods(), Verify: h.verify, Authenticate: h.callers.Authenticate, Review: h.review,
+		Now: h.cfg.Clock.Now, Log: h.log, Registry: h.registry,
 	})
 	limit := 0
 	if listener == authz.AgentListener {

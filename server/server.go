@@ -26,6 +26,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/component-base/featuregate"
 	"k8s.io/klog/v2"
+	"k8s.io/utils/clock"
 	ocmfeature "open-cluster-management.io/api/feature"
 	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
 
@@ -58,6 +59,9 @@ func New(cfg Config) (*Server, error) {
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
+	}
+	if cfg.Clock == nil {
+		cfg.Clock = clock.RealClock{}
 	}
 	config, err := loadREST(cfg)
 	if err != nil {
@@ -97,7 +101,7 @@ func heeded() []featuregate.Feature {
 	return []featuregate.Feature{
 		ocmfeature.NilExecutorValidating, ocmfeature.CleanUpCompletedManifestWork, ocmfeature.DefaultClusterSet, ocmfeature.ClusterProfile,
 		ocmfeature.ResourceCleanup, ocmfeature.ManagedClusterAutoApproval, ocmfeature.PlacementDebugServer,
-		feature.SIGPlacementDecision,
+		ocmfeature.ManifestWorkReplicaSet, feature.SIGPlacementDecision,
 	}
 }
 

@@ -47,8 +47,11 @@ func (s source) Get(key wire.Key) (session.Object, bool) {
 		return session.Object{}, false
 	}
 	object := session.Object{Revision: work.Revision, Deleting: work.Deleting, Finalizer: work.Finalizer, PackedSize: work.PackedSize}
-	if !work.Deleting && s.tooLarge(key, work) {
-		object.Undeliverable = reason.ObjectTooLarge
+	if !work.Deleting {
+		if size := s.tooLarge(key, work); size > 0 {
+			object.Undeliverable = reason.ObjectTooLarge
+			object.Why = fmt.Sprintf("its manifests are %d bytes, the limit is %d: split it into several works", size, s.sizes.limit)
+		}
 	}
 	return object, true
 }
@@ -126,43 +129,47 @@ func (h *house) highWater() wire.HighWater {
 type manifestSizes struct {
 	limit int
 	mu    sync.Mutex
-	known map[wire.Digest]bool // too large?
+	known map[wire.Digest]int // bytes of the manifests; 0 is few enough
 }
 
 // maxKnownSizes bounds the memory of manifestSizes; large works are rare.
 const maxKnownSizes = 4096
 
-func (s source) tooLarge(key wire.Key, work store.Work) bool {
+// tooLarge is how many bytes of manifests a work has, if they are too many; else 0.
+func (s source) tooLarge(key wire.Key, work store.Work) int {
 	m := &s.sizes
 	if m.limit <= 0 || work.Size <= uint64(m.limit) {
-		return false // all of it is smaller than what its manifests may be
+		return 0 // all of it is smaller than what its manifests may be
 	}
 	m.mu.Lock()
-	tooLarge, known := m.known[work.Digest]
+	size, known := m.known[work.Digest]
 	m.mu.Unlock()
 	if known {
-		return tooLarge
+		return size
 	}
 	content, ok, err := s.view.Content(key)
 	if err != nil || !ok || content.Revision.Digest != work.Digest {
-		return false // asked again when it is sent
+		return 0 // asked again when it is sent
 	}
-	size, err := manifestBytes(content)
+	size, err = manifestBytes(content)
 	if err != nil {
 		s.log.Error("the manifests of a work cannot be measured", "key", key, "error", err)
-		return false
+		return 0
 	}
-	m.remember(work.Digest, size > m.limit)
-	return size > m.limit
+	if size <= m.limit {
+		size = 0
+	}
+	m.remember(work.Digest, size)
+	return size
 }
 
-func (m *manifestSizes) remember(digest wire.Digest, tooLarge bool) {
+func (m *manifestSizes) remember(digest wire.Digest, size int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.known == nil || len(m.known) >= maxKnownSizes {
-		m.known = map[wire.Digest]bool{}
+		m.known = map[wire.Digest]int{}
 	}
-	m.known[digest] = tooLarge
+	m.known[digest] = size
 }
 
 // manifestBytes is the sum of the manifests' JSON (WH-16).

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -93,6 +94,15 @@ func TestRepository_CRDs_equal_the_pinned_module(t *testing.T) {
 	require.NotZero(t, found)
 }
 
+// readTests finds the tests that are named after rows and threats, once.
+var readTests = sync.OnceValues(func() ([]conformance.Test, error) {
+	rows, err := conformance.Rows(root)
+	if err != nil {
+		return nil, err
+	}
+	return conformance.Scan(root, conformance.Areas(rows))
+})
+
 // Tests are named after the behaviour row or the threat that they show; a name
 // with an ID that is in no list is a slip, or a list that fell behind.
 func TestRepository_names_of_tests(t *testing.T) {
@@ -104,7 +114,7 @@ func TestRepository_names_of_tests(t *testing.T) {
 	for _, row := range slices.Concat(rows, threats) {
 		known[row.ID] = true
 	}
-	tests, err := conformance.Scan(root, conformance.Areas(rows))
+	tests, err := readTests()
 	require.NoError(t, err)
 	for _, test := range tests {
 		if !known[test.ID] {
@@ -115,11 +125,9 @@ func TestRepository_names_of_tests(t *testing.T) {
 
 // What is only partly shown is a row or a threat, and is shown in part.
 func TestRepository_partly_shown(t *testing.T) {
-	rows, err := conformance.Rows(root)
-	require.NoError(t, err)
 	partly, err := conformance.Partly(root)
 	require.NoError(t, err)
-	tests, err := conformance.Scan(root, conformance.Areas(rows))
+	tests, err := readTests()
 	require.NoError(t, err)
 	for _, row := range partly {
 		if !slices.ContainsFunc(tests, func(test conformance.Test) bool { return test.ID == row.ID }) {

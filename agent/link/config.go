@@ -162,7 +162,7 @@ const (
 	defaultObjects  = 256
 
 	handshakeTimeout = 45 * time.Second // a slow link, and a hub that is busy with others
-	storeTimeout     = 30 * time.Second // one object; after it the hub is told to send again
+	storeTimeout     = 20 * time.Second // one object; then the hub is told to send again, before it takes the agent for one that hangs
 	goodbyeTimeout   = time.Second
 
 	antiEntropyEvery  = 10 * time.Minute

@@ -5,6 +5,7 @@ package link
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"time"
@@ -36,7 +37,7 @@ func features() []string { return []string{"zstd", "parts"} }
 // connect dials one endpoint and exchanges Hello and Welcome. The session that
 // it returns receives nothing until it is served.
 func (l *Link) connect(ctx context.Context, address string) (*session, *Ended) {
-	conn, way, err := l.dial(address)
+	conn, way, config, err := l.dial(address)
 	if err != nil {
 		why := &Ended{Reason: reason.CertificateError, Err: fmt.Errorf("dialling %s: %w", address, err)}
 		var coded interface{ Code() string }
@@ -48,16 +49,16 @@ func (l *Link) connect(ctx context.Context, address string) (*session, *Ended) {
 	s, err := l.shake(ctx, conn, address)
 	if err != nil {
 		_ = conn.Close()
-		why := endedOn(way, err)
+		why := l.skewed(ctx, address, config, endedOn(way, err))
 		return nil, &Ended{Reason: why.Reason, RetryAfter: why.RetryAfter, Err: fmt.Errorf("hub at %s: %w", address, why.Err)}
 	}
 	return s, nil
 }
 
-func (l *Link) dial(address string) (*grpc.ClientConn, *dialer.Way, error) {
+func (l *Link) dial(address string) (*grpc.ClientConn, *dialer.Way, *tls.Config, error) {
 	config, err := l.cfg.Credentials.TLS(address)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	if len(l.cfg.Curves) > 0 {
 		config = config.Clone()
@@ -75,7 +76,7 @@ func (l *Link) dial(address string) (*grpc.ClientConn, *dialer.Way, error) {
 		grpc.WithIdleTimeout(0),
 		grpc.WithUserAgent("fairlead-agent/"+l.cfg.Identity.Version),
 	)
-	return conn, way, err
+	return conn, way, config, err
 }
 
 // shake opens the stream, says Hello and waits for Welcome.

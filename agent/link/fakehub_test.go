@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,6 +21,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/test/bufconn"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -44,6 +46,9 @@ type bench struct {
 	ca      *pki.CA
 	hubs    map[string]*hub
 	resends int
+	dials   atomic.Int64
+	now     func() time.Time      // of hubs; nil is time.Now
+	health  healthv1.HealthServer // of hubs; nil is none
 	cancel  context.CancelFunc
 	done    chan error
 }
@@ -100,6 +105,7 @@ func newBench(t *testing.T) *bench {
 		Log:            slog.New(slog.DiscardHandler),
 		ResendStatuses: func() { b.resends++ },
 		Dial: func(ctx context.Context, address string) (net.Conn, error) {
+			b.dials.Add(1)
 			h := b.hubs[address]
 			if h == nil {
 				return nil, fmt.Errorf("nobody listens on %s", address)
@@ -129,11 +135,18 @@ func (b *bench) hub(endpoint string) *hub {
 	pool := x509.NewCertPool()
 	pool.AddCert(b.ca.Cert)
 	h := &hub{t: b.t, listener: bufconn.Listen(1 << 20), sessions: make(chan *peer, 10), renewals: make(chan *agentv1.RenewCertificateRequest, 10)}
+	keys := pki.NewServer(pki.ServerState{Certificate: serving, ClientCAs: pool})
+	if b.now != nil {
+		keys.By(b.now)
+	}
 	h.server = grpc.NewServer(
-		grpc.Creds(credentials.NewTLS(pki.NewServer(pki.ServerState{Certificate: serving, ClientCAs: pool}).TLSConfig())),
+		grpc.Creds(credentials.NewTLS(keys.TLSConfig())),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
 	)
 	agentv1.RegisterAgentServiceServer(h.server, h)
+	if b.health != nil {
+		healthv1.RegisterHealthServer(h.server, b.health)
+	}
 	b.hubs[endpoint] = h
 	go func() { _ = h.server.Serve(h.listener) }()
 	return h
@@ -153,6 +166,7 @@ func (b *bench) stop() {
 	if b.cancel != nil {
 		b.cancel()
 		require.NoError(b.t, <-b.done)
+		b.cancel = nil
 	}
 	for _, h := range b.hubs {
 		h.server.Stop()

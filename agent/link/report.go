@@ -33,7 +33,7 @@ type ClusterReport struct {
 type HeldBatch struct {
 	ID string
 	// Reason is the name of a HeldReason of the wire contract without its
-	// prefix: HUB_EPOCH, HIGH_WATER, COUNT or GENERATION.
+	// prefix: HUB_EPOCH, HIGH_WATER, COUNT, GENERATION or EVICTION.
 	Reason  string
 	Entries []wire.Entry
 	Since   time.Time

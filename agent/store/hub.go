@@ -41,7 +41,9 @@ func (s *Store) Welcomed(ctx context.Context, hub Hub) error {
 		s.mu.Unlock()
 		return fmt.Errorf("%w: %q, and this hub is %q; to move the spoke, detach it there and start with an empty store", ErrOtherHub, known, hub.ID)
 	}
+	before := s.book.High.ResourceVersion
 	restored := s.book.Welcome(hub.Epoch, hub.HighWater)
+	s.metaStale = s.metaStale || s.book.High.ResourceVersion != before
 	behind := s.book.Behind()
 	changed := restored || s.hubID == ""
 	objects := len(s.book.Items)

@@ -278,11 +278,24 @@ func TestHighWaterIsDurableWithWhatIsHeld(t *testing.T) {
 // mark; a replica that lags must not be believed about that object all the same.
 func TestHighWaterOutlivesWhatWasDeleted(t *testing.T) {
 	t.Parallel()
+	for name, told := range map[string]func(*Store){
+		"by a message":        func(s *Store) { s.Marked(wire.HighWater{ResourceVersion: 150, Proof: []byte("p150")}) },
+		"as a session begins": func(s *Store) { welcome(t, s, "e1", 150) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			highWaterOutlives(t, told)
+		})
+	}
+}
+
+func highWaterOutlives(t *testing.T, told func(*Store)) {
+	t.Helper()
 	dir := t.TempDir()
 	s := open(t, files(t, dir), nil)
 	welcome(t, s, "e1", 100)
 	put(t, s, "a", 1, "content")
-	s.Marked(wire.HighWater{ResourceVersion: 150, Proof: []byte("p150")})
+	told(s)
 	_, err := s.Request(t.Context(), work("a"), "uid-a", 2)
 	require.NoError(t, err)
 	require.NoError(t, s.Forget(t.Context(), work("a"), "uid-a"))

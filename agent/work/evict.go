@@ -31,8 +31,10 @@ const sweepsPerGrace = 4
 
 // Eviction is an AppliedManifestWork of this agent whose work is not in the Source.
 type Eviction struct {
-	// Due is when its grace period ends.
-	Due time.Time
+	// UID is the AppliedManifestWork's.
+	UID types.UID
+	// Since is when the eviction began, Due when its grace period ends.
+	Since, Due time.Time
 	// Held says that the grace period is over and that objects are left which nobody else owns. They stay until a person
 	// deletes the AppliedManifestWork.
 	Held bool
@@ -142,7 +144,7 @@ func (c *Controller) evict(ctx context.Context, name string) (time.Duration, err
 	} else if applied, err = c.store.SetEviction(ctx, applied, since); err != nil {
 		return 0, fmt.Errorf("writing when the eviction of %q began: %w", name, err)
 	}
-	eviction := Eviction{Due: since.Add(c.cfg.EvictionGrace)}
+	eviction := Eviction{UID: applied.UID, Since: since, Due: since.Add(c.cfg.EvictionGrace)}
 	if left := eviction.Due.Sub(c.cfg.Clock.Now()); left > 0 {
 		c.noteEviction(ctx, applied, eviction)
 		return left, nil
@@ -228,6 +230,9 @@ func (c *Controller) noteEviction(ctx context.Context, applied *workv1.AppliedMa
 	if known && before.Held == eviction.Held {
 		return
 	}
+	if before.Held != eviction.Held {
+		c.cfg.HeldChanged()
+	}
 	log := c.cfg.Logger.With("appliedManifestWork", applied.Name, "work", applied.Spec.ManifestWorkName, "otherHub", applied.Spec.HubHash != c.cfg.HubHash)
 	if eviction.Held {
 		log.WarnContext(ctx, "eviction is held: only this AppliedManifestWork owns some of what it lists; delete it on the spoke to remove that too",
@@ -241,6 +246,10 @@ func (c *Controller) noteEviction(ctx context.Context, applied *workv1.AppliedMa
 func (c *Controller) evicted(name string) {
 	c.watcher.Watch(evictionKey+name, nil)
 	c.mu.Lock()
-	defer c.mu.Unlock()
+	held := c.leftover[name].Held
 	delete(c.leftover, name)
+	c.mu.Unlock()
+	if held {
+		c.cfg.HeldChanged()
+	}
 }

@@ -62,6 +62,7 @@ type remembered struct {
 	applied, good bool
 	outcome       condition.Outcome
 	corrections   *rate.Limiter
+	contested     string // by whom, while corrections are rare
 	// verdict is what became of asking about the executor.
 	verdict verdict
 }
@@ -287,6 +288,9 @@ func (c *Controller) applyItem(ctx context.Context, p *pass, planned *item) erro
 	c.watcher.Read(planned.object, versionOf(result.Live))
 	c.log(ctx, p, planned, result, err)
 	planned.takeDown(result, err)
+	manager, _ := planned.options.manager()
+	known.contest(result, manager, p.memory.applied.UID, c.cfg.Clock.Now())
+	planned.outcome.Contested = known.contested
 	c.observe(ctx, planned, result.Live)
 	p.again = p.again || err != nil
 	p.throttled = p.throttled || result.Action == apply.Held

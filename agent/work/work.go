@@ -132,8 +132,10 @@ type Config struct {
 	// NoEviction or more is for ever. InSync tells whether the Source has all that the hub has, now; nil is never.
 	EvictionGrace time.Duration
 	InSync        func() bool
-	Logger        *slog.Logger
-	Clock         clock.PassiveClock
+	// HeldChanged is told that other evictions are held than before; see Evictions. It must not block. It may be nil.
+	HeldChanged func()
+	Logger      *slog.Logger
+	Clock       clock.PassiveClock
 }
 
 func (c *Config) complete() error {
@@ -164,6 +166,9 @@ func (c *Config) complete() error {
 	}
 	if c.InSync == nil {
 		c.InSync = func() bool { return false }
+	}
+	if c.HeldChanged == nil {
+		c.HeldChanged = func() {}
 	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()

@@ -154,7 +154,12 @@ func (h *fakeHub) ExplainDelivery(_ context.Context, r *adminv1.ExplainDeliveryR
 }
 
 func (h *fakeHub) ListHeldDeletes(_ context.Context, r *adminv1.ListHeldDeletesRequest) (*adminv1.ListHeldDeletesResponse, error) {
-	if r.GetClusterName() != "eu-1" {
+	moved := &adminv1.HeldBatch{ClusterName: "eu-2", BatchId: "c0de", Names: []string{"0f3a-old"}, Reason: "no work of this hub has taken them over", Since: ago(time.Hour), OnSpoke: true}
+	switch r.GetClusterName() {
+	case "eu-1":
+	case "eu-2":
+		return &adminv1.ListHeldDeletesResponse{Batches: []*adminv1.HeldBatch{moved}}, nil
+	default:
 		return &adminv1.ListHeldDeletesResponse{}, nil
 	}
 	return &adminv1.ListHeldDeletesResponse{Batches: []*adminv1.HeldBatch{

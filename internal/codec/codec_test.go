@@ -78,3 +78,12 @@ func TestT24_bomb_costs_no_memory(t *testing.T) {
 type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
+
+// TestT24_declared_size: what says that it is too large is not even looked at.
+func TestT24_declared_size(t *testing.T) {
+	c, err := New(1000)
+	require.NoError(t, err)
+	_, err = c.Append(nil, []byte("no frame"), 1001)
+	require.ErrorIs(t, err, ErrSize)
+	require.ErrorContains(t, err, "1001 bytes declared")
+}

@@ -18,7 +18,6 @@ import (
 
 	"fairlead.dev/fairlead/deploy"
 	"fairlead.dev/fairlead/internal/condition"
-	"fairlead.dev/fairlead/internal/kube"
 	"fairlead.dev/fairlead/test/env"
 )
 
@@ -29,7 +28,7 @@ func TestApply(t *testing.T) {
 	cfg, name := plane.RESTConfig(), plane.Unique("c")
 	scheme := runtime.NewScheme()
 	require.NoError(t, clusterv1.Install(scheme))
-	require.NoError(t, kube.InstallCRDs(t.Context(), cfg, deploy.HubCRDs()))
+	require.NoError(t, env.InstallCRDs(t.Context(), cfg, deploy.HubCRDs()...))
 	c, err := client.New(cfg, client.Options{Scheme: scheme})
 	require.NoError(t, err)
 	cluster := &clusterv1.ManagedCluster{ObjectMeta: metav1.ObjectMeta{Name: name}}

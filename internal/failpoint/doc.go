@@ -22,6 +22,9 @@ const (
 	Ack Point = "ack"
 	// Apply is a write of an object of a work.
 	Apply Point = "apply"
+	// Prune is the removal of an object, or of its owner, that the inventory still
+	// lists.
+	Prune Point = "prune"
 	// Inventory is a write of an AppliedManifestWork.
 	Inventory Point = "inventory"
 	// Status is the sending of statuses.

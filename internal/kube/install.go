@@ -6,85 +6,17 @@ package kube
 import (
 	"context"
 	"fmt"
-	"time"
 
-	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
-	apiextensionsclient "k8s.io/apiextensions-apiserver/pkg/client/clientset/clientset/typed/apiextensions/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/wait"
-	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
 	"fairlead.dev/fairlead/internal/identity"
 )
 
-const (
-	// FieldManager owns what the hub itself applies.
-	FieldManager = "fairlead-hub"
-
-	crdPoll    = 50 * time.Millisecond
-	crdTimeout = time.Minute
-)
-
-// InstallCRDs applies CRDs (one YAML or JSON document each) and returns when
-// the apiserver serves every one of them, at most a minute later. Applying what
-// is there already changes nothing; two callers at once do no harm.
-func InstallCRDs(ctx context.Context, cfg *rest.Config, crds [][]byte) error {
-	api, err := apiextensionsclient.NewForConfig(cfg)
-	if err != nil {
-		return fmt.Errorf("making a client for CRDs: %w", err)
-	}
-	names := make([]string, 0, len(crds))
-	for i, doc := range crds {
-		content, err := yaml.YAMLToJSON(doc)
-		if err != nil {
-			return fmt.Errorf("CRD number %d is not YAML: %w", i+1, err)
-		}
-		var meta metav1.PartialObjectMetadata
-		if err := yaml.Unmarshal(content, &meta); err != nil {
-			return fmt.Errorf("CRD number %d has no metadata: %w", i+1, err)
-		}
-		force := true
-		if _, err := api.CustomResourceDefinitions().Patch(ctx, meta.Name, types.ApplyPatchType, content,
-			metav1.PatchOptions{FieldManager: FieldManager, Force: &force}); err != nil {
-			return fmt.Errorf("installing CRD %q: %w", meta.Name, err)
-		}
-		names = append(names, meta.Name)
-	}
-	for _, name := range names {
-		if err := waitEstablished(ctx, api, name); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func waitEstablished(ctx context.Context, api *apiextensionsclient.ApiextensionsV1Client, name string) error {
-	err := wait.PollUntilContextTimeout(ctx, crdPoll, crdTimeout, true, func(ctx context.Context) (bool, error) {
-		crd, err := api.CustomResourceDefinitions().Get(ctx, name, metav1.GetOptions{})
-		if apierrors.IsNotFound(err) {
-			return false, nil
-		}
-		return err == nil && established(crd), err
-	})
-	if err != nil {
-		return fmt.Errorf("waiting for CRD %q to be served: %w", name, err)
-	}
-	return nil
-}
-
-func established(crd *apiextensionsv1.CustomResourceDefinition) bool {
-	for _, condition := range crd.Status.Conditions {
-		if condition.Type == apiextensionsv1.Established {
-			return condition.Status == apiextensionsv1.ConditionTrue
-		}
-	}
-	return false
-}
+// FieldManager owns what the hub itself applies.
+const FieldManager = "fairlead-hub"
 
 // ApplyManifests applies YAML documents, one object each, by server-side apply.
 // Where a document names the hub's default namespace (in its metadata or as the

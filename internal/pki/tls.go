@@ -23,12 +23,22 @@ type ServerState struct {
 
 // Server hands out a tls.Config whose content can be replaced while listeners
 // use it. Safe for concurrent use.
-type Server struct{ state atomic.Pointer[ServerState] }
+type Server struct {
+	state atomic.Pointer[ServerState]
+	now   func() time.Time
+}
 
 // NewServer makes a Server that serves with state until Set is called.
 func NewServer(state ServerState) *Server {
-	s := &Server{}
+	s := &Server{now: time.Now}
 	s.Set(state)
+	return s
+}
+
+// By has client certificates judged by that clock instead of the system's. Call it
+// before the first handshake.
+func (s *Server) By(now func() time.Time) *Server {
+	s.now = now
 	return s
 }
 
@@ -63,6 +73,7 @@ func (s *Server) TLSConfig() *tls.Config {
 				NextProtos:             []string{alpn},
 				Certificates:           []tls.Certificate{*state.Certificate},
 				ClientAuth:             tls.VerifyClientCertIfGiven,
+				Time:                   s.now,
 				ClientCAs:              clientCAs,
 			}, nil
 		},

@@ -70,7 +70,7 @@ func generated(p generatedParts) (*Generated, error) {
 		return nil, err
 	}
 	if len(p.managed) > 0 {
-		if err := eachElement(p.managed, g.manager); err != nil {
+		if err := EachElement(p.managed, g.manager); err != nil {
 			return nil, err
 		}
 	}
@@ -81,7 +81,7 @@ func generated(p generatedParts) (*Generated, error) {
 		if string(key) != "conditions" || string(value) == "null" {
 			return nil
 		}
-		return eachElement(value, g.condition)
+		return EachElement(value, g.condition)
 	})
 }
 

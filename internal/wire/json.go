@@ -41,18 +41,10 @@ func eachMember(raw []byte, f func(key, value []byte) error) error {
 	return nil
 }
 
-// Elements splits a JSON array into its raw elements, which alias raw; null has
-// none. Nothing is copied or looked into.
-func Elements(raw []byte) (elements [][]byte, err error) {
-	err = eachElement(raw, func(value []byte) error {
-		elements = append(elements, value)
-		return nil
-	})
-	return elements, err
-}
-
-// eachElement calls f with each raw element of a JSON array; null has none.
-func eachElement(raw []byte, f func(value []byte) error) error {
+// EachElement calls f with each raw element of a JSON array, until f returns an
+// error; null has none. The elements alias raw. Nothing is copied, kept or looked
+// into, so an array costs no memory however many elements it has.
+func EachElement(raw []byte, f func(value []byte) error) error {
 	if string(raw) == "null" {
 		return nil
 	}

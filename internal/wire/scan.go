@@ -168,7 +168,7 @@ func (s *Scanned) scanMetadata(raw []byte) ([]byte, error) {
 // withoutOurFinalizer drops our finalizer; nil when none is left.
 func (s *Scanned) withoutOurFinalizer(raw []byte) ([]byte, error) {
 	kept := []byte{'['}
-	err := eachElement(raw, func(value []byte) error {
+	err := EachElement(raw, func(value []byte) error {
 		if unquoted(value) == identity.ManifestWorkFinalizer {
 			s.Finalizer = true
 			return nil
@@ -264,7 +264,7 @@ func ScanList(raw []byte, item func(object []byte) error) (ListMeta, error) {
 			meta = m
 			return err
 		case "items":
-			return eachElement(value, item)
+			return EachElement(value, item)
 		}
 		return nil
 	})

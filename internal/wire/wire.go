@@ -38,6 +38,10 @@ const (
 	ProtocolVersion = 1
 )
 
+// TimeHeader is the header in which the hub says, with each answer to a unary call,
+// what its clock says, in RFC 3339 with a fraction.
+const TimeHeader = "x-hub-time"
+
 // Kind says what an object is; its values are those of agentv1.ObjectKind.
 type Kind uint8
 

@@ -46,12 +46,28 @@ func broken(why, field, format string, args ...any) *Error {
 
 // Work is the part of a ManifestWork that rules are about.
 type Work struct {
-	APIVersion string `json:"apiVersion"`
-	Kind       string `json:"kind"`
-	Metadata   struct {
+	APIVersion string   `json:"apiVersion"`
+	Kind       string   `json:"kind"`
+	Metadata   Metadata `json:"metadata"`
+	Spec       Spec     `json:"spec"`
+}
+
+// Metadata is that part of a work's metadata.
+type Metadata struct {
+	Name string
+	// Size is the length of all metadata, labels and annotations included, in
+	// bytes of JSON.
+	Size int
+}
+
+// UnmarshalJSON implements json.Unmarshaler. It keeps nothing but the name.
+func (m *Metadata) UnmarshalJSON(raw []byte) error {
+	var named struct {
 		Name string `json:"name"`
-	} `json:"metadata"`
-	Spec Spec `json:"spec"`
+	}
+	err := kubejson.Unmarshal(raw, &named)
+	m.Name, m.Size = named.Name, len(raw)
+	return err
 }
 
 // Spec is that part of a ManifestWorkSpec.
@@ -62,16 +78,29 @@ type Spec struct {
 	Executor *workv1.ManifestWorkExecutor `json:"executor"`
 }
 
-// Manifests are raw JSON values.
-type Manifests [][]byte
+// Manifests is a list of raw JSON values, kept as the text that it came as: a
+// slice of them would cost many times the length of a list of very many.
+type Manifests struct{ list []byte }
 
-// UnmarshalJSON implements json.Unmarshaler, since a decoder would take its time
-// for each of very many.
-func (m *Manifests) UnmarshalJSON(raw []byte) (err error) {
-	if *m, err = wire.Elements(bytes.Clone(raw)); err != nil {
+// UnmarshalJSON implements json.Unmarshaler.
+func (m *Manifests) UnmarshalJSON(raw []byte) error {
+	if err := wire.EachElement(raw, func([]byte) error { return nil }); err != nil {
 		return broken(reason.Undecodable, "spec.workload.manifests", "is no list of manifests")
 	}
+	m.list = bytes.Clone(raw)
 	return nil
+}
+
+// each calls f with the manifests, from the first one on, until f returns an error.
+func (m *Manifests) each(f func(i int, manifest []byte) error) error {
+	if len(m.list) == 0 {
+		return nil
+	}
+	i := -1
+	return wire.EachElement(m.list, func(manifest []byte) error {
+		i++
+		return f(i, manifest)
+	})
 }
 
 // ReplicaSet is that part of a ManifestWorkReplicaSet.
@@ -96,11 +125,17 @@ func Decode(raw []byte, into any) error {
 // Size is the sum of the manifests in bytes, as an apiserver keeps them: without
 // white space.
 func (s *Spec) Size() int {
-	size := 0
-	for _, manifest := range s.Workload.Manifests {
-		size += compactLen(manifest)
-	}
+	size, _ := s.measure()
 	return size
+}
+
+// measure is the Size, and how many manifests there are.
+func (s *Spec) measure() (size, count int) {
+	_ = s.Workload.Manifests.each(func(_ int, manifest []byte) error { // it is a list, as was seen when it was read
+		size, count = size+compactLen(manifest), count+1
+		return nil
+	})
+	return size, count
 }
 
 // Check holds the manifests against the rules and returns their Size. limit is
@@ -108,23 +143,28 @@ func (s *Spec) Size() int {
 // an *Error.
 func (s *Spec) Check(path string, limit int) (size int, err error) {
 	path += ".workload.manifests"
-	if len(s.Workload.Manifests) == 0 {
+	size, count := s.measure()
+	if count == 0 {
 		return 0, broken(reason.InvalidArgument, path, "Workload manifests should not be empty: give the objects that are to be applied")
 	}
-	if size = s.Size(); size > limit {
+	if size > limit {
 		return 0, broken(reason.ObjectTooLarge, path, "the manifests are %d bytes in all, the limit is %d: split them into several works", size, limit)
 	}
 	seen := make(map[id]int)
-	for i, raw := range s.Workload.Manifests {
+	err = s.Workload.Manifests.each(func(i int, raw []byte) error {
 		at := fmt.Sprintf("%s[%d]", path, i)
 		manifest, problem := identify(raw, at)
 		if problem != nil {
-			return 0, problem
+			return problem
 		}
 		if other, ok := seen[manifest]; ok {
-			return 0, broken(reason.InvalidArgument, at, "is %s, and so is manifests[%d]: keep one", manifest, other)
+			return broken(reason.InvalidArgument, at, "is %s, and so is manifests[%d]: keep one", manifest, other)
 		}
 		seen[manifest] = i
+		return nil
+	})
+	if err != nil {
+		return 0, err
 	}
 	return size, nil
 }

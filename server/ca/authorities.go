@@ -57,14 +57,17 @@ type Config struct {
 	// must lie between MinCertificateLifetime (0 means 1 h) and 7 days.
 	CertificateLifetime    time.Duration
 	MinCertificateLifetime time.Duration
-	Clock                  clock.WithTicker
-	Log                    *slog.Logger
+	// FileRefresh is how often Files are read again; 0 means 30 s.
+	FileRefresh time.Duration
+	Clock       clock.WithTicker
+	Log         *slog.Logger
 }
 
 const (
 	defaultServingLifetime     = 30 * 24 * time.Hour
 	defaultCertificateLifetime = 24 * time.Hour
 	defaultMinLifetime         = time.Hour
+	defaultFileRefresh         = 30 * time.Second
 	maxCertificateLifetime     = 7 * 24 * time.Hour
 )
 
@@ -77,6 +80,9 @@ func (cfg Config) withDefaults() (Config, error) {
 	}
 	if cfg.MinCertificateLifetime == 0 {
 		cfg.MinCertificateLifetime = defaultMinLifetime
+	}
+	if cfg.FileRefresh == 0 {
+		cfg.FileRefresh = defaultFileRefresh
 	}
 	if cfg.Clock == nil {
 		cfg.Clock = clock.RealClock{}
@@ -126,7 +132,7 @@ func New(ctx context.Context, cfg Config) (*Authorities, error) {
 	}
 	pool := x509.NewCertPool()
 	pool.AddCert(agentCA.Cert)
-	a.server = pki.NewServer(pki.ServerState{Certificate: serving, ClientCAs: pool})
+	a.server = pki.NewServer(pki.ServerState{Certificate: serving, ClientCAs: pool}).By(cfg.Clock.Now)
 	return a, nil
 }
 
@@ -222,14 +228,11 @@ func (a *Authorities) Run(ctx context.Context) error {
 	}
 }
 
-const (
-	fileRefresh     = 30 * time.Second
-	minimumInterval = time.Second
-)
+const minimumInterval = time.Second
 
 func (a *Authorities) untilRefresh() time.Duration {
 	if a.files != nil {
-		return fileRefresh
+		return a.cfg.FileRefresh
 	}
 	left := a.server.State().Certificate.Leaf.NotAfter.Sub(a.cfg.Clock.Now())
 	return max(left-a.cfg.ServingLifetime/3, minimumInterval)

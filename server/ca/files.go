@@ -22,9 +22,9 @@ type Files struct {
 }
 
 // NewFromFiles serves with the operator's own PKI. The files are read again
-// while Run runs; a change is in use within half a minute, and files that do not
+// while Run runs; a change is in use within FileRefresh, and files that do not
 // fit together leave the old content in use. There is no Signer then. Of cfg
-// only Clock and Log are used.
+// only FileRefresh, Clock and Log are used.
 func NewFromFiles(cfg Config, files Files) (*Authorities, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
@@ -34,7 +34,7 @@ func NewFromFiles(cfg Config, files Files) (*Authorities, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Authorities{cfg: cfg, files: &files, fileContent: content, server: pki.NewServer(state)}, nil
+	return &Authorities{cfg: cfg, files: &files, fileContent: content, server: pki.NewServer(state).By(cfg.Clock.Now)}, nil
 }
 
 func (a *Authorities) reloadFiles() error {

@@ -30,7 +30,7 @@ func TestMain(m *testing.M) { env.Main(m, env.Options{Name: "ca"}) }
 func newClient(t *testing.T) (c client.Client, namespace string) {
 	t.Helper()
 	cfg := env.Shared(t).RESTConfig()
-	require.NoError(t, kube.InstallCRDs(t.Context(), cfg, deploy.HubCRDs()))
+	require.NoError(t, env.InstallCRDs(t.Context(), cfg, deploy.HubCRDs()...))
 	scheme := runtime.NewScheme()
 	require.NoError(t, clientgoscheme.AddToScheme(scheme))
 	require.NoError(t, v1alpha1.AddToScheme(scheme))

@@ -100,7 +100,7 @@ func TestWebhookCertificates(t *testing.T) {
 	require.Eventually(t, func() bool {
 		fake.Step(time.Second)
 		return apiserver.size() == 1
-	}, 30*time.Second, 10*time.Millisecond)
+	}, time.Minute, 10*time.Millisecond)
 
 	var serials []string
 	call := func() (now []string) {
@@ -122,7 +122,7 @@ func TestWebhookCertificates(t *testing.T) {
 			}
 			call()
 			return now[0] != serials[0] && now[1] != serials[1]
-		}, 30*time.Second, 20*time.Millisecond)
+		}, time.Minute, 20*time.Millisecond)
 	}
 	require.NotEqual(t, call()[0], call()[1], "each replica has a key of its own")
 	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "fairlead-ca-webhook"}}
@@ -135,7 +135,7 @@ func TestWebhookCertificates(t *testing.T) {
 		}
 		call()
 		return apiserver.size() == 1
-	}, 30*time.Second, 20*time.Millisecond, "and no longer")
+	}, time.Minute, 20*time.Millisecond, "and no longer")
 
 	fake.Step(21 * 24 * time.Hour)
 	renewed(10 * time.Second)

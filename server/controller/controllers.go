@@ -27,6 +27,7 @@ import (
 	ocmfeature "open-cluster-management.io/api/feature"
 	workv1 "open-cluster-management.io/api/work/v1"
 	workv1alpha1 "open-cluster-management.io/api/work/v1alpha1"
+	inventoryv1alpha1 "sigs.k8s.io/cluster-inventory-api/apis/v1alpha1"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
@@ -114,12 +115,12 @@ func All() []Controller {
 		{Name: "managednamespaces", Needs: []schema.GroupVersionKind{managedCluster, set}, Setup: setupNamespaces},
 		{
 			Name: "clusterprofile", Gate: ocmfeature.ClusterProfile,
-			Needs: []schema.GroupVersionKind{managedCluster, set, binding, clusterprofile.Kind()}, Setup: setupProfiles,
+			Needs: []schema.GroupVersionKind{managedCluster, set, binding, inventoryv1alpha1.ClusterProfileSchemeGroupVersionKind}, Setup: setupProfiles,
 		},
 		{Name: "placement", Needs: append(placementKinds(), managedCluster, set, binding), Setup: setupPlacements},
 		{
 			Name: "sigplacementdecision", Gate: feature.SIGPlacementDecision,
-			Needs: append(placementKinds(), sigdecision.Kind()), Setup: setupSIGDecisions,
+			Needs: append(placementKinds(), inventoryv1alpha1.PlacementDecisionSchemeGroupVersionKind), Setup: setupSIGDecisions,
 		},
 		{Name: "workttl", Gate: ocmfeature.CleanUpCompletedManifestWork, Needs: []schema.GroupVersionKind{manifestWork}, Setup: setupWorkTTL},
 		{
@@ -263,7 +264,8 @@ func Select(spec string) ([]Controller, error) {
 // AddToScheme makes every kind known that a controller reads or writes.
 func AddToScheme(scheme *runtime.Scheme) error {
 	return errors.Join(clientgoscheme.AddToScheme(scheme), clusterv1.Install(scheme), clusterv1alpha1.Install(scheme),
-		clusterv1beta1.Install(scheme), clusterv1beta2.Install(scheme), workv1.Install(scheme), workv1alpha1.Install(scheme), v1alpha1.AddToScheme(scheme))
+		clusterv1beta1.Install(scheme), clusterv1beta2.Install(scheme), workv1.Install(scheme), workv1alpha1.Install(scheme),
+		inventoryv1alpha1.AddToScheme(scheme), v1alpha1.AddToScheme(scheme))
 }
 
 // CacheOptions keeps out of the manager's cache what no controller looks at. A

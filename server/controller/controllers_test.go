@@ -103,7 +103,7 @@ func (l *log) has(words ...string) bool {
 
 func eventually(t *testing.T, check func(*assert.CollectT)) {
 	t.Helper()
-	require.EventuallyWithT(t, check, 30*time.Second, 50*time.Millisecond)
+	require.EventuallyWithT(t, check, 2*time.Minute, 50*time.Millisecond)
 }
 
 // TestMissingCRDs starts all controllers on an apiserver without a single CRD,
@@ -144,17 +144,19 @@ func TestMissingCRDs(t *testing.T) {
 		}
 	})
 
-	require.NoError(t, kube.InstallCRDs(t.Context(), cfg, crds(t, "managedclusters.cluster")))
+	require.NoError(t, env.InstallCRDs(t.Context(), cfg, crds(t, "managedclusters.cluster")...))
 	cluster := &clusterv1.ManagedCluster{ObjectMeta: metav1.ObjectMeta{Name: "c1"}}
 	cluster.Spec.HubAcceptsClient = true
-	require.NoError(t, admin.Create(t.Context(), cluster))
+	eventually(t, func(c *assert.CollectT) { // it is served, and discovery tells so a moment later
+		require.NoError(c, client.IgnoreAlreadyExists(admin.Create(t.Context(), cluster)))
+	})
 	eventually(t, func(c *assert.CollectT) {
 		require.NoError(c, admin.Get(t.Context(), client.ObjectKey{Name: "c1"}, &corev1.Namespace{}), "registration runs")
 		require.NoError(c, admin.Get(t.Context(), client.ObjectKey{Namespace: "c1", Name: "managed-cluster-lease"}, &coordinationv1.Lease{}), "lease runs")
 	})
 	require.False(t, said.has(`"controller set up"`, "controller=enrollment"), "it still lacks its own kind")
 
-	require.NoError(t, kube.InstallCRDs(t.Context(), cfg, crds(t, "clusterenrollments")))
+	require.NoError(t, env.InstallCRDs(t.Context(), cfg, crds(t, "clusterenrollments")...))
 	eventually(t, func(c *assert.CollectT) { require.True(c, said.has(`"controller set up"`, "controller=enrollment")) })
 }
 

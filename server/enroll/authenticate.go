@@ -40,6 +40,9 @@ type Verified struct {
 // the start of a session; it costs no call to the apiserver unless it refuses or
 // promotes. Refusals are *Error.
 func (s *Service) Authenticate(ctx context.Context, cert *x509.Certificate) (Verified, error) {
+	if err := s.begun(cert); err != nil {
+		return Verified{}, err
+	}
 	id, enrollment, err := s.verify(ctx, cert)
 	if isReason(err, reason.SerialMismatch) {
 		err = s.raiseAlarm(ctx, id, cert, err)
@@ -53,9 +56,20 @@ func (s *Service) Authenticate(ctx context.Context, cert *x509.Certificate) (Ver
 	return verified(id, enrollment, cert), nil
 }
 
+// begun refuses a certificate that is not valid yet. It was made by a clock of the
+// hub that was ahead of this one by Backdate and more.
+func (s *Service) begun(cert *x509.Certificate) error {
+	now, made := s.cfg.Clock.Now(), cert.NotBefore.Add(pki.Backdate)
+	if !now.Before(cert.NotBefore) {
+		return nil
+	}
+	return refuse(reason.ClockSkew, "the hub's clock says %s, at least %s behind the one that this certificate was made by at %s; have NTP set the hub's clock",
+		now.UTC().Format(time.RFC3339), made.Sub(now).Round(time.Second), made.UTC().Format(time.RFC3339))
+}
+
 // Check is Authenticate without any write, for the check that a live session
 // gets once a minute: a session whose certificate has just been replaced is
-// ending, not cloned.
+// ending, not cloned, and one that began by a clock that was set back since goes on.
 func (s *Service) Check(ctx context.Context, cert *x509.Certificate) (Verified, error) {
 	id, enrollment, err := s.verify(ctx, cert)
 	if err != nil {
@@ -91,10 +105,9 @@ func (s *Service) parseCertificate(cert *x509.Certificate) (identity.Agent, erro
 	if id.HubID != "" && id.HubID != s.cfg.HubID {
 		return id, refuse(reason.CertificateError, "the certificate is of hub %q, and this is hub %q; enroll here with a join token of this hub", id.HubID, s.cfg.HubID)
 	}
-	now := s.cfg.Clock.Now()
-	if now.After(cert.NotAfter) || now.Before(cert.NotBefore) {
-		return id, refuse(reason.CertificateExpired, "the certificate is valid from %s to %s only; enroll again with a re-enroll token",
-			cert.NotBefore.Format(time.RFC3339), cert.NotAfter.Format(time.RFC3339))
+	if now := s.cfg.Clock.Now(); now.After(cert.NotAfter) {
+		return id, refuse(reason.CertificateExpired, "the certificate expired at %s, and the hub's clock says %s; enroll again with a re-enroll token",
+			cert.NotAfter.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339))
 	}
 	return id, nil
 }

@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	wait = 20 * time.Second
+	wait = time.Minute
 	tick = 20 * time.Millisecond
 )
 

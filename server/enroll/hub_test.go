@@ -70,7 +70,7 @@ func newHub(t *testing.T) *hub {
 	shared.Do(func() {
 		ctx := context.WithoutCancel(t.Context())
 		cfg := env.Shared(t).RESTConfig()
-		require.NoError(t, kube.InstallCRDs(ctx, cfg, deploy.HubCRDs()))
+		require.NoError(t, env.InstallCRDs(ctx, cfg, deploy.HubCRDs()...))
 		admin, err := client.New(cfg, client.Options{Scheme: newScheme()})
 		require.NoError(t, err)
 		account := types.NamespacedName{Namespace: identity.HubNamespace, Name: identity.GRPCServerServiceAccount}

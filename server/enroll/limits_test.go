@@ -134,14 +134,16 @@ func TestT72_the_same_answer_at_the_same_time(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			require.Equal(t, pair[0]().Error(), pair[1]().Error(), "code and text")
-			const samples = 40
+			const samples = 200
 			var took [2][]time.Duration
 			for i := range 2 * samples { // in turn, so that both see the same machine
 				begun := time.Now()
 				require.Error(t, pair[i%2]())
 				took[i%2] = append(took[i%2], time.Since(begun))
 			}
-			require.Less(t, distance(took[0], took[1]), 0.6, "Kolmogorov-Smirnov of %d and %d samples: %v", samples, samples, took)
+			d := distance(took[0], took[1])
+			t.Logf("distance of Kolmogorov and Smirnov: %.2f of %d samples each", d, samples)
+			require.Less(t, d, 0.5, "%v", took)
 		})
 	}
 }

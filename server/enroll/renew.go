@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 
 	certificatesv1 "k8s.io/api/certificates/v1"
+	"k8s.io/apimachinery/pkg/util/resourceversion"
 
 	"fairlead.dev/fairlead/internal/api/v1alpha1"
 	"fairlead.dev/fairlead/internal/identity"
@@ -20,7 +21,8 @@ import (
 // signs for exactly that key, and waits for the certificate (at most 55 s; ask
 // again with the same key if it took longer). The certificate in use stays good
 // until the new one is used. A later Renew with another key replaces an unused
-// one, so at most two are valid at any time. Refusals are *Error.
+// one, so at most two are valid at any time; whoever waits for that one is told
+// so at once (CONFLICT). Refusals are *Error.
 func (s *Service) Renew(ctx context.Context, cert *x509.Certificate, csrDER []byte) (Enrollment, error) {
 	verified, err := s.Authenticate(ctx, cert)
 	if err != nil {
@@ -86,18 +88,22 @@ func (s *Service) recordNext(ctx context.Context, verified Verified, key, csrNam
 	return enrollment, err
 }
 
+// awaitRenewal waits for the certificate of a key that e has recorded as the next.
 func (s *Service) awaitRenewal(ctx context.Context, e *v1alpha1.ClusterEnrollment, key string) (Enrollment, error) {
 	ctx, cancel := context.WithTimeout(ctx, maxPoll)
 	defer cancel()
-	last, err := s.watch.wait(ctx, e.Name, func(e *v1alpha1.ClusterEnrollment) bool {
-		// The cache may not show our own write yet: another key in next is no answer.
-		return ended(e) || certificateOf(e, key) != nil
+	last, err := s.watch.wait(ctx, e.Name, func(now *v1alpha1.ClusterEnrollment) bool {
+		return ended(now) || certificateOf(now, key) != nil || replaced(now, e, key)
 	})
 	if err != nil && ctx.Err() == nil {
 		return Enrollment{}, err
 	}
 	if last != nil && ended(last) {
 		return Enrollment{}, refuse(reason.EnrollmentEnded, "the enrollment of cluster %q has ended (%s)", e.Spec.ClusterName, last.Status.State)
+	}
+	if last != nil && replaced(last, e, key) {
+		return Enrollment{}, refuse(reason.Conflict,
+			"another request of cluster %q to renew, with another key, came after this one and counts; take the certificate that it gets, or ask again", e.Spec.ClusterName)
 	}
 	if last == nil || certificateOf(last, key) == nil {
 		return Enrollment{}, &Error{
@@ -106,6 +112,22 @@ func (s *Service) awaitRenewal(ctx context.Context, e *v1alpha1.ClusterEnrollmen
 		}
 	}
 	return s.answer(last, certificateOf(last, key)), nil
+}
+
+// replaced says whether the enrollment, since it was as in recorded, has another
+// key than this for its next certificate, or none. A cache that does not show
+// recorded yet says nothing.
+func replaced(now, recorded *v1alpha1.ClusterEnrollment, key string) bool {
+	newer, err := resourceversion.CompareResourceVersion(now.ResourceVersion, recorded.ResourceVersion)
+	if err != nil || newer < 0 {
+		return false
+	}
+	for _, cert := range []*v1alpha1.Certificate{now.Status.Current, now.Status.Next} {
+		if cert != nil && cert.KeySHA256 == key {
+			return false
+		}
+	}
+	return true
 }
 
 // Detach ends the enrollment that the certificate belongs to, on the spoke's own

@@ -209,9 +209,19 @@ func TestT44_two_renewals_leave_one_next(t *testing.T) {
 	name := h.theEnrollment(t, "twice-1").Name
 	lost, kept := newMachine(t, "twice-1"), newMachine(t, "twice-1")
 	var group sync.WaitGroup
+	asked := newMachine(t, "twice-1")
+	var replaced error
+	group.Go(func() { _, replaced = s.Renew(t.Context(), m.cert, asked.csr) })
+	require.Eventually(t, func() bool {
+		next := h.enrollment(t, name).Status.Next
+		return next != nil && next.KeySHA256 == asked.keySHA256(t)
+	}, wait, tick)
+	begun := time.Now()
 	group.Go(func() { _, _ = s.Renew(t.Context(), m.cert, lost.csr) })
 	lost.cert = h.signNext(t, name, lost.keySHA256(t)) // the agent dies before it stores it
 	group.Wait()
+	requireReason(t, replaced, reason.Conflict)
+	require.Less(t, time.Since(begun), 20*time.Second, "who asked with a key that another took the place of is told so, and not by its deadline")
 	var err error
 	group.Go(func() { _, err = s.Renew(t.Context(), m.cert, kept.csr) })
 	require.Eventually(t, func() bool {

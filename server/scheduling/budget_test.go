@@ -6,6 +6,8 @@ package scheduling_test
 import (
 	"fmt"
 	"math"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -104,4 +106,97 @@ func TestPL21_budget_is_the_same_in_any_order(t *testing.T) {
 			require.Equal(t, fresh.Spent(key("n/p")), h.Spent(key("n/p")))
 		}
 	})
+}
+
+// counting counts expressions that are evaluated.
+type counting struct{ evaluated int }
+
+func (*counting) Plugin(_, _ string) func() { return func() {} }
+func (c *counting) CEL() func()             { c.evaluated++; return func() {} }
+
+// TestPL21_one_expression_at_a_time: a cluster with many expressions takes many turns,
+// in which others are decided, and no expression is evaluated twice.
+func TestPL21_one_expression_at_a_time(t *testing.T) {
+	const expressions = 5
+	h, seen := newHub(t), &counting{}
+	h.Observe(seen)
+	h.set("a")
+	h.bind("n", "a")
+	h.cluster("c0", "set=a", "x=1")
+	h.cluster("c1", "set=a")
+	text := strings.TrimSuffix(strings.Repeat(`'managedCluster.metadata.labels.all(k, k != "")', `, expressions-1), ", ")
+	h.placement("n/p", fmt.Sprintf(`predicates: [{requiredClusterSelector: {celSelector: {celExpressions: [%s]}}},
+		{requiredClusterSelector: {celSelector: {celExpressions: ['"x" in managedCluster.metadata.labels']}}}]`, text+`, "false"`))
+	h.placement("n/other", "{}")
+
+	// One turn is one expression, of one predicate, of one cluster.
+	turns := 0
+	for done := false; !done; turns++ {
+		before := seen.evaluated
+		done = h.Filter(key("n/p"), h.now, 0)
+		require.LessOrEqual(t, seen.evaluated-before, 1, "a turn is over after one expression")
+		require.Equal(t, []string{"c0", "c1"}, h.decide("n/other").Clusters, "others go on")
+	}
+	require.Equal(t, 2*(expressions+1), seen.evaluated, "each once")
+	require.Equal(t, seen.evaluated, turns)
+	require.Equal(t, []string{"c0"}, h.decide("n/p").Clusters)
+	require.Equal(t, 2*(expressions+1), seen.evaluated, "nothing is left to be evaluated")
+
+	// What was known of a cluster before it changed counts for nothing.
+	h.placement("n/q", `predicates: [{requiredClusterSelector: {celSelector: {celExpressions: ['!("x" in managedCluster.metadata.labels)', 'true']}}}]`)
+	require.False(t, h.Filter(key("n/q"), h.now, 0), "c0 has x")
+	require.False(t, h.Filter(key("n/q"), h.now, 0), "c1 has not, so far")
+	h.cluster("c1", "set=a", "x=1")
+	require.Empty(t, h.decide("n/q").Clusters)
+}
+
+// TestPL21_dear_placements_wait: a placement to which one cluster was dear is not
+// filtered while changes come in, whatever cluster changes.
+func TestPL21_dear_placements_wait(t *testing.T) {
+	h, seen := newHub(t), &counting{}
+	h.Observe(seen)
+	h.set("a")
+	h.bind("n", "a")
+	h.cluster("c0", "set=a")
+	text := strings.Repeat("a", 1000)
+	numbers := strings.TrimSuffix(strings.Repeat("1,", 2), ",") // 10 000 each
+	h.placement("n/p", fmt.Sprintf("predicates: [{requiredClusterSelector: {celSelector: {celExpressions: ['[%s].all(n, %[2]q.contains(%[2]q))']}}}]", numbers, text))
+	h.placement("n/cheap", spends)
+	h.decide("n/p")
+	h.decide("n/cheap")
+	h.Dirty()
+	seen.evaluated = 0
+	h.cluster("c1", "set=a")
+	require.Equal(t, 1, seen.evaluated, "only that of n/cheap")
+	require.Contains(t, h.Dirty(), key("n/p"))
+	require.Equal(t, []string{"c0", "c1"}, h.decide("n/p").Clusters)
+}
+
+// BenchmarkPL21_dearest_expression: how long one expression may take at most on one
+// cluster, which is how long nothing else is decided: the limit is of cost, and loops
+// are what takes longest for their cost.
+func BenchmarkPL21_dearest_expression(b *testing.B) {
+	h := newHub(b)
+	h.set("a")
+	h.bind("n", "a")
+	h.cluster("c0", "set=a")
+	numbers := "[" + strings.TrimSuffix(strings.Repeat("1,", 100), ",") + "]"
+	const turns = 160 // ×100×100: just below the limit
+	outer := "[" + strings.TrimSuffix(strings.Repeat("1,", turns), ",") + "]"
+	h.placement("n/p", fmt.Sprintf("predicates: [{requiredClusterSelector: {celSelector: {celExpressions: ['%s.all(a, %s.all(b, %s.all(c, true)))']}}}]", outer, numbers, numbers))
+	before := cpu(b)
+	for b.Loop() {
+		h.cluster("c0", "set=a") // forget what is known of it
+		h.decide("n/p")
+	}
+	b.ReportMetric(float64((cpu(b)-before).Milliseconds())/float64(b.N), "CPU-ms/op")
+	b.ReportMetric(float64(h.Spent(key("n/p"))), "cost")
+}
+
+// cpu is what the process has used of it.
+func cpu(b *testing.B) time.Duration {
+	b.Helper()
+	var usage syscall.Rusage
+	require.NoError(b, syscall.Getrusage(syscall.RUSAGE_SELF, &usage))
+	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }

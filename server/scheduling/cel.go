@@ -23,7 +23,9 @@ import (
 
 // Limits of evaluation, in CEL's units of cost, as Kubernetes has them (PL-21).
 const (
-	// costPerCall is for one expression on one cluster, about a tenth of a second.
+	// costPerCall is for one expression on one cluster: a tenth of a second, or a
+	// quarter for empty loops, which take longest for their cost. Nothing else is
+	// decided meanwhile.
 	costPerCall = 1_000_000
 	// costPerCluster is for all expressions of a placement on one cluster. It is
 	// counted by cluster, so that no cluster depends on how many others there are.
@@ -98,29 +100,67 @@ func (c *compiler) compile(text string) (*expression, error) {
 	return &expression{text: text, program: program, readsScores: len(calls) > 0}, nil
 }
 
+// look is one look at a cluster, which may take several turns: what expressions said
+// in earlier ones is known. Its cluster must not change in between.
+type look struct {
+	cost   int64    // so far, of all turns
+	turn   int64    // what may still be spent in this turn
+	known  []result // of the expressions that were evaluated, in their order
+	next   int      // of known
+	paused bool     // the turn was over before all was known
+}
+
+// result is what became of one expression, with its cost.
+type result struct {
+	ok   bool
+	cost int64
+	err  error
+}
+
 // evaluate says whether all expressions of a predicate are true of a cluster,
 // and why not: the first that is not, or that fails or costs too much (PL-20).
-// budget is what the cluster has left, and becomes what is left afterwards.
-func (w *World) evaluate(p *predicate, c *cluster, budget *int64) (ok bool, why func() string) {
+func (w *World) evaluate(p *predicate, c *cluster, l *look) (ok bool, why func() string) {
 	for i, e := range p.expressions {
-		if *budget < 0 { // an earlier predicate has spent it
+		if l.cost > costPerCluster { // an earlier predicate has spent it
 			return false, func() string { return fmt.Sprintf("celExpressions[%d] %q fails: %v", i, e.text, errBudget) }
 		}
-		done := w.observer.CEL()
-		ok, cost, err := e.holds(w.see(c))
-		done()
-		*budget -= cost + costToEnter
-		if err == nil && *budget < 0 {
+		r, known := w.result(e, c, l)
+		if !known {
+			return false, func() string { return "it is not known yet" }
+		}
+		l.cost += r.cost
+		err := r.err
+		if err == nil && l.cost > costPerCluster {
 			err = errBudget
 		}
 		switch {
 		case err != nil:
 			return false, func() string { return fmt.Sprintf("celExpressions[%d] %q fails: %v", i, e.text, err) }
-		case !ok:
+		case !r.ok:
 			return false, func() string { return fmt.Sprintf("celExpressions[%d] %q is false", i, e.text) }
 		}
 	}
 	return true, nil
+}
+
+// result evaluates the next expression of a look, unless an earlier turn did, or
+// this one is over.
+func (w *World) result(e *expression, c *cluster, l *look) (r result, known bool) {
+	switch {
+	case l.next < len(l.known):
+	case l.turn < 0:
+		l.paused = true
+		return result{}, false
+	default:
+		done := w.observer.CEL()
+		r.ok, r.cost, r.err = e.holds(w.see(c))
+		done()
+		r.cost += costToEnter
+		l.turn -= r.cost
+		l.known = append(l.known, r)
+	}
+	l.next++
+	return l.known[l.next-1], true
 }
 
 var errBudget = fmt.Errorf("all expressions together cost more than %d", costPerCluster)

@@ -5,6 +5,7 @@ package scheduling
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -189,7 +190,7 @@ func (c *choice) mismatches(one *cluster) string {
 		return "no predicate can be read: " + err.Error()
 	}
 	var reasons []string
-	c.p.rules.match(c.world, one, func(predicate int, why string) {
+	c.p.rules.match(c.world, one, &look{turn: math.MaxInt64}, func(predicate int, why string) {
 		reasons = append(reasons, fmt.Sprintf("predicates[%d]: %s", predicate, why))
 	})
 	return strings.Join(reasons, "; ")

@@ -37,7 +37,10 @@ type placement struct {
 	found    []verdict // by ID of the cluster
 	costs    []int64   // of the verdicts, by ID of the cluster; nil: they cost nothing
 	spent    int64     // sum of costs
+	dear     bool      // a cluster cost more than is spent as soon as one changes
 	rest     time.Time // until when nothing is spent again, after it was too much
+	half     *cluster  // whose expressions are to be gone on with
+	known    []result  // of those
 	count    [verdicts]int
 	dirty    bool
 }
@@ -50,7 +53,8 @@ func (p *placement) same(object *clusterv1beta1.Placement) bool {
 
 func (p *placement) reset(ids int) {
 	p.found = make([]verdict, ids)
-	p.costs, p.spent = nil, 0
+	p.costs, p.spent, p.dear = nil, 0, false
+	p.half, p.known = nil, nil
 	p.count = [verdicts]int{}
 }
 
@@ -64,6 +68,7 @@ func (p *placement) verdict(c *cluster) verdict {
 // charge notes what the verdict on a cluster cost, instead of what it cost before.
 func (p *placement) charge(c *cluster, cost int64) {
 	p.spent += cost - p.cost(c)
+	p.dear = p.dear || cost > costAtOnce
 	if cost == p.cost(c) {
 		return
 	}
@@ -86,6 +91,9 @@ func (w *World) tooDear(p *placement) bool { return p.spent > w.budget }
 
 // set keeps a verdict and what it cost.
 func (p *placement) set(c *cluster, v verdict, cost int64) {
+	if p.half == c {
+		p.half, p.known = nil, nil
+	}
 	p.charge(c, cost)
 	old := p.verdict(c)
 	if old == v {
@@ -113,19 +121,21 @@ func (p *placement) within(c *cluster) bool {
 
 // recheck filters one cluster again and has the placement decided anew if that
 // makes a difference. A placement that is to be decided anyway filters then, and so
-// does one that spent too much, or much on this cluster.
+// does one that spent too much, or much on a cluster.
 func (w *World) recheck(p *placement, c *cluster) {
-	wait := p.dirty || w.tooDear(p) || p.count[unknown] > 0 || p.cost(c) > costAtOnce
-	switch {
+	v, l := unknown, &look{turn: costAtOnce}
+	switch wait := p.dirty || w.tooDear(p) || p.count[unknown] > 0 || p.dear; {
 	case !wait:
-		v, cost := w.check(p, c)
-		w.settle(p, c, v, cost)
-	case p.within(c):
+		v = w.check(p, c, l)
+	case !p.within(c):
+		v = outside
+	}
+	if v == unknown {
 		p.set(c, unknown, 0)
 		w.mark(p)
-	default:
-		w.settle(p, c, outside, 0)
+		return
 	}
+	w.settle(p, c, v, l.cost)
 }
 
 // settle notes a verdict, and has the placement decided anew if that matters:
@@ -152,24 +162,27 @@ func (p *placement) candidates() int {
 	return p.count[mismatched] + p.count[matched] + p.count[unknown]
 }
 
-// check filters a cluster, and says what that cost.
-func (w *World) check(p *placement, c *cluster) (v verdict, cost int64) {
+// check filters a cluster; unknown: that is to be gone on with.
+func (w *World) check(p *placement, c *cluster, l *look) verdict {
 	switch {
 	case !p.within(c):
-		return outside, 0
+		return outside
 	case c.deleting():
-		return deleting, 0
+		return deleting
 	}
-	ok, cost := p.rules.match(w, c, nil)
-	if ok {
-		return matched, cost
+	switch ok := p.rules.match(w, c, l, nil); {
+	case l.paused:
+		return unknown
+	case ok:
+		return matched
+	default:
+		return mismatched
 	}
-	return mismatched, cost
 }
 
 // filter gives every cluster that has none its verdict. It ends early, with false,
-// when that has cost more than most; and when the placement has spent too much, which
-// is tried again only after a while.
+// when that has cost more than most, be it in the middle of a cluster; and when the
+// placement has spent too much, which is tried again only after a while.
 func (w *World) filter(p *placement, now time.Time, most int64) (done bool) {
 	if p.count[unknown] == 0 || w.tooDear(p) || now.Before(p.rest) {
 		return true
@@ -179,12 +192,17 @@ func (w *World) filter(p *placement, now time.Time, most int64) (done bool) {
 		if v != unknown {
 			continue
 		}
-		if most < 0 {
+		one, l := w.byID[id], &look{turn: most}
+		if p.half == one {
+			l.known = p.known
+		}
+		v := w.check(p, one, l)
+		if v == unknown {
+			p.half, p.known = one, l.known
 			return false
 		}
-		found, cost := w.check(p, w.byID[id])
-		p.set(w.byID[id], found, cost)
-		most -= cost
+		p.set(one, v, l.cost)
+		most = l.turn
 		if w.tooDear(p) {
 			p.rest = now.Add(restAfter)
 			return true

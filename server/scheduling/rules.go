@@ -122,33 +122,32 @@ func (c *compiler) predicate(from *clusterv1beta1.ClusterSelector) (p predicate,
 }
 
 // match says whether any predicate matches a cluster; none at all is as good
-// (PL-13), and what that cost. report is told, if it is not nil, what keeps each
-// from matching.
-func (r *rules) match(w *World, c *cluster, report func(predicate int, why string)) (ok bool, cost int64) {
+// (PL-13). report is told, if it is not nil, what keeps each from matching. Nothing
+// is said of a cluster if the look is paused.
+func (r *rules) match(w *World, c *cluster, l *look, report func(predicate int, why string)) bool {
 	if r.predicateErr != nil {
-		return false, 0
+		return false
 	}
-	budget := int64(costPerCluster)
 	for i := range r.predicates {
-		ok, why := r.predicates[i].match(w, c, &budget)
-		if ok {
-			return true, costPerCluster - budget
+		ok, why := r.predicates[i].match(w, c, l)
+		if ok || l.paused {
+			return ok
 		}
 		if report != nil {
 			report(i, why())
 		}
 	}
-	return len(r.predicates) == 0, costPerCluster - budget
+	return len(r.predicates) == 0
 }
 
 // match says whether a cluster matches all selectors, and why not.
-func (p *predicate) match(w *World, c *cluster, budget *int64) (ok bool, why func() string) {
+func (p *predicate) match(w *World, c *cluster, l *look) (ok bool, why func() string) {
 	switch {
 	case !p.labels.Matches(labels.Set(c.object.Labels)):
 		return false, func() string { return "labelSelector wants " + p.labels.String() }
 	case !p.claims.Matches(labels.Set(c.claims)):
 		return false, func() string { return "claimSelector wants " + p.claims.String() }
 	default:
-		return w.evaluate(p, c, budget)
+		return w.evaluate(p, c, l)
 	}
 }

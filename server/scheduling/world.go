@@ -103,8 +103,9 @@ func (w *World) Dirty() []types.NamespacedName {
 
 // Filter does a part of what Decide has to do first: it evaluates expressions until
 // they have cost more than most, in CEL's units (a million take about a tenth of a
-// second). It says whether Decide has nothing of that left to do. So a placement that
-// costs much does not keep others waiting.
+// second, and one expression costs no more than that). It says whether Decide has
+// nothing of that left to do. So a placement that costs much does not keep others
+// waiting, not even one that costs much on each cluster.
 func (w *World) Filter(key types.NamespacedName, now time.Time, most int64) (done bool) {
 	p, ok := w.places[key]
 	return !ok || w.filter(p, now, most)

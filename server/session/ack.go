@@ -12,9 +12,11 @@ import (
 )
 
 const (
-	// quickAck makes parts grow, slowAck makes them shrink.
-	quickAck = time.Second
-	slowAck  = 4 * time.Second
+	// ackPatience is how long an agent may acknowledge nothing of what it was sent,
+	// not one object, though its heartbeats come (T2). What is on its way is so little (pace) that it
+	// is neither gRPC nor TCP that says that an agent does not read. A link that takes
+	// longer for the smallest part, below 1.1 KiB/s, is of no use.
+	ackPatience = 30 * time.Second
 
 	maxFieldPaths = 16
 	maxFieldPath  = 256
@@ -29,7 +31,7 @@ type frame struct {
 	seq     uint64
 	sent    time.Time
 	cost    credit
-	part    bool
+	unacked int // bytes, when it was sent, with its own
 	members []*entry
 }
 
@@ -39,6 +41,9 @@ func (c *Core) ack(now time.Time, a *agentv1.Ack) {
 	if seq > c.seq || seq < c.processed {
 		c.violationf("processed_seq %d: %d was processed before, %d is the last sent", seq, c.processed, c.seq)
 		return
+	}
+	if seq > c.processed || len(a.GetObjects()) > 0 {
+		c.progress = now
 	}
 	c.processed = seq
 	var stored []StoredObject
@@ -169,14 +174,12 @@ func (c *Core) landed(e *entry) {
 // release returns the credit of all frames up to seq. Objects in them that were
 // not acknowledged are let go: anti-entropy finds what that hides.
 func (c *Core) release(now time.Time, seq uint64) {
-	n := 0
+	n, busy := 0, c.pace.busy(c.unacked.bytes)
 	for ; n < len(c.frames) && c.frames[n].seq <= seq; n++ {
 		f := &c.frames[n]
 		c.unacked.bytes -= f.cost.bytes
 		c.unacked.objects -= f.cost.objects
-		if f.part {
-			c.adapt(now.Sub(f.sent))
-		}
+		c.pace.processed(now.Sub(f.sent), f.cost.bytes, f.unacked, busy)
 		for _, e := range f.members {
 			if e.flight.seq == f.seq && (c.transfer == nil || c.transfer.e != e) {
 				e.orphan = nil
@@ -185,21 +188,14 @@ func (c *Core) release(now time.Time, seq uint64) {
 		}
 	}
 	if n == len(c.frames) {
+		if n > 0 {
+			c.pace.idle = now
+		}
 		c.frames = nil
 		return
 	}
 	clear(c.frames[:n])
 	c.frames = c.frames[n:]
-}
-
-// adapt fits the size of parts to the link.
-func (c *Core) adapt(took time.Duration) {
-	switch {
-	case took < quickAck:
-		c.partSize = min(2*c.partSize, wire.MaxPart)
-	case took > slowAck:
-		c.partSize = max(c.partSize/2, wire.MinPart)
-	}
 }
 
 // bounded is an agent's error, cut to what a condition or a log line can take.

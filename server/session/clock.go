@@ -33,6 +33,9 @@ func (c *Core) tick(now time.Time) {
 	case reached(now, c.lastRecv.Add(c.cfg.Liveness)):
 		c.close(reason.LivenessLost, "nothing was received for "+c.cfg.Liveness.String(), 0)
 		return
+	case len(c.frames) > 0 && reached(now, c.progress.Add(ackPatience)):
+		c.close(reason.SlowConsumer, "the agent acknowledged nothing of what it was sent for "+ackPatience.String(), 0)
+		return
 	case c.sync != nil && reached(now, c.sync.deadline):
 		c.inventoryLate()
 		return
@@ -55,6 +58,9 @@ func (c *Core) Wakeup() time.Time {
 	at := c.lastRecv.Add(c.cfg.Liveness)
 	for _, t := range []time.Time{c.beatAt(), c.cfg.Deadline, c.drainAt, c.nextRetry} {
 		at = sooner(at, t)
+	}
+	if len(c.frames) > 0 {
+		at = sooner(at, c.progress.Add(ackPatience))
 	}
 	if c.sync != nil {
 		return sooner(at, c.sync.deadline)

@@ -57,6 +57,8 @@ type Object struct {
 	// Undeliverable is a reason (package reason) not to send it; mostly empty.
 	// What is larger than Limits.MaxObject need not be marked.
 	Undeliverable string
+	// Why says in words what Undeliverable means here; empty leaves it to the session.
+	Why string
 }
 
 // Content is exactly one revision as it travels. The bytes are not changed by

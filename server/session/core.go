@@ -42,12 +42,13 @@ type Core struct {
 	large    list
 	smallRun int // frames of small objects sent while a large one waited
 	transfer *transfer
-	partSize int
 
-	// Credit.
+	// Credit, and how much of it is used.
 	window    credit
+	pace      pace
 	unacked   credit
-	frames    []frame // not processed by the agent yet
+	frames    []frame   // not processed by the agent yet
+	progress  time.Time // when the agent acknowledged anything, or the first of these was sent
 	processed uint64
 
 	// Comparison with what the agent holds; nil when none is running.
@@ -75,7 +76,7 @@ type Core struct {
 
 // New makes the core of a session whose Lease is taken. cfg.Hub must not be nil.
 func New(cfg Config, src Source) *Core {
-	return &Core{cfg: cfg.withDefaults(), src: src, partSize: wire.MinPart}
+	return &Core{cfg: cfg.withDefaults(), src: src}
 }
 
 // Step takes one input and returns what the caller has to do. The caller owns

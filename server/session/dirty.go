@@ -4,6 +4,7 @@
 package session
 
 import (
+	"cmp"
 	"time"
 
 	agentv1 "fairlead.dev/fairlead/gen/fairlead/agent/v1"
@@ -291,7 +292,7 @@ func (c *Core) explained(e *entry, obj Object) bool {
 	if why == "" || obj.Deleting {
 		return false
 	}
-	info := &agentv1.ErrorInfo{Reason: why, Message: undeliverableText(why, obj.Size, limit)}
+	info := &agentv1.ErrorInfo{Reason: why, Message: cmp.Or(obj.Why, undeliverableText(why, obj.Size, limit))}
 	e.verdict = &verdict{kind: undeliverable, rev: obj.Revision, err: info}
 	c.effect(Undelivered{Key: e.key, Revision: obj.Revision, Error: info})
 	return true

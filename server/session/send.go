@@ -76,7 +76,6 @@ type draft struct {
 	changes []*agentv1.ObjectChange
 	members []*entry
 	bytes   int
-	part    bool
 }
 
 func (d *draft) full() bool { return d.bytes >= frameTarget || len(d.changes) >= frameObjects }
@@ -92,6 +91,9 @@ func (d *draft) add(e *entry, change *agentv1.ObjectChange, bytes int) {
 // since the agent assembles one object at a time.
 func (c *Core) delta(now time.Time) *agentv1.Delta {
 	var d draft
+	if c.unacked.bytes == 0 {
+		c.pace.begin(now)
+	}
 	c.addDeletes(now, &d)
 	c.checkTransfer()
 	if c.transfer == nil && (c.large.empty() || c.smallRun < largeTurn) {
@@ -104,12 +106,15 @@ func (c *Core) delta(now time.Time) *agentv1.Delta {
 		c.addSmall(now, &d) // what seemed large may be small by now
 	}
 	if len(d.changes) > 0 {
-		c.frames = append(c.frames, frame{
-			seq: c.seq + 1, sent: now, part: d.part, members: d.members,
-			cost: credit{bytes: d.bytes, objects: len(d.changes)},
-		})
 		c.unacked.bytes += d.bytes
 		c.unacked.objects += len(d.changes)
+		if len(c.frames) == 0 {
+			c.progress = now
+		}
+		c.frames = append(c.frames, frame{
+			seq: c.seq + 1, sent: now, unacked: c.unacked.bytes, members: d.members,
+			cost: credit{bytes: d.bytes, objects: len(d.changes)},
+		})
 	}
 	complete := c.announce && c.sync == nil && c.syncLeft == 0
 	if complete {
@@ -129,6 +134,13 @@ func (c *Core) fits(d *draft, bytes int) bool {
 	}
 	used := c.unacked.bytes + d.bytes
 	return used == 0 || used+bytes <= c.window.bytes
+}
+
+// fitsPace tells the same of content, which also waits until it is not sent too
+// far ahead of what is acknowledged. Deletes do not.
+func (c *Core) fitsPace(d *draft, bytes int) bool {
+	used := c.unacked.bytes + d.bytes
+	return c.fits(d, bytes) && (used == 0 || used+bytes <= c.pace.limit)
 }
 
 func (c *Core) addDeletes(now time.Time, d *draft) {
@@ -161,7 +173,7 @@ func (c *Core) addDeletes(now time.Time, d *draft) {
 func (c *Core) addSmall(now time.Time, d *draft) {
 	for !c.small.empty() && !d.full() {
 		e := c.small.head
-		if !c.fits(d, e.size+changeOverhead) {
+		if !c.fitsPace(d, e.size+changeOverhead) {
 			break
 		}
 		content, ok := c.ready(now, e)
@@ -173,7 +185,7 @@ func (c *Core) addSmall(now time.Time, d *draft) {
 			c.large.keep(e)
 			continue
 		}
-		if !c.fits(d, e.size+changeOverhead) {
+		if !c.fitsPace(d, e.size+changeOverhead) {
 			break
 		}
 		d.add(e, upsert(e.key, content, content.Bytes, 0, true), e.size+changeOverhead)
@@ -223,7 +235,7 @@ func (c *Core) checkTransfer() {
 func (c *Core) addPart(now time.Time, d *draft) {
 	for c.transfer == nil {
 		e := c.large.head
-		if e == nil || !c.fits(d, c.partSize) {
+		if e == nil || !c.fitsPace(d, min(c.pace.part(), e.size)+changeOverhead) {
 			return
 		}
 		if content, ok := c.ready(now, e); ok {
@@ -233,15 +245,14 @@ func (c *Core) addPart(now time.Time, d *draft) {
 		}
 	}
 	t := c.transfer
-	n := min(c.partSize, len(t.content.Bytes)-t.offset)
-	if !c.fits(d, n) {
+	n := min(c.pace.part(), len(t.content.Bytes)-t.offset)
+	if !c.fitsPace(d, n+changeOverhead) {
 		return
 	}
 	piece := t.content.Bytes[t.offset : t.offset+n]
 	t.offset += n
 	last := t.offset == len(t.content.Bytes)
 	d.add(t.e, upsert(t.e.key, t.content, piece, t.part, last), n+changeOverhead)
-	d.part = true
 	t.part++
 	if last {
 		c.transfer = nil

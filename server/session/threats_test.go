@@ -149,8 +149,8 @@ func TestT18_nothing_is_sent_again_by_a_timer(t *testing.T) {
 	w := connected("a", "b")
 	w.agent.paused = true
 	w.hub.put("a", []byte("new"))
-	for range 30 { // frames arrive, acknowledgements do not
-		w.now = w.now.Add(20 * time.Second)
+	for range 29 { // frames arrive, acknowledgements do not
+		w.now = w.now.Add(time.Second)
 		w.step(session.Frame{Message: &agentv1.SessionRequest{Message: &agentv1.SessionRequest_Heartbeat{Heartbeat: &agentv1.Heartbeat{}}}})
 		w.run()
 	}
@@ -162,6 +162,33 @@ func TestT18_nothing_is_sent_again_by_a_timer(t *testing.T) {
 	}
 	require.Equal(t, 1, deltas)
 	require.Nil(t, w.closed)
+}
+
+// T2: whoever takes what it is sent and acknowledges none of it does not hold the
+// session, though its heartbeats come; one that acknowledges little by little does.
+func TestT2_heartbeats_are_no_acknowledgements(t *testing.T) {
+	w := connected("a", "b", "c")
+	beats := func(n int) {
+		for range n {
+			w.now = w.now.Add(time.Second)
+			w.step(session.Frame{Message: &agentv1.SessionRequest{Message: &agentv1.SessionRequest_Heartbeat{Heartbeat: &agentv1.Heartbeat{}}}})
+			w.step(session.Tick{})
+			w.run()
+		}
+	}
+	for _, name := range []string{"a", "b"} {
+		w.hub.put(name, []byte("new"))
+		beats(29)
+		require.Nil(t, w.closed)
+	}
+	w.agent.paused = true
+	w.hub.put("c", []byte("new"))
+	w.run()
+	beats(29)
+	require.Nil(t, w.closed)
+	beats(1)
+	require.NotNil(t, w.closed)
+	require.Equal(t, "SLOW_CONSUMER", w.closed.Reason)
 }
 
 func TestT21_no_frame_is_over_the_limit(t *testing.T) {
@@ -206,7 +233,7 @@ func TestSend_parts_grow_while_they_are_acknowledged_quickly(t *testing.T) {
 		w.now = w.now.Add(300 * time.Millisecond)
 		w.tell(w.agent.take(m)[0])
 	}
-	require.Equal(t, []int{32, 64, 128, 240, 240, 240, 32}, sizes)
+	require.Equal(t, []int{32, 48, 72, 108, 162, 240, 240, 73}, sizes)
 
 	w.hub.put("slow", bytes.Repeat([]byte("x"), 600_000))
 	w.marks()
@@ -221,7 +248,7 @@ func TestSend_parts_grow_while_they_are_acknowledged_quickly(t *testing.T) {
 		w.now = w.now.Add(5 * time.Second)
 		w.tell(w.agent.take(m)[0])
 	}
-	require.Equal(t, []int{240, 120, 60, 32, 32, 32, 32, 32}, sizes[:8])
+	require.Equal(t, []int{240, 32, 32, 32, 32, 32, 32, 32}, sizes[:8])
 }
 
 func TestAck_credit_is_returned_by_processed_seq_alone(t *testing.T) {

@@ -86,6 +86,12 @@ func next0(err error, at uint64) uint64 {
 // one that was left: a watch from the future says nothing at all on some storages,
 // and a restored hub may have come past where the index was.
 func (x *Index) stillNewest(ctx context.Context) error {
+	if err := x.checkEpoch(ctx); err != nil {
+		return err
+	}
+	if !x.Current() {
+		return errDoubt
+	}
 	now, err := x.QuorumListRV(ctx)
 	if err != nil {
 		return err

@@ -31,6 +31,12 @@ type IndexConfig struct {
 	// listed where the list is, which may be further by now. While it returns an
 	// error the index stays as it was. May be nil.
 	OnRestored func(ctx context.Context, seen, listed uint64) error
+	// CheckEpoch is called before anything that a new list or watch shows is taken
+	// in. It asks the apiserver itself whether the hub's epoch is still the one that
+	// sessions have, and calls Relist if not: a restored apiserver may be ahead of the
+	// index, so that no resourceVersion shows it. While it returns an error the index
+	// stays as it was. May be nil.
+	CheckEpoch func(ctx context.Context) error
 	// Log defaults to slog.Default.
 	Log *slog.Logger
 }
@@ -42,6 +48,7 @@ type IndexConfig struct {
 type Index struct {
 	works      works
 	onRestored func(ctx context.Context, seen, listed uint64) error
+	checkEpoch func(ctx context.Context) error
 	log        *slog.Logger
 	codec      *codec.Codec
 	specs      specs
@@ -100,6 +107,9 @@ func NewIndex(config IndexConfig) (*Index, error) {
 		return nil, err
 	}
 	x.works, x.onRestored = client, config.OnRestored
+	if config.CheckEpoch != nil {
+		x.checkEpoch = config.CheckEpoch
+	}
 	if config.Log != nil {
 		x.log = config.Log
 	}
@@ -111,7 +121,10 @@ func newIndex() (*Index, error) {
 	if err != nil {
 		return nil, fmt.Errorf("index of ManifestWorks: %w", err)
 	}
-	x := &Index{log: slog.Default(), codec: packer, seed: maphash.MakeSeed(), patience: defaultPatience(), synced: make(chan struct{})}
+	x := &Index{
+		checkEpoch: func(context.Context) error { return nil },
+		log:        slog.Default(), codec: packer, seed: maphash.MakeSeed(), patience: defaultPatience(), synced: make(chan struct{}),
+	}
 	for i := range x.shards {
 		x.shards[i].clusters = map[string]*cluster{}
 	}

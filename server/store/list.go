@@ -65,6 +65,14 @@ func (x *Index) listPages(ctx context.Context, limit int64) (at uint64, err erro
 		if err != nil {
 			return 0, err
 		}
+		if token == "" {
+			if err := x.checkEpoch(ctx); err != nil {
+				return 0, err
+			}
+			if x.wanted.Load() != x.answers {
+				return 0, errDoubt // the page may be from before what Relist was called for
+			}
+		}
 		meta, err := x.takePage(ctx, raw)
 		if err != nil {
 			return 0, err

@@ -81,7 +81,7 @@ func (d *desk) wait(what func(done func(Result))) Result {
 	select {
 	case r := <-results:
 		return r
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		d.t.Fatal("done was not called")
 		return Result{}
 	}

@@ -10,7 +10,6 @@ import (
 	"slices"
 
 	admissionv1 "k8s.io/api/admission/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	"fairlead.dev/fairlead/internal/identity"
@@ -23,14 +22,19 @@ func (w *Webhooks) mutateWork(ctx context.Context, req admission.Request) admiss
 	if req.Operation != admissionv1.Create || !w.cfg.Served(ctx, req.Namespace) {
 		return admission.Allowed("")
 	}
-	var work metav1.PartialObjectMetadata
+	var work struct {
+		Metadata struct {
+			Finalizers []string `json:"finalizers"`
+		} `json:"metadata"`
+	}
 	if err := json.Unmarshal(req.Object.Raw, &work); err != nil {
 		return admission.Errored(http.StatusBadRequest, err)
 	}
-	if slices.Contains(work.Finalizers, identity.ManifestWorkFinalizer) {
+	finalizers := work.Metadata.Finalizers
+	if slices.Contains(finalizers, identity.ManifestWorkFinalizer) {
 		return admission.Allowed("")
 	}
-	return patched(map[string]any{"op": "add", "path": "/metadata/finalizers", "value": append(work.Finalizers, identity.ManifestWorkFinalizer)})
+	return patched(map[string]any{"op": "add", "path": "/metadata/finalizers", "value": append(finalizers, identity.ManifestWorkFinalizer)})
 }
 
 // patched says yes, with these operations of a JSON patch, if there are any.

@@ -173,7 +173,7 @@ func TestT74_admission(t *testing.T) {
 		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, path, bytes.NewReader(body))
 		r.Header.Set("Content-Type", "application/json")
 		recorder := httptest.NewRecorder()
-		w.mux.ServeHTTP(recorder, r)
+		jsonOnly(w.mux).ServeHTTP(recorder, r)
 		var review admissionv1.AdmissionReview
 		raw, err := io.ReadAll(recorder.Body)
 		require.NoError(t, err)
@@ -183,7 +183,7 @@ func TestT74_admission(t *testing.T) {
 	for name, body := range map[string][]byte{
 		"empty": nil, "no JSON": []byte("x"), "no request": []byte(`{}`), "nested": []byte(string(bytes.Repeat([]byte(`{"a":`), 100_000)) + "1"),
 		"no object": []byte(`{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{"uid":"u","operation":"CREATE"}}`),
-		"too large": bytes.Repeat([]byte(" "), 8<<20),
+		"too large": bytes.Repeat([]byte(" "), 8<<20), "YAML": []byte("kind: AdmissionReview\napiVersion: admission.k8s.io/v1\nrequest: {uid: u, operation: CREATE, object: {}}\n"),
 	} {
 		for _, path := range []string{pathValidateWorks, pathValidateReplicaSets, pathValidateClusters, pathMutateClusters, pathValidateBindings} {
 			_, review := post(path, body)
@@ -193,6 +193,8 @@ func TestT74_admission(t *testing.T) {
 	}
 	code, _ := post("/", []byte(`{}`))
 	require.Equal(t, http.StatusNotFound, code)
+	code, _ = post(pathValidateWorks, []byte("kind: AdmissionReview"))
+	require.Equal(t, http.StatusBadRequest, code, "YAML is not even read")
 }
 
 // TestBounded: no more requests are in hand than there is memory for.

@@ -17,6 +17,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/yaml"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/util/retry"
 )
 
 // InstallCRDs creates the CustomResourceDefinitions found in the YAML texts, or
@@ -42,12 +43,15 @@ func InstallCRDs(ctx context.Context, config *rest.Config, texts ...[]byte) erro
 	for _, crd := range crds {
 		_, err := api.Create(ctx, crd, metav1.CreateOptions{})
 		if apierrors.IsAlreadyExists(err) {
-			old, getErr := api.Get(ctx, crd.Name, metav1.GetOptions{})
-			if getErr != nil {
-				return fmt.Errorf("installing CRD %q: %w", crd.Name, getErr)
-			}
-			crd.ResourceVersion = old.ResourceVersion
-			_, err = api.Update(ctx, crd, metav1.UpdateOptions{})
+			err = retry.RetryOnConflict(retry.DefaultBackoff, func() error { // the apiserver writes its status meanwhile
+				old, err := api.Get(ctx, crd.Name, metav1.GetOptions{})
+				if err != nil {
+					return err
+				}
+				crd.ResourceVersion = old.ResourceVersion
+				_, err = api.Update(ctx, crd, metav1.UpdateOptions{})
+				return err
+			})
 		}
 		if err != nil {
 			return fmt.Errorf("installing CRD %q: %w", crd.Name, err)

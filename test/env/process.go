@@ -38,7 +38,7 @@ func startProcess(binary, dir string, name Component, args []string) (*process, 
 	defer log.Close()
 	p.cmd = exec.Command(binary, append([]string{string(name)}, args...)...)
 	p.cmd.Dir = dir
-	p.cmd.Env = append(os.Environ(), "DEVPLANE_EXIT_WITH_STDIN=1", "GOGC=50", "HOME="+dir)
+	p.cmd.Env = append(os.Environ(), "DEVPLANE_EXIT_WITH_STDIN=1", "GOGC=300", "HOME="+dir)
 	p.cmd.Stdout, p.cmd.Stderr = log, log
 	// Its own group, so that Ctrl-C reaches us first and we stop it in order.
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

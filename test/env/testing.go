@@ -42,6 +42,7 @@ var shared struct {
 	options *Options
 	plane   *Plane
 	err     error
+	ran     map[string]bool // the names of tests that run once on a plane
 }
 
 // Main is the body of a TestMain whose package uses Shared: it runs the tests,
@@ -95,13 +96,31 @@ func Shared(t testing.TB) *Plane {
 	return shared.plane
 }
 
+// Once says that a test has objects whose names others chose, so that it runs once
+// on a plane: when it runs again, as with -count=2, Shared starts another. It is
+// called before Shared, by tests that do not run in parallel.
+func Once(t testing.TB) {
+	t.Helper()
+	shared.Lock()
+	defer shared.Unlock()
+	if shared.ran[t.Name()] && shared.plane != nil {
+		shared.plane.Stop()
+		shared.plane, shared.ran = nil, nil
+	}
+	if shared.ran == nil {
+		shared.ran = map[string]bool{}
+	}
+	shared.ran[t.Name()] = true
+}
+
 // Unique makes a name that no other test has on this plane, nor the same one when
-// it runs again: what is not in a namespace stays until the plane ends.
+// it runs again: what is not in a namespace stays until the plane ends. Names of one
+// prefix sort as they were made.
 func (p *Plane) Unique(prefix string) string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.names++
-	return fmt.Sprintf("%s-%d", prefix, p.names)
+	return fmt.Sprintf("%s-%04d", prefix, p.names)
 }
 
 // Namespace makes a namespace of a new name that begins with prefix, for one test

@@ -47,6 +47,7 @@ func StartAgent(config AgentConfig) (*Agent, error) {
 // Launch starts the process, again after Kill or Stop. The environment is added to
 // that of the config, for this start.
 func (a *Agent) Launch(environment ...string) error {
+	told.addJoin(a.config.Join)
 	args := append([]string{
 		"run", "--join=" + a.config.Join, "--cluster-name=" + a.config.Cluster, "--spoke-kubeconfig=" + a.config.Kubeconfig,
 		"--store=files", "--data-dir=" + a.DataDir(), "--http-listen=" + a.HTTPAddress,

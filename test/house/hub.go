@@ -5,6 +5,7 @@ package house
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -107,7 +108,8 @@ func (h *Hub) Metric(ctx context.Context, name string, labels ...string) (float6
 	return metric(ctx, h.HTTPAddress, name, labels)
 }
 
-// CA writes the CA of the hub's listeners to a file and returns its path.
+// CA writes the CA of the hub's listeners to a file and returns its path. The file
+// is whole at any time: others may read it.
 func (h *Hub) CA(ctx context.Context) (string, error) {
 	client, err := kubernetes.NewForConfig(h.config.REST)
 	if err != nil {
@@ -118,7 +120,16 @@ func (h *Hub) CA(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("reading the hub's CA: %w", err)
 	}
 	file := filepath.Join(h.config.Dir, "hub-ca.crt")
-	return file, os.WriteFile(file, secret.Data["tls.crt"], 0o600)
+	made, err := os.CreateTemp(h.config.Dir, "hub-ca-*")
+	if err != nil {
+		return "", fmt.Errorf("writing the hub's CA: %w", err)
+	}
+	_, err = made.Write(secret.Data["tls.crt"])
+	if err := errors.Join(err, made.Close()); err != nil {
+		return "", fmt.Errorf("writing the hub's CA: %w", err)
+	}
+	// Tests that share the hub read it meanwhile.
+	return file, os.Rename(made.Name(), file)
 }
 
 // CLI runs the CLI against the hub as the person of the hub's kubeconfig and

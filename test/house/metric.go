@@ -5,8 +5,10 @@ package house
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"strconv"
 	"strings"
@@ -23,7 +25,12 @@ func metric(ctx context.Context, address, name string, labels []string) (float64
 		return 0, fmt.Errorf("reading metric %s: %w", name, err)
 	}
 	defer func() { _ = response.Body.Close() }()
-	sum, lines := 0.0, bufio.NewScanner(response.Body)
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		return 0, fmt.Errorf("reading metric %s: %w", name, err)
+	}
+	told.look("metrics", text)
+	sum, lines := 0.0, bufio.NewScanner(bytes.NewReader(text))
 	for lines.Scan() {
 		series, value, ok := strings.Cut(lines.Text(), " ")
 		if own, _, _ := strings.Cut(series, "{"); !ok || own != name || !hasAll(series, labels) {

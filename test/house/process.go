@@ -61,6 +61,10 @@ func (p *Process) run(out *os.File, started chan<- error) {
 		p.err = p.cmd.Wait()
 	}
 	_ = out.Close() // a log: nothing is lost that matters
+	// A test may have removed it.
+	if text, err := os.ReadFile(p.Log); err == nil {
+		told.look("the log of "+p.Name, text)
+	}
 }
 
 // PID is the process id.
@@ -102,13 +106,30 @@ func (p *Process) Alive() bool {
 	}
 }
 
-// Until calls check every 50 ms until it gives true. It fails when ctx ends or
+// Pause waits between two looks at what is to come about, after the n-th of them: soon
+// at first, then less and less often, as looking costs both sides CPU that what is waited
+// for needs. It returns early when ctx ends.
+func Pause(ctx context.Context, n int) {
+	const first, most = 20 * time.Millisecond, 300 * time.Millisecond
+	pause := first
+	for ; n > 0 && pause < most; n-- {
+		pause += pause / 3
+	}
+	timer := time.NewTimer(min(pause, most))
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return
+	case <-timer.C:
+		return
+	}
+}
+
+// Until calls check again and again until it gives true. It fails when ctx ends or
 // one of the processes does, with the last thing that check said.
 func Until(ctx context.Context, what string, check func(context.Context) (bool, error), needed ...*Process) error {
-	ticker := time.NewTicker(50 * time.Millisecond)
-	defer ticker.Stop()
 	var last error
-	for {
+	for n := 0; ; n++ {
 		ok, err := check(ctx)
 		if ok {
 			return nil
@@ -121,10 +142,9 @@ func Until(ctx context.Context, what string, check func(context.Context) (bool, 
 				return fmt.Errorf("waiting for %s: %s ended (%w); its log is %s", what, p.Name, p.err, p.Log)
 			}
 		}
-		select {
-		case <-ctx.Done():
+		if ctx.Err() != nil {
 			return fmt.Errorf("waiting for %s: %w (last: %v)", what, ctx.Err(), last) //nolint:errorlint // it may be nil
-		case <-ticker.C:
 		}
+		Pause(ctx, n)
 	}
 }

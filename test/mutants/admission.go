@@ -11,7 +11,7 @@ func admissions() []mutant {
 		{
 			name: "no-manifest-limit", rule: "WH-16: spec and status stay under what an apiserver stores",
 			file: "internal/workrules/workrules.go", tests: rules,
-			old: "size = s.Size(); size > limit {", new: "size = s.Size(); size > limit && size < 0 {",
+			old: "	if size > limit {", new: "	if size > limit && size < 0 {",
 		},
 		{
 			name: "nameless-manifest", rule: "WH-15: each apply of a generateName would make another object",
@@ -102,7 +102,7 @@ func health() []mutant {
 		{
 			name: "taints-of-others", rule: "RC-42: the taints of others are not touched",
 			file: "server/controller/taint/taint.go", tests: []string{"./server/controller/taint"},
-			old: "		if !kube.HealthTaint(t) {\n			wanted = append(wanted, t)\n			continue", new: "		if !ours(t) {\n			continue",
+			old: "		if !kube.HealthTaint(t) {\n			wanted = append(wanted, t)\n			continue", new: "		if !kube.HealthTaint(t) {\n			continue",
 		},
 	}
 }

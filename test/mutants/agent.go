@@ -39,6 +39,16 @@ func agents() []mutant {
 			old: "	if size > c.max {", new: "	if false {",
 		},
 		{
+			name: "wanted-again-is-finalized", rule: "what a restore brought back is not reported as deleted",
+			file: "agent/outbound.go", tests: []string{"./agent"}, run: "TestOutbound_",
+			old: "		case held && state == store.DeleteNone:", new: "		case held && false:",
+		},
+		{
+			name: "mark-of-a-welcome-is-lost", rule: "decision 9: the newest mark outlives what it came with",
+			file: "agent/store/hub.go", tests: []string{"./agent/store"}, run: "TestHighWater",
+			old: "	s.metaStale = s.metaStale || s.book.High.ResourceVersion != before\n	behind", new: "	_ = before\n	behind",
+		},
+		{
 			name: "superseded-goes-on", rule: "T61: a superseded instance leaves the spoke to the one that has the session",
 			file: "agent/outbound.go", tests: []string{"./agent"},
 			old: "	if out.yields() {\n", new: "	if out.yields() && false {\n",
@@ -125,7 +135,7 @@ func applying() []mutant {
 	return []mutant{
 		{
 			name: "executor-unasked", rule: "MW-69: an executor is asked about before anything is applied",
-			file: "agent/work/reconcile.go", tests: onSpoke,
+			file: "agent/work/reconcile.go", tests: onSpoke, run: "^TestExecutor",
 			old: "	if err := c.authorize(ctx, p); err != nil {\n", new: "	if err := error(nil); err != nil {\n",
 		},
 		{
@@ -135,7 +145,7 @@ func applying() []mutant {
 		},
 		{
 			name: "executor-escalates", rule: "MW-71: an executor grants nothing by a work that it could not grant itself",
-			file: "agent/work/executor/executor.go", tests: onSpoke,
+			file: "agent/work/executor/executor.go", tests: onSpoke, run: "^TestExecutor",
 			old: "	if !grants(req.Resource) || !slices.Contains(req.Verbs, \"create\") {\n", new: "	if !grants(req.Resource) || true {\n",
 		},
 		{
@@ -145,12 +155,12 @@ func applying() []mutant {
 		},
 		{
 			name: "ignored-and-owned", rule: "MW-31: what is ignored is given away, so that leaving it out does not delete it",
-			file: "agent/work/apply/ignored.go", tests: onSpoke,
+			file: "agent/work/apply/ignored.go", tests: onSpoke, run: "^TestIgnoreFields$",
 			old: "	if err != nil || given.Empty() {\n		return live, err\n", new: "	if err != nil || given != nil {\n		return live, err\n",
 		},
 		{
 			name: "parts-of-one-value", rule: "MW-31: a part of what the apiserver keeps as one value is not left out of it",
-			file: "agent/work/apply/ignored.go", tests: onSpoke,
+			file: "agent/work/apply/ignored.go", tests: onSpoke, run: "^TestIgnoreFields$",
 			old: "		if at.whole {\n", new: "		if false {\n",
 		},
 	}
@@ -162,33 +172,33 @@ func evicting() []mutant {
 	return []mutant{
 		{
 			name: "evict-before-in-sync", rule: "MW-62: what the hub may not have sent yet is not missing",
-			file: "agent/work/evict.go", tests: onSpoke,
+			file: "agent/work/evict.go", tests: onSpoke, run: "^TestEviction$",
 			old: "	case !c.cfg.InSync():\n", new: "	case false:\n",
 		},
 		{
 			name: "evict-other-agent", rule: "MW-64: what is of another agent is not touched",
-			file: "agent/work/evict.go", tests: onSpoke,
+			file: "agent/work/evict.go", tests: onSpoke, run: "^TestEviction$",
 			old: "	if applied.Spec.AgentID != c.cfg.AgentID {\n", new: "	if false {\n",
 		},
 		{
 			name: "evict-without-grace", rule: "MW-62: an eviction waits for its grace period",
-			file: "agent/work/evict.go", tests: onSpoke,
+			file: "agent/work/evict.go", tests: onSpoke, run: "^TestEviction$",
 			old: "left := eviction.Due.Sub(c.cfg.Clock.Now()); left > 0 {", new: "left := eviction.Due.Sub(c.cfg.Clock.Now()); left > 0 && false {",
 		},
 		{
 			name: "evict-without-heir", rule: "decision 13: what no work of today has taken over is held",
-			file: "agent/work/inventory/remove.go", tests: onSpoke,
+			file: "agent/work/inventory/remove.go", tests: onSpoke, run: "^TestEviction$",
 			old: "		if inherits {\n			return false, release(ctx, object, live, owner)\n		}\n	}\n	return true, nil\n",
 			new: "		if inherits {\n			return false, release(ctx, object, live, owner)\n		}\n	}\n	return false, nil\n",
 		},
 		{
 			name: "evict-before-applied", rule: "MW-58: nothing is given up before its new owner has applied it",
-			file: "agent/work/evict.go", tests: onSpoke,
+			file: "agent/work/evict.go", tests: onSpoke, run: "^TestEviction$",
 			old: " && types.UID(theirs.UID) == object {", new: " {",
 		},
 		{
 			name: "evict-to-the-dead", rule: "MW-68: an owner that is gone inherits nothing",
-			file: "agent/work/evict.go", tests: onSpoke,
+			file: "agent/work/evict.go", tests: onSpoke, run: "^TestEviction$",
 			old: "	alive := heir.UID == ref.UID && heir.DeletionTimestamp == nil\n", new: "	alive := true\n",
 		},
 		{

@@ -38,6 +38,21 @@ func choosings() []mutant {
 			old: "return p.spent > w.budget", new: "return false",
 		},
 		{
+			name: "one-cluster-at-a-time", rule: "PL-21: a cluster with many dear expressions must not hold up the others",
+			file: "server/scheduling/cel.go", tests: choosing,
+			old: "	case l.turn < 0:", new: "	case false:",
+		},
+		{
+			name: "half-of-another-cluster", rule: "PL-21: what expressions said of a cluster is forgotten as it changes",
+			file: "server/scheduling/placement.go", tests: choosing,
+			old: "	if p.half == c {\n", new: "	if false {\n",
+		},
+		{
+			name: "explains-to-another", rule: "PL-62: a page token is of one placement",
+			file: "server/rpc/admin/explanations.go", tests: []string{"./server/rpc/admin"},
+			old: " && found.placement == placement.UID && ", new: " && ",
+		},
+		{
 			name: "keeps-what-is-not-bound", rule: "PL-62: a placement that cannot be grouped loses the clusters of sets that are not bound any more",
 			file: "internal/decide/decide.go", tests: []string{"./internal/decide"},
 			old: "			if !may {\n				d.Drop", new: "			if !may && false {\n				d.Drop",
@@ -49,8 +64,8 @@ func choosings() []mutant {
 		},
 		{
 			name: "explains-other-peoples-clusters", rule: "PL-62: clusters of other sets are for who may list clusters",
-			file: "server/rpc/admin/placements.go", tests: []string{"./test/integration/hub"},
-			old: "	if hidden != nil {\n		answer.OthersHidden", new: "	if false {\n		answer.OthersHidden",
+			file: "server/rpc/admin/explanations.go", tests: []string{"./server/rpc/admin"},
+			old: "	if !all {\n", new: "	if all && false {\n",
 		},
 	}
 }

@@ -7,7 +7,7 @@ import "slices"
 
 // all is the list.
 func all() []mutant {
-	return slices.Concat(sessions(), sending(), statuses(), identities(), ways(), requests(), joining(), agents(), holds(), applying(), evicting(), admissions(), lives(), health(), replicaSets(), choosings(), placings(), schedulers())
+	return slices.Concat(sessions(), sending(), pacing(), statuses(), identities(), ways(), requests(), joining(), agents(), holds(), applying(), evicting(), admissions(), hostile(), lives(), health(), replicaSets(), choosings(), placings(), schedulers(), inventories())
 }
 
 func sessions() []mutant {
@@ -107,6 +107,21 @@ func sending() []mutant {
 			name: "no-watchdog", rule: "B13: a peer that takes nothing is left",
 			file: "server/rpc/agent/watchdog.go", tests: []string{"./server/rpc/agent", "./server/session"},
 			old: "stalled >= stallTimeout {", new: "stalled >= 1000*stallTimeout {",
+		},
+		{
+			name: "epoch-not-asked-for-a-list", rule: "decision 9: revisions do not show every restore, the epoch does",
+			file: "server/store/list.go", tests: []string{"./server/store"}, run: "TestT7_",
+			old: "			if err := x.checkEpoch(ctx); err != nil {\n				return 0, err\n			}\n", new: "",
+		},
+		{
+			name: "epoch-not-asked-for-a-watch", rule: "decision 9: revisions do not show every restore, the epoch does",
+			file: "server/store/follow.go", tests: []string{"./server/store"}, run: "TestT7_",
+			old: "	if err := x.checkEpoch(ctx); err != nil {\n		return err\n	}\n", new: "",
+		},
+		{
+			name: "epoch-comes-back", rule: "decision 9: a hub epoch that is over does not begin again",
+			file: "server/epoch.go", tests: []string{"./test/integration/hub"}, run: "TestSchedulers_watches_begin_anew",
+			old: "	if !h.epochs[epoch] {\n", new: "	if true {\n",
 		},
 		{
 			name: "restored-list-is-news", rule: "decision 9: a list below what the index had seen is a restore",

@@ -93,6 +93,21 @@ func requests() []mutant {
 			file: "server/rpc/interceptor/admit.go", tests: []string{"./server/rpc/interceptor"},
 			old: "	if !rule.Allows(caller.Type) {", new: "	if false {",
 		},
+		{
+			name: "made-up-token", rule: "c12: whose token it is comes before what was sent",
+			file: "server/rpc/interceptor/admit.go", tests: []string{"./server/rpc/interceptor"},
+			old: "	if caller.Type == authz.Person && !rule.Allows(authz.Anonymous) {", new: "	if false {",
+		},
+		{
+			name: "refused-at-once", rule: "T52: who has no credential cannot ask as fast as the hub can refuse",
+			file: "server/rpc/interceptor/chain.go", tests: []string{"./server/rpc/interceptor"},
+			old: "	detain(ctx, err)\n", new: "",
+		},
+		{
+			name: "agents-detained", rule: "T52: an agent with a certificate is told at once",
+			file: "server/rpc/interceptor/chain.go", tests: []string{"./server/rpc/interceptor"},
+			old: "info != nil && info.certified() {", new: "info == nil {",
+		},
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 	"slices"
 	"time"
 
+	"fairlead.dev/fairlead/test/env"
 	"fairlead.dev/fairlead/test/house"
 	"fairlead.dev/fairlead/test/scale/bare"
 	"fairlead.dev/fairlead/test/scale/child"
@@ -41,6 +42,9 @@ type bench struct {
 	hub, fleet, bare, clients *child.Process
 	hubAt                     hub.Config
 	bareAt                    string
+
+	held *env.Proxy
+	ends []func() // of what is no process
 
 	report report
 }
@@ -76,6 +80,8 @@ func (b *bench) steps() []step {
 		{"statuses that change nothing", b.sameStatuses},
 		{"reconnect storms", b.storms},
 		{"memory after traffic", b.busyMemory},
+		{"hub: started again, with a watch that can be held", b.connectHeld},
+		{"works that come at once", b.bursts},
 	}
 }
 
@@ -118,6 +124,9 @@ func (b *bench) close(failed bool) error {
 		if p != nil {
 			errs = append(errs, p.Stop())
 		}
+	}
+	for _, end := range b.ends {
+		end()
 	}
 	if b.world != nil {
 		b.world.Stop()

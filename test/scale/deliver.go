@@ -38,8 +38,28 @@ func (b *bench) works(ctx context.Context) error {
 			return err
 		}
 		b.report.works = append(b.report.works, c)
+		slow, err := b.trickle(each(c.wall, b.cfg.agents))
+		if err != nil {
+			return err
+		}
+		b.report.bareSlow = append(b.report.bareSlow, slow)
 	}
 	return nil
+}
+
+// trickle sends over one bare stream after the other, as slowly as works came.
+func (b *bench) trickle(every time.Duration) (time.Duration, error) {
+	var before int
+	if err := b.clients.Call("received", stat.Goal{}, &before); err != nil {
+		return 0, err
+	}
+	used, err := b.bareSpend(func() error {
+		if err := b.bare.Call("trickle", bare.Trickle{Messages: b.cfg.agents, Bytes: pushBytes, Every: every}, nil); err != nil {
+			return err
+		}
+		return b.clients.Call("received", stat.Goal{Count: before + b.cfg.agents, Within: patience}, nil)
+	})
+	return each(used, b.cfg.agents), err
 }
 
 func (b *bench) deliver(ctx context.Context, round int) (cost, error) {
@@ -79,6 +99,9 @@ const (
 // latency changes one work after the other, slowly.
 func (b *bench) latency(ctx context.Context) error {
 	samples := min(latencySamples, b.cfg.agents)
+	if err := b.clients.Call("latencies", child.None{}, nil); err != nil { // of before
+		return err
+	}
 	if err := b.bare.Call("trickle", bare.Trickle{Messages: samples, Bytes: pushBytes, Every: latencyPace}, nil); err != nil {
 		return err
 	}

@@ -30,8 +30,9 @@ type report struct {
 	aloneCPU, idleCPU cost // without and with agents
 	bareIdleCPU       time.Duration
 
-	barePush []time.Duration
-	works    []cost
+	barePush, bareSlow []time.Duration // at once, and as slowly as works come
+	works              []cost
+	bursts, bareBursts []time.Duration
 
 	latency, latencyAll, bareLatency []time.Duration
 
@@ -101,20 +102,21 @@ func (b *bench) workRows(t *table) {
 		requests = append(requests, float64(c.requests.Sum(world.IsWrite)-n)/float64(n))
 		wall = append(wall, float64(n)/c.wall.Seconds())
 	}
-	push := make([]float64, 0, len(r.barePush))
-	for _, d := range r.barePush {
-		push = append(push, micro(d, 1))
-	}
+	push := micros(r.barePush)
 	goal := workGoal(n)
 	median, bare := stat.Median(hub), stat.Median(push)
 	t.add("hub CPU per delivered work (us, median; min "+number(stat.Min(hub))+")", "<= "+number(goal)+" ("+number(goal/bareReference)+"x bare)",
 		number(median), number(bare), mark(median <= goal*max(1, bare/bareReference))).over(median, bare)
 	t.add("… bare: CPU per 2 KiB message (us, min)", "", "", number(stat.Min(push)), "")
+	slow := stat.Median(micros(r.bareSlow))
+	t.add("… bare: messages that come as slowly as the works (us)", "", number(median), number(slow), "").over(median, slow)
 	t.add("… apiserver and etcd (us)", "", number(stat.Median(plane)), "", "")
 	t.add("… agents (us)", "", number(stat.Median(agents)), "", "")
 	t.add("… writes of the hub per delivered work", "0", number(stat.Median(requests)), "", mark(stat.Median(requests) < 0.05))
 	t.add("… works per second (wall)", "", number(stat.Median(wall)), "", "")
-	t.add("fan-out of one stored template, without a write each", ">= 4x sdk-go", "not built", "", "-")
+	burst, bareBurst := stat.Median(micros(r.bursts)), stat.Median(micros(r.bareBursts))
+	t.add("push: works that come at once, with their acknowledgements: hub CPU each (us)", "<= 1.5x", number(burst), number(bareBurst), mark(burst <= 1.5*bareBurst)).
+		over(burst, bareBurst)
 	p99, bare99 := milli(stat.Quantile(r.latency, 0.99)), milli(stat.Quantile(r.bareLatency, 0.99))
 	t.add("latency watch to agent, p50 (ms, wall: noisy)", "", number(milli(stat.Median(r.latency))), number(milli(stat.Median(r.bareLatency))), "").
 		over(milli(stat.Median(r.latency)), milli(stat.Median(r.bareLatency)))
@@ -195,4 +197,13 @@ func (b *bench) details() map[string]stat.Counts {
 		all["statuses, round "+whole(i)] = r.statuses[i].requests
 	}
 	return all
+}
+
+// micros are durations in microseconds.
+func micros(all []time.Duration) []float64 {
+	out := make([]float64, 0, len(all))
+	for _, d := range all {
+		out = append(out, micro(d, 1))
+	}
+	return out
 }

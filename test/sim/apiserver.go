@@ -107,8 +107,10 @@ type apiserver struct {
 	timeline int // one more after each restore
 	objects  map[string]object
 	lease    lease
-	epoch    string   // of the hub, in its ConfigMap
-	log      []change // what a watch can still show
+	epoch    string // of the hub, in its ConfigMap
+	given    given
+	tops     map[string]uint64 // how far each epoch came
+	log      []change          // what a watch can still show
 	down     time.Time
 	busy     float64       // chance that a request fails
 	slow     time.Duration // what a request takes more, about
@@ -129,10 +131,21 @@ type backup struct {
 }
 
 func newApiserver(w *World) *apiserver {
-	a := &apiserver{w: w, rv: 1000, objects: map[string]object{}, changed: map[string]time.Time{}, lease: lease{uid: "lease-1"}, faults: w.dice("apiserver")}
+	a := &apiserver{w: w, rv: 1000, objects: map[string]object{}, changed: map[string]time.Time{}, tops: map[string]uint64{}, lease: lease{uid: "lease-1"}, faults: w.dice("apiserver")}
 	a.newEpoch()
 	return a
 }
+
+// given is how far an epoch had come that a restore went back in.
+type given struct {
+	rv    uint64
+	epoch string
+}
+
+// unseen tells whether nothing can show the last restore to a replica that starts
+// now: revisions have come past those that were given up. Then the admin has to have
+// ordered a new hub epoch, as the runbook says.
+func (a *apiserver) unseen() bool { return a.given.epoch == a.epoch && a.rv >= a.given.rv }
 
 // takes is how long a request takes until it is carried out, or answered.
 func (a *apiserver) takes(d dice) time.Duration {
@@ -157,6 +170,7 @@ func (a *apiserver) newUID() string {
 }
 
 func (a *apiserver) newEpoch() string {
+	a.tops[a.epoch] = max(a.tops[a.epoch], a.rv)
 	a.epochs++
 	a.epoch = fmt.Sprintf("epoch-%d", a.epochs)
 	return a.epoch
@@ -324,9 +338,16 @@ func (a *apiserver) restore(b backup, bump bool) {
 	a.w.notef("", "person", "restores the backup of %s ago, rv %d instead of %d, bump %v", time.Since(b.taken), b.rv, a.rv, bump)
 	before := a.objects
 	a.timeline++
+	a.given = given{}
+	a.tops[a.epoch] = max(a.tops[a.epoch], a.rv)
+	if !bump {
+		a.given = given{rv: a.tops[b.epoch], epoch: b.epoch}
+	}
 	a.objects, a.lease, a.epoch, a.log = maps.Clone(b.objects), b.lease, b.epoch, nil
-	if bump {
-		a.rv = max(a.rv, b.rv) + 1_000_000
+	if past := a.rv; bump {
+		a.rv = b.rv
+		a.w.notef("", "person", "orders hub epoch %s", a.newEpoch())
+		a.rv = max(past, b.rv) + 1_000_000
 	} else {
 		a.rv = b.rv
 	}
@@ -337,9 +358,6 @@ func (a *apiserver) restore(b backup, bump bool) {
 	}
 	for _, o := range a.list() {
 		a.w.check.published(o)
-	}
-	if bump {
-		a.w.notef("", "person", "orders hub epoch %s", a.newEpoch())
 	}
 	for _, r := range a.w.replicas {
 		r.watchBroken()

@@ -32,7 +32,8 @@ type replica struct {
 	synced   bool
 	current  bool // it was listed since the hub epoch changed
 	listing  bool
-	cut      bool // from its apiserver for too long
+	had      map[string]bool // epochs that this process was in
+	cut      bool            // from its apiserver for too long
 	draining bool
 	sessions []*hubSession
 	local    *hubSession // whose grant is the newest
@@ -57,7 +58,7 @@ func (r *replica) start() {
 	r.proc = &life{}
 	r.index, r.writer, r.suspects = newIndex(r), newWriter(r), map[string]bool{}
 	r.synced, r.cut, r.draining, r.watching, r.sessions, r.local = false, false, false, false, nil, nil
-	r.current, r.listing = true, false
+	r.current, r.listing, r.had = true, false, map[string]bool{}
 	r.share(r.w.api.epoch)
 	r.w.notef("", r.name, "starts")
 	r.w.after(r.dice.between(10*time.Millisecond, time.Second), r.proc, r.list)
@@ -77,6 +78,7 @@ func (r *replica) up() bool { return r.proc != nil && !r.proc.over }
 
 // share makes what all sessions of one hub epoch have in common.
 func (r *replica) share(epoch string) {
+	r.had[epoch] = true
 	r.hub = &session.Hub{
 		Replica: r.name, ID: hubID, Epoch: epoch, OrphanGrace: r.w.plan.Grace,
 		Proven: func(m wire.HighWater) bool {
@@ -97,6 +99,10 @@ func (r *replica) list() {
 		r.w.after(r.dice.between(time.Second, 5*time.Second), r.proc, r.list)
 		return
 	}
+	if !r.synced && a.unseen() {
+		r.w.notef("", "person", "orders hub epoch %s", a.newEpoch())
+		r.w.epochChanged(nil)
+	}
 	objects := a.list()
 	if r.emptyOne {
 		r.emptyOne, objects = false, nil
@@ -104,6 +110,9 @@ func (r *replica) list() {
 	}
 	x.listing++
 	x.last = sighted{}
+	r.listing = true
+	r.followEpoch()
+	r.listing = false
 	x.restoring = x.restoring || !r.current
 	back := x.older || a.rv < x.high
 	for i := 0; i < len(objects) && !back; i++ {
@@ -160,6 +169,7 @@ func (r *replica) resume() {
 		r.w.after(r.dice.between(time.Second, 5*time.Second), r.proc, r.resume)
 		return
 	}
+	r.followEpoch()
 	expired := r.timeline != a.timeline && a.rv-x.high > 500_000 // a bump compacts
 	if a.rv < x.high || expired || !r.current || !r.stillNewest() {
 		r.list()
@@ -266,6 +276,8 @@ func (r *replica) newEpoch(old string) error {
 		r.w.epochChanged(r)
 	case a.epoch != old:
 		r.w.notef("", r.name, "notices a restore: the epoch is %s already, not %s", a.epoch, old)
+		r.followEpoch()
+		return nil
 	default:
 		return errMoved
 	}
@@ -283,11 +295,15 @@ func (r *replica) enterEpoch(epoch string) {
 	r.endAll(reason.HubRestored, 0)
 }
 
-// followEpoch is the watch of the ConfigMap.
+// followEpoch is the watch of the ConfigMap, and server.house.checkEpoch, which reads it.
 func (r *replica) followEpoch() {
 	if epoch := r.w.api.epoch; r.up() && epoch != r.hub.Epoch {
-		r.w.notef("", r.name, "enters %s", epoch)
-		r.enterEpoch(epoch)
+		if r.had[epoch] { // one that is over: only a restore brings it back
+			r.w.notef("", r.name, "orders %s, as %s is back", r.w.api.newEpoch(), epoch)
+			r.w.epochChanged(r)
+		}
+		r.w.notef("", r.name, "enters %s", r.w.api.epoch)
+		r.enterEpoch(r.w.api.epoch)
 	}
 }
 

@@ -280,8 +280,8 @@ func (w *World) restore(d dice, bump bool) {
 		return
 	}
 	b := w.api.backups[n%len(w.api.backups)]
-	if !bump && b.rv > w.api.rv {
-		return // of a past that was given up: that needs a bump
+	if !bump && b.rv > w.api.rv && b.epoch == w.api.epoch {
+		return // of a past that was given up, and nothing shows it: that needs a bump
 	}
 	if bump { // nothing shows this restore: the hub has to be down until there is a new epoch
 		for _, r := range w.replicas {

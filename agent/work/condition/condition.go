@@ -57,6 +57,8 @@ type Outcome struct {
 	// Failure is why it is not applied, nil if it is; FailureReason is the condition's reason, empty for AppliedManifestFailed.
 	Failure       error
 	FailureReason string
+	// Contested says who writes the object otherwise again and again; empty if nobody does.
+	Contested string
 	// Presence says whether the object is there; Unread is why that is not known.
 	Presence Presence
 	Unread   error
@@ -119,7 +121,15 @@ func applied(o Outcome) metav1.Condition {
 		reason := cmp.Or(o.FailureReason, workv1.AppliedManifestFailed)
 		return condition(workv1.ManifestApplied, metav1.ConditionFalse, reason, "Failed to apply manifest: "+o.Failure.Error())
 	}
-	return condition(workv1.ManifestApplied, metav1.ConditionTrue, workv1.AppliedManifestComplete, "Apply manifest complete")
+	return condition(workv1.ManifestApplied, metav1.ConditionTrue, workv1.AppliedManifestComplete, contested("Apply manifest complete", o))
+}
+
+// contested adds to what is said of something applied that it does not stay so.
+func contested(message string, o Outcome) string {
+	if o.Contested == "" {
+		return message
+	}
+	return fmt.Sprintf("%s, but %s", message, o.Contested)
 }
 
 func available(o Outcome) metav1.Condition {
@@ -146,12 +156,23 @@ func feedbackSynced(o Outcome) metav1.Condition {
 }
 
 func workApplied(outcomes []Outcome) metav1.Condition {
+	message := "Apply manifest work complete"
 	for _, o := range outcomes {
 		if o.Failure != nil {
 			return condition(workv1.WorkApplied, metav1.ConditionFalse, reasonWorkFailed, "Failed to apply manifest work")
 		}
+		if o.Contested != "" {
+			message = fmt.Sprintf("Apply manifest work complete, but of %s %s", named(o.Meta), o.Contested)
+		}
 	}
-	return condition(workv1.WorkApplied, metav1.ConditionTrue, reasonWorkApplied, "Apply manifest work complete")
+	return condition(workv1.WorkApplied, metav1.ConditionTrue, reasonWorkApplied, message)
+}
+
+func named(m workv1.ManifestResourceMeta) string {
+	if m.Namespace == "" {
+		return m.Kind + " " + m.Name
+	}
+	return m.Kind + " " + m.Namespace + "/" + m.Name
 }
 
 // workAvailable adds up the manifests: one that is not there outweighs one of which nothing is known, and no manifests at all

@@ -17,6 +17,7 @@ import (
 
 	"fairlead.dev/fairlead/agent/work/apply"
 	"fairlead.dev/fairlead/agent/work/kinds"
+	"fairlead.dev/fairlead/internal/failpoint"
 )
 
 // attempts is how often one object is read and written again when somebody else wrote in between.
@@ -117,11 +118,7 @@ func disown(ctx context.Context, object metadata.ResourceInterface, name string,
 	if live.DeletionTimestamp != nil {
 		return true, waiting(live)
 	}
-	background := metav1.DeletePropagationBackground
-	err = object.Delete(ctx, name, metav1.DeleteOptions{
-		Preconditions: &metav1.Preconditions{UID: &live.UID, ResourceVersion: &live.ResourceVersion}, PropagationPolicy: &background,
-	})
-	if err != nil {
+	if err := remove(ctx, object, live); err != nil {
 		return false, ignoreGone(err)
 	}
 	left, err := object.Get(ctx, name, metav1.GetOptions{})
@@ -129,6 +126,16 @@ func disown(ctx context.Context, object metadata.ResourceInterface, name string,
 		return !apierrors.IsNotFound(err), nil
 	}
 	return true, waiting(left)
+}
+
+// remove deletes the very object that was read.
+func remove(ctx context.Context, object metadata.ResourceInterface, live *metav1.PartialObjectMetadata) error {
+	background := metav1.DeletePropagationBackground
+	failpoint.Pass(failpoint.Prune)
+	defer failpoint.Pass(failpoint.Prune)
+	return object.Delete(ctx, live.Name, metav1.DeleteOptions{
+		Preconditions: &metav1.Preconditions{UID: &live.UID, ResourceVersion: &live.ResourceVersion}, PropagationPolicy: &background,
+	})
 }
 
 // yield reads the object and gives it up if it has an heir, once.
@@ -166,6 +173,8 @@ func release(ctx context.Context, object metadata.ResourceInterface, live *metav
 	if err != nil {
 		return fmt.Errorf("encoding a patch: %w", err)
 	}
+	failpoint.Pass(failpoint.Prune)
+	defer failpoint.Pass(failpoint.Prune)
 	_, err = object.Patch(ctx, live.Name, types.MergePatchType, body, metav1.PatchOptions{FieldManager: apply.FieldManager})
 	return ignoreGone(err)
 }

@@ -99,6 +99,9 @@ func (o *Options) target() (target, error) {
 		if t.ca, err = os.ReadFile(file); err != nil {
 			return target{}, fmt.Errorf("reading the hub's CA: %w", err)
 		}
+		if len(t.ca) == 0 {
+			return target{}, fmt.Errorf("the hub's CA file %q is empty: put the hub's CA certificate (PEM) there, or name another file with --hub-ca-file", file)
+		}
 	}
 	if t.context.Address == "" || len(t.ca) == 0 {
 		return target{}, fmt.Errorf("no hub: give --hub-address and --hub-ca-file, or save a hub in %s with «fairlead config set-hub NAME --hub-address HOST:PORT»", o.HubsFile())

@@ -80,6 +80,7 @@ func hints() map[string]string {
 		reason.DigestMismatch:  "nothing is to be done, unless it repeats: the content is asked for again",
 		reason.InvalidArgument: "the message names the value that is wrong",
 		reason.NotFound:        "check the names: «fairlead get clusters» and «fairlead get works» list them",
+		reason.HeldOnSpoke:     "what was applied by another hub, or before the agent lost its store, only somebody with rights on the spoke lets go",
 		reason.Conflict:        "someone else changed it at the same time: look at it and try again",
 		reason.Internal:        "please report it; the hub's log has the cause",
 	}

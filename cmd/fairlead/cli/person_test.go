@@ -134,7 +134,7 @@ func TestTokenForCertificates(t *testing.T) {
 	again, err := p.token(ctx)
 	require.NoError(t, err)
 	require.Equal(t, token, again, "one token serves many calls")
-	p.until = time.Now().Add(30 * time.Second)
+	p.until = time.Now().Add(time.Minute)
 	renewed, err := p.token(ctx)
 	require.NoError(t, err)
 	require.NotEqual(t, token, renewed, "a watch that lives on gets a new one before the old one ends")

@@ -42,7 +42,11 @@ const (
 // install writes what the agent needs. Repeating it changes nothing, or the
 // roles, if others are asked for.
 func (s *spoke) install(ctx context.Context) error {
-	if err := kube.InstallCRDs(ctx, s.config, deploy.SpokeCRDs()); err != nil {
+	kept, err := kube.InstallCRDs(ctx, s.config, deploy.SpokeCRDs())
+	for _, crd := range kept {
+		s.o.Notef("%s", crd)
+	}
+	if err != nil {
 		return fmt.Errorf("installing the agent's kinds: %w", err)
 	}
 	for _, doc := range deploy.AgentManifests() {

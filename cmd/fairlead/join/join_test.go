@@ -115,7 +115,7 @@ func (p *person) stop(t *testing.T) {
 
 func (p *person) until(t *testing.T, text string) {
 	t.Helper()
-	require.Eventually(t, func() bool { return strings.Contains(p.out.String()+p.err.String(), text) }, 30*time.Second, 20*time.Millisecond, text)
+	require.Eventually(t, func() bool { return strings.Contains(p.out.String()+p.err.String(), text) }, time.Minute, 20*time.Millisecond, text)
 }
 
 // TestJoin goes the whole way with an agent in the background, and then looks

@@ -5,6 +5,8 @@ package work
 
 import (
 	"context"
+	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -23,7 +25,8 @@ func Release(o *cli.Options) *cobra.Command {
 		Use:   "release CLUSTER [BATCH]",
 		Short: "Show what a cluster's agent would delete but holds, and release a batch of it",
 		Long: "An agent holds deletes that it cannot be sure of: after the hub was restored from a backup, or when\n" +
-			"many works are suddenly missing. Without BATCH they are listed; with it, exactly those objects are deleted.",
+			"many works are suddenly missing. Without BATCH they are listed; with it, exactly those objects are deleted.\n" +
+			"What no work of this hub has taken over, such as another hub's, is listed too; it goes only by a person on the spoke.",
 		Args: cobra.RangeArgs(1, 2),
 		RunE: o.Run(func(ctx context.Context, hub *cli.Hub, args []string) error {
 			if len(args) == 2 {
@@ -40,16 +43,30 @@ func Release(o *cli.Options) *cobra.Command {
 				o.Nextf("%s holds no deletes: nothing is to be done", args[0])
 				return nil
 			}
-			o.Nextf("if the works of batch %s are really meant to go: «fairlead release %s %s»", held[0].GetBatchId(), args[0], held[0].GetBatchId())
+			o.Nextf("%s", whatNext(args[0], held))
 			return nil
 		}),
 		ValidArgsFunction: o.Complete(cli.ClusterNames, func(ctx context.Context, hub *cli.Hub, args []string) ([]string, error) {
 			held, err := batches(ctx, hub, args[0])
-			return cli.NamesOf(held, batch.GetBatchId), err
+			return cli.NamesOf(slices.DeleteFunc(held, batch.GetOnSpoke), batch.GetBatchId), err
 		}),
 	}
 	form.Bind(o, cmd)
 	return cmd
+}
+
+// whatNext says how the first batch is released, of those that the hub can release
+// if there is one.
+func whatNext(cluster string, held []batch) string {
+	first := held[0]
+	if i := slices.IndexFunc(held, func(b batch) bool { return !b.GetOnSpoke() }); i >= 0 {
+		first = held[i]
+	}
+	if first.GetOnSpoke() && len(first.GetNames()) > 0 {
+		return fmt.Sprintf("batch %s is the spoke's to release; if what these AppliedManifestWorks list is really meant to go, there: «kubectl delete appliedmanifestwork %s»",
+			first.GetBatchId(), first.GetNames()[0])
+	}
+	return fmt.Sprintf("if the works of batch %s are really meant to go: «fairlead release %s %s»", first.GetBatchId(), cluster, first.GetBatchId())
 }
 
 func batches(ctx context.Context, hub *cli.Hub, cluster string) ([]batch, error) {

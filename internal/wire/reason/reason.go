@@ -92,6 +92,7 @@ const (
 	DigestMismatch  = "DIGEST_MISMATCH"
 	InvalidArgument = "INVALID_ARGUMENT"
 	NotFound        = "NOT_FOUND"
+	HeldOnSpoke     = "HELD_ON_SPOKE"
 	Conflict        = "CONFLICT"
 	Internal        = "INTERNAL"
 )

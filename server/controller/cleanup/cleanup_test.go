@@ -32,13 +32,12 @@ import (
 	"fairlead.dev/fairlead/deploy"
 	"fairlead.dev/fairlead/internal/condition"
 	"fairlead.dev/fairlead/internal/identity"
-	"fairlead.dev/fairlead/internal/kube"
 	"fairlead.dev/fairlead/test/env"
 )
 
 func TestMain(m *testing.M) {
 	ctrllog.SetLogger(logr.Discard()) //nolint:forbidigo // the library logs to nobody in tests
-	env.Main(m, env.Options{Name: "cleanup"})
+	env.Main(m, env.Options{Name: "cleanup", CRDs: deploy.HubCRDs()})
 }
 
 // waits is the finalizer of somebody who has to be waited for.
@@ -56,7 +55,6 @@ func newBench(t *testing.T) *bench {
 	t.Helper()
 	t.Parallel()
 	plane := env.Shared(t)
-	require.NoError(t, kube.InstallCRDs(t.Context(), plane.RESTConfig(), deploy.HubCRDs()))
 	scheme := runtime.NewScheme()
 	require.NoError(t, errors.Join(clientgoscheme.AddToScheme(scheme), clusterv1.Install(scheme), workv1.Install(scheme), addonv1alpha1.Install(scheme)))
 	admin, err := client.New(plane.RESTConfig(), client.Options{Scheme: scheme})

@@ -12,10 +12,10 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/client-go/tools/events"
 	clusterv1 "open-cluster-management.io/api/cluster/v1"
 	clusterv1beta2 "open-cluster-management.io/api/cluster/v1beta2"
+	inventoryv1alpha1 "sigs.k8s.io/cluster-inventory-api/apis/v1alpha1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
@@ -71,12 +71,12 @@ func (r *profiles) wanted(ctx context.Context, request reconcile.Request) (*clus
 
 // write brings the profile in line with its cluster; without one, it goes.
 func (r *profiles) write(ctx context.Context, request reconcile.Request, cluster *clusterv1.ManagedCluster) error {
-	profile := newProfile()
+	profile := &inventoryv1alpha1.ClusterProfile{}
 	err := r.client.Get(ctx, request.NamespacedName, profile)
 	switch {
 	case client.IgnoreNotFound(err) != nil:
 		return err
-	case err == nil && (!ours(profile) || profile.GetDeletionTimestamp() != nil):
+	case err == nil && (!ours(profile) || !profile.DeletionTimestamp.IsZero()):
 		return nil
 	case err == nil && cluster == nil:
 		return r.remove(ctx, profile)
@@ -96,7 +96,7 @@ func (r *profiles) write(ctx context.Context, request reconcile.Request, cluster
 
 // create makes the profile, and returns nil where it must not be: the namespace is
 // terminating, or another cluster manager has a profile of that name.
-func (r *profiles) create(ctx context.Context, request reconcile.Request, cluster *clusterv1.ManagedCluster) (*unstructured.Unstructured, error) {
+func (r *profiles) create(ctx context.Context, request reconcile.Request, cluster *clusterv1.ManagedCluster) (*inventoryv1alpha1.ClusterProfile, error) {
 	profile := describe(request.Namespace, cluster)
 	err := r.client.Create(ctx, profile, client.FieldOwner(FieldManager))
 	if apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
@@ -114,43 +114,38 @@ func (r *profiles) create(ctx context.Context, request reconcile.Request, cluste
 }
 
 // apply corrects what a person changed, or what the cluster's labels did.
-func (r *profiles) apply(ctx context.Context, profile *unstructured.Unstructured, cluster *clusterv1.ManagedCluster) (*unstructured.Unstructured, error) {
-	wanted := describe(profile.GetNamespace(), cluster)
+func (r *profiles) apply(ctx context.Context, profile *inventoryv1alpha1.ClusterProfile, cluster *clusterv1.ManagedCluster) (*inventoryv1alpha1.ClusterProfile, error) {
+	wanted := describe(profile.Namespace, cluster)
 	labels := map[string]string{}
-	maps.Copy(labels, profile.GetLabels())
+	maps.Copy(labels, profile.Labels)
 	delete(labels, clusterv1beta2.ClusterSetLabel)
-	maps.Copy(labels, wanted.GetLabels())
+	maps.Copy(labels, wanted.Labels)
 	before := profile.DeepCopy()
-	profile.SetLabels(labels)
-	if err := unstructured.SetNestedField(profile.Object, cluster.Name, "spec", "displayName"); err != nil {
-		return nil, fmt.Errorf("ClusterProfile %s/%s: %w", profile.GetNamespace(), profile.GetName(), err)
-	}
+	profile.Labels, profile.Spec.DisplayName = labels, wanted.Spec.DisplayName
 	patch := client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})
 	return profile, r.client.Patch(ctx, profile, patch, client.FieldOwner(FieldManager))
 }
 
-func (r *profiles) remove(ctx context.Context, profile *unstructured.Unstructured) error {
-	uid := profile.GetUID()
+func (r *profiles) remove(ctx context.Context, profile *inventoryv1alpha1.ClusterProfile) error {
+	uid := profile.UID
 	if err := r.client.Delete(ctx, profile, client.Preconditions{UID: &uid}); err != nil {
 		return err
 	}
-	r.log.InfoContext(ctx, "cluster profile removed", "namespace", profile.GetNamespace(), "cluster", profile.GetName())
+	r.log.InfoContext(ctx, "cluster profile removed", "namespace", profile.Namespace, "cluster", profile.Name)
 	return nil
 }
 
 // writeStatus shows the cluster's version, claims and conditions (RC-61).
-func (r *profiles) writeStatus(ctx context.Context, profile *unstructured.Unstructured, cluster *clusterv1.ManagedCluster) error {
+func (r *profiles) writeStatus(ctx context.Context, profile *inventoryv1alpha1.ClusterProfile, cluster *clusterv1.ManagedCluster) error {
 	if reports(profile, cluster) {
 		return nil
 	}
 	before := profile.DeepCopy()
-	if err := setStatus(profile, cluster); err != nil {
-		return err
-	}
+	setStatus(profile, cluster)
 	patch := client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})
 	if err := r.client.Status().Patch(ctx, profile, patch, client.FieldOwner(FieldManager)); err != nil {
 		return err
 	}
-	r.events.Eventf(profile, nil, corev1.EventTypeNormal, "ClusterProfileStatusUpdated", "Update", "The status of ClusterProfile %s was updated.", profile.GetName())
+	r.events.Eventf(profile, nil, corev1.EventTypeNormal, "ClusterProfileStatusUpdated", "Update", "The status of ClusterProfile %s was updated.", profile.Name)
 	return nil
 }

@@ -11,11 +11,10 @@ import (
 
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/meta"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	clusterv1 "open-cluster-management.io/api/cluster/v1"
 	clusterv1beta2 "open-cluster-management.io/api/cluster/v1beta2"
+	inventoryv1alpha1 "sigs.k8s.io/cluster-inventory-api/apis/v1alpha1"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -37,11 +36,6 @@ const (
 	workers     = 4
 )
 
-// Kind is that of ClusterProfiles.
-func Kind() schema.GroupVersionKind {
-	return schema.GroupVersionKind{Group: "multicluster.x-k8s.io", Version: "v1alpha1", Kind: "ClusterProfile"}
-}
-
 // Config is what the controller needs.
 type Config struct {
 	// Log gets a line for each profile that comes or goes. Default slog.Default().
@@ -56,7 +50,7 @@ func Setup(mgr manager.Manager, cfg Config) error {
 	}
 	r := &profiles{client: mgr.GetClient(), events: mgr.GetEventRecorder(eventSource), log: cfg.Log}
 	err := ctrl.NewControllerManagedBy(mgr).Named("clusterprofile").
-		For(newProfile()).
+		For(&inventoryv1alpha1.ClusterProfile{}).
 		Watches(&clusterv1.ManagedCluster{}, handler.EnqueueRequestsFromMapFunc(r.ofCluster), builder.WithPredicates(predicate.Funcs{UpdateFunc: shows})).
 		Watches(&clusterv1beta2.ManagedClusterSetBinding{}, handler.EnqueueRequestsFromMapFunc(r.ofBinding)).
 		Watches(&clusterv1beta2.ManagedClusterSet{}, handler.EnqueueRequestsFromMapFunc(r.ofSet), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
@@ -66,12 +60,6 @@ func Setup(mgr manager.Manager, cfg Config) error {
 		return fmt.Errorf("setting up the controller of cluster profiles: %w", err)
 	}
 	return nil
-}
-
-func newProfile() *unstructured.Unstructured {
-	profile := &unstructured.Unstructured{}
-	profile.SetGroupVersionKind(Kind())
-	return profile
 }
 
 // shows says whether a change of a ManagedCluster can show in its profiles.
@@ -142,9 +130,8 @@ func (r *profiles) bindings(ctx context.Context, in ...client.ListOption) []clus
 
 // add adds the profiles that are in a namespace, and those of a set's clusters.
 func (r *profiles) add(ctx context.Context, found keys, namespace, name string) {
-	existing := &unstructured.UnstructuredList{}
-	existing.SetGroupVersionKind(Kind())
-	if err := r.client.List(ctx, existing, client.InNamespace(namespace)); err == nil {
+	existing := &inventoryv1alpha1.ClusterProfileList{}
+	if err := r.client.List(ctx, existing, client.InNamespace(namespace), client.UnsafeDisableDeepCopy); err == nil {
 		for i := range existing.Items {
 			found[client.ObjectKeyFromObject(&existing.Items[i])] = true
 		}

@@ -26,13 +26,12 @@ import (
 	"fairlead.dev/fairlead/deploy"
 	"fairlead.dev/fairlead/internal/api/v1alpha1"
 	"fairlead.dev/fairlead/internal/identity"
-	"fairlead.dev/fairlead/internal/kube"
 	"fairlead.dev/fairlead/test/env"
 )
 
 func TestMain(m *testing.M) {
 	ctrllog.SetLogger(logr.Discard()) //nolint:forbidigo // the library logs to nobody in tests
-	env.Main(m, env.Options{Name: "gc"})
+	env.Main(m, env.Options{Name: "gc", CRDs: deploy.HubCRDs()})
 }
 
 func TestDeadEnrollment(t *testing.T) {
@@ -66,7 +65,6 @@ func admin(t *testing.T) client.Client {
 	scheme := runtime.NewScheme()
 	require.NoError(t, errors.Join(clientgoscheme.AddToScheme(scheme), clusterv1.Install(scheme), v1alpha1.AddToScheme(scheme)))
 	plane := env.Shared(t)
-	require.NoError(t, kube.InstallCRDs(t.Context(), plane.RESTConfig(), deploy.HubCRDs()))
 	c, err := client.New(plane.RESTConfig(), client.Options{Scheme: scheme})
 	require.NoError(t, err)
 	return c

@@ -156,6 +156,7 @@ func damped(t *testing.T) {
 	}
 	for range 200 { // twenty minutes
 		cycle()
+		require.LessOrEqual(t, statuses, 2*flapLimit-1, "they go on")
 	}
 	require.Equal(t, 2*flapLimit-1, statuses, "worse three times, better twice, and then nothing")
 	require.Len(t, b.drainEvents(), 2*flapLimit-1)

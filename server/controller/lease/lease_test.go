@@ -58,7 +58,7 @@ func admin(t *testing.T) client.Client {
 	p := env.Shared(t)
 	plane.Do(func() {
 		scheme := runtime.NewScheme()
-		plane.err = errors.Join(clientgoscheme.AddToScheme(scheme), clusterv1.Install(scheme), kube.InstallCRDs(t.Context(), p.RESTConfig(), deploy.HubCRDs()))
+		plane.err = errors.Join(clientgoscheme.AddToScheme(scheme), clusterv1.Install(scheme), env.InstallCRDs(t.Context(), p.RESTConfig(), deploy.HubCRDs()...))
 		if plane.err == nil {
 			plane.admin, plane.err = client.New(p.RESTConfig(), client.Options{Scheme: scheme})
 		}
@@ -527,7 +527,7 @@ func TestLeaseRuns(t *testing.T) {
 			found := b.available()
 			require.NotNil(ct, found)
 			require.Equal(ct, status, found.Status)
-		}, 30*time.Second, 50*time.Millisecond)
+		}, time.Minute, 50*time.Millisecond)
 	}
 	await(metav1.ConditionTrue)
 	b.session("r1/i1", SpokeHealthyAnnotation, "false")
@@ -549,5 +549,5 @@ func TestLeaseRuns(t *testing.T) {
 			reasons[e.Reason] = e.Type
 		}
 		require.Equal(ct, "Warning", reasons["AvailableUnknown"], "RC-37, in the cluster's namespace")
-	}, 20*time.Second, 50*time.Millisecond)
+	}, time.Minute, 50*time.Millisecond)
 }

@@ -31,9 +31,10 @@ import (
 const (
 	// gather is how long a placement waits for more changes that concern it.
 	gather = 50 * time.Millisecond
-	// portion is what expressions may cost at a time, some tenth of a second: others
-	// wait no longer for a placement that costs more.
-	portion = 1_000_000
+	// portion is what expressions may cost at a time, some hundredth of a second. The
+	// last of them may cost as much again as one may at all, a tenth to a quarter
+	// of a second: others wait no longer for a placement that costs more.
+	portion = 100_000
 	// turns is how long a placement that had its portion lets others go first.
 	turns = 10 * time.Millisecond
 	// scorePoll is how often a missing kind of scores is looked for.
@@ -202,6 +203,12 @@ func (f *feed) Start(ctx context.Context, q queue) error {
 	close(f.started)
 	return nil
 }
+
+var _ fmt.Stringer = (*feed)(nil)
+
+// String is what the manager prints of this source, and reads while others write it:
+// so it is a name, and not the content.
+func (*feed) String() string { return "what placements choose by" }
 
 // follow has the World learn of all objects of a kind until ctx ends.
 func (f *feed) follow(ctx context.Context, k kind) error {

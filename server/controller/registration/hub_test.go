@@ -149,7 +149,7 @@ func startHub(ctx context.Context, plane *env.Plane) (*hub, error) {
 		return nil, err
 	}
 	cfg := plane.RESTConfig()
-	if err := kube.InstallCRDs(ctx, cfg, deploy.HubCRDs()); err != nil {
+	if err := env.InstallCRDs(ctx, cfg, deploy.HubCRDs()...); err != nil {
 		return nil, err
 	}
 	var err error
@@ -398,7 +398,7 @@ func (h *hub) awaitEvent(t *testing.T, about, reason string) corev1.Event {
 
 func eventually(t *testing.T, check func(*assert.CollectT)) {
 	t.Helper()
-	require.EventuallyWithT(t, check, 20*time.Second, 25*time.Millisecond)
+	require.EventuallyWithT(t, check, time.Minute, 100*time.Millisecond)
 }
 
 var _ registration.Signer = (*signer)(nil)

@@ -166,6 +166,12 @@ func (l *ledger) WaitForSync(ctx context.Context) error {
 	}
 }
 
+var _ fmt.Stringer = (*ledger)(nil)
+
+// String is what the manager prints of this source, and reads while others write it:
+// so it is a name, and not the content.
+func (*ledger) String() string { return "namespaces and RBAC" }
+
 func refOf(o client.Object) ref {
 	r := ref{namespace: o.GetNamespace(), name: o.GetName()}
 	switch o.(type) {

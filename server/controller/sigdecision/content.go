@@ -8,17 +8,13 @@ import (
 	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	clusterv1beta1 "open-cluster-management.io/api/cluster/v1beta1"
+	inventoryv1alpha1 "sigs.k8s.io/cluster-inventory-api/apis/v1alpha1"
 
 	"fairlead.dev/fairlead/internal/api/v1alpha1"
 )
 
 const (
-	// keyLabel is the same on all parts of a choice, indexLabel counts them from 0.
-	keyLabel   = "multicluster.x-k8s.io/decision-key"
-	indexLabel = "multicluster.x-k8s.io/decision-index"
-
 	// builtIn is the hub's own scheduler.
 	builtIn = "fairlead"
 
@@ -26,42 +22,36 @@ const (
 )
 
 // ours says whether a mirror is of the decision of its name, be it there or not.
-func ours(mirror *unstructured.Unstructured) bool {
+func ours(mirror *inventoryv1alpha1.PlacementDecision) bool {
 	owner := metav1.GetControllerOf(mirror)
-	return owner != nil && owner.APIVersion == clusterv1beta1.GroupVersion.String() && owner.Kind == sourceKind && owner.Name == mirror.GetName()
+	return owner != nil && owner.APIVersion == clusterv1beta1.GroupVersion.String() && owner.Kind == sourceKind && owner.Name == mirror.Name
 }
 
 // describe puts into a mirror what its source says. Labels of others stay.
-func describe(mirror *unstructured.Unstructured, source *clusterv1beta1.PlacementDecision) {
-	labels := mirror.GetLabels()
-	if labels == nil {
-		labels = map[string]string{}
+func describe(mirror *inventoryv1alpha1.PlacementDecision, source *clusterv1beta1.PlacementDecision) {
+	if mirror.Labels == nil {
+		mirror.Labels = map[string]string{}
 	}
 	placement := source.Labels[clusterv1beta1.PlacementLabel]
-	labels[keyLabel] = placement
-	delete(labels, indexLabel)
+	mirror.Labels[inventoryv1alpha1.DecisionKeyLabel] = placement
+	delete(mirror.Labels, inventoryv1alpha1.DecisionIndexLabel)
 	if number, err := strconv.Atoi(strings.TrimPrefix(source.Name, placement+"-decision-")); err == nil && number > 0 {
-		labels[indexLabel] = strconv.Itoa(number - 1)
+		mirror.Labels[inventoryv1alpha1.DecisionIndexLabel] = strconv.Itoa(number - 1)
 	}
-	mirror.SetLabels(labels)
-	mirror.SetOwnerReferences([]metav1.OwnerReference{{
+	mirror.OwnerReferences = []metav1.OwnerReference{{
 		APIVersion: clusterv1beta1.GroupVersion.String(), Kind: sourceKind, Name: source.Name, UID: source.UID, Controller: new(true),
-	}})
-	scheduler, _, _ := strings.Cut(source.Annotations[v1alpha1.AnnotationTerm], ":")
-	if scheduler == "" {
-		scheduler = builtIn
+	}}
+	mirror.SchedulerName, _, _ = strings.Cut(source.Annotations[v1alpha1.AnnotationTerm], ":")
+	if mirror.SchedulerName == "" {
+		mirror.SchedulerName = builtIn
 	}
-	mirror.Object["schedulerName"] = scheduler
-	decisions := make([]any, 0, len(source.Status.Decisions)) // a list, if an empty one
+	mirror.Decisions = []inventoryv1alpha1.ClusterDecision{} // a list, if an empty one
 	for _, d := range source.Status.Decisions {
 		if d.ClusterName == "" {
 			continue
 		}
-		decision := map[string]any{"clusterProfileRef": map[string]any{"name": d.ClusterName, "namespace": source.Namespace}}
-		if d.Reason != "" {
-			decision["reason"] = d.Reason
-		}
-		decisions = append(decisions, decision)
+		mirror.Decisions = append(mirror.Decisions, inventoryv1alpha1.ClusterDecision{
+			ClusterProfileRef: inventoryv1alpha1.ClusterProfileReference{Name: d.ClusterName, Namespace: source.Namespace}, Reason: d.Reason,
+		})
 	}
-	mirror.Object["decisions"] = decisions
 }

@@ -11,9 +11,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime/schema"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	clusterv1beta1 "open-cluster-management.io/api/cluster/v1beta1"
+	inventoryv1alpha1 "sigs.k8s.io/cluster-inventory-api/apis/v1alpha1"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
@@ -31,11 +31,6 @@ const (
 	workers = 2
 )
 
-// Kind is that of SIG Multicluster's PlacementDecisions.
-func Kind() schema.GroupVersionKind {
-	return schema.GroupVersionKind{Group: "multicluster.x-k8s.io", Version: "v1alpha1", Kind: "PlacementDecision"}
-}
-
 // Config is what the controller needs.
 type Config struct {
 	// Log gets a line for each mirror that comes or goes. Default slog.Default().
@@ -49,7 +44,7 @@ func Setup(mgr manager.Manager, cfg Config) error {
 		cfg.Log = slog.Default()
 	}
 	err := ctrl.NewControllerManagedBy(mgr).Named("sigplacementdecision").
-		For(newMirror()).
+		For(&inventoryv1alpha1.PlacementDecision{}).
 		Watches(&clusterv1beta1.PlacementDecision{}, &handler.EnqueueRequestForObject{}).
 		WithOptions(controller.Options{MaxConcurrentReconciles: workers}).
 		Complete(&mirrors{client: mgr.GetClient(), log: cfg.Log})
@@ -57,12 +52,6 @@ func Setup(mgr manager.Manager, cfg Config) error {
 		return fmt.Errorf("setting up the controller of SIG Multicluster's placement decisions: %w", err)
 	}
 	return nil
-}
-
-func newMirror() *unstructured.Unstructured {
-	mirror := &unstructured.Unstructured{}
-	mirror.SetGroupVersionKind(Kind())
-	return mirror
 }
 
 // mirrors is the controller "sigplacementdecision". A key is a decision and its
@@ -84,14 +73,14 @@ func (r *mirrors) Reconcile(ctx context.Context, request reconcile.Request) (rec
 }
 
 func (r *mirrors) write(ctx context.Context, request reconcile.Request, source *clusterv1beta1.PlacementDecision, wanted bool) error {
-	mirror := newMirror()
+	mirror := &inventoryv1alpha1.PlacementDecision{}
 	err := r.client.Get(ctx, request.NamespacedName, mirror)
 	switch {
 	case client.IgnoreNotFound(err) != nil:
 		return err
 	case err != nil && wanted:
 		return r.create(ctx, source)
-	case err != nil || mirror.GetDeletionTimestamp() != nil:
+	case err != nil || !mirror.DeletionTimestamp.IsZero():
 		return nil
 	case !ours(mirror):
 		if wanted {
@@ -109,9 +98,7 @@ func (r *mirrors) write(ctx context.Context, request reconcile.Request, source *
 }
 
 func (r *mirrors) create(ctx context.Context, source *clusterv1beta1.PlacementDecision) error {
-	mirror := newMirror()
-	mirror.SetNamespace(source.Namespace)
-	mirror.SetName(source.Name)
+	mirror := &inventoryv1alpha1.PlacementDecision{ObjectMeta: metav1.ObjectMeta{Namespace: source.Namespace, Name: source.Name}}
 	describe(mirror, source)
 	err := r.client.Create(ctx, mirror, client.FieldOwner(FieldManager))
 	if apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) || apierrors.IsAlreadyExists(err) {
@@ -124,11 +111,11 @@ func (r *mirrors) create(ctx context.Context, source *clusterv1beta1.PlacementDe
 	return nil
 }
 
-func (r *mirrors) remove(ctx context.Context, mirror *unstructured.Unstructured) error {
-	uid, version := mirror.GetUID(), mirror.GetResourceVersion()
+func (r *mirrors) remove(ctx context.Context, mirror *inventoryv1alpha1.PlacementDecision) error {
+	uid, version := mirror.UID, mirror.ResourceVersion
 	if err := r.client.Delete(ctx, mirror, client.Preconditions{UID: &uid, ResourceVersion: &version}); err != nil {
 		return err
 	}
-	r.log.InfoContext(ctx, "placement decision for SIG Multicluster's tools removed", "namespace", mirror.GetNamespace(), "name", mirror.GetName())
+	r.log.InfoContext(ctx, "placement decision for SIG Multicluster's tools removed", "namespace", mirror.Namespace, "name", mirror.Name)
 	return nil
 }

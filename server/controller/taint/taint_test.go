@@ -20,11 +20,10 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"fairlead.dev/fairlead/deploy"
-	"fairlead.dev/fairlead/internal/kube"
 	"fairlead.dev/fairlead/test/env"
 )
 
-func TestMain(m *testing.M) { env.Main(m, env.Options{Name: "taint"}) }
+func TestMain(m *testing.M) { env.Main(m, env.Options{Name: "taint", CRDs: deploy.HubCRDs()}) }
 
 // bench is a controller that the test calls, and one cluster.
 type bench struct {
@@ -79,7 +78,6 @@ func TestTaints(t *testing.T) {
 	const unreachable, unavailable = "cluster.open-cluster-management.io/unreachable", "cluster.open-cluster-management.io/unavailable"
 	scheme := runtime.NewScheme()
 	require.NoError(t, clusterv1.Install(scheme))
-	require.NoError(t, kube.InstallCRDs(t.Context(), env.Shared(t).RESTConfig(), deploy.HubCRDs()))
 	c, err := client.New(env.Shared(t).RESTConfig(), client.Options{Scheme: scheme})
 	require.NoError(t, err)
 

@@ -144,8 +144,9 @@ type ReplicaSets interface {
 // Service implements the admin services. It is safe for concurrent use.
 type Service struct {
 	Config
-	callers callers
-	watches *person.Watches
+	callers      callers
+	watches      *person.Watches
+	explanations explanations
 }
 
 type (
@@ -169,7 +170,7 @@ type (
 
 // New makes the services; Register puts them on a server.
 func New(cfg Config) *Service {
-	return &Service{Config: cfg, callers: callers{person.NewCallers(cfg.REST)}, watches: person.NewWatches(maxWatches)}
+	return &Service{Config: cfg, callers: callers{person.NewCallers(cfg.REST)}, watches: person.NewWatches(maxWatches), explanations: newExplanations(cfg.Now)}
 }
 
 // Register adds the services to a gRPC server, whose interceptors see to it

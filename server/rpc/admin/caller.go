@@ -53,8 +53,7 @@ func (s *Service) authorize(ctx context.Context, access authorizationv1.Resource
 	if err := who.Allowed(ctx, access); err != nil {
 		return nil, "", err
 	}
-	name, err := who.Name(ctx)
-	return who, name, err
+	return who, who.Name, nil
 }
 
 // asked is who calls, if all of these can be names.

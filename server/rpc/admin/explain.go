@@ -21,6 +21,7 @@ import (
 	adminv1 "fairlead.dev/fairlead/gen/fairlead/admin/v1"
 	"fairlead.dev/fairlead/internal/wire"
 	"fairlead.dev/fairlead/internal/wire/reason"
+	"fairlead.dev/fairlead/server/rpc/rpcerr"
 )
 
 // Stops of a work on its way, in order.
@@ -43,8 +44,15 @@ func (s workService) ExplainDelivery(ctx context.Context, r *adminv1.ExplainDeli
 	}
 	object, err := who.Dynamic.Resource(manifestWorks).Namespace(r.GetClusterName()).Get(ctx, r.GetName(), metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
-		if batch := batchWith(s.heldAnywhere(ctx, r.GetClusterName()), r.GetName()); batch != nil {
+		held := s.heldAnywhere(ctx, r.GetClusterName())
+		if batch := batchWith(held, r.GetName()); batch != nil {
 			return nil, fail(codes.NotFound, reason.NotFound, "the hub has no work %q of cluster %q any more, and what it applied stays: %s", r.GetName(), r.GetClusterName(), heldWords(batch))
+		}
+		if batch := leftOnSpoke(held, r.GetName()); batch != nil {
+			return nil, fail(codes.NotFound, reason.NotFound, "cluster %q has no work %q, but what one of that name applied: %s", r.GetClusterName(), r.GetName(), spokeWords(batch))
+		}
+		if _, _, err := s.readCluster(ctx, who, r.GetClusterName()); rpcerr.ReasonOf(err) == reason.UnknownCluster {
+			return nil, fail(codes.NotFound, reason.UnknownCluster, "no cluster %q: «fairlead get clusters» lists them", r.GetClusterName())
 		}
 		return nil, fail(codes.NotFound, reason.NotFound, "cluster %q has no work %q: create it with «fairlead create work %s --clusters %s -f FILE»", r.GetClusterName(), r.GetName(), r.GetName(), r.GetClusterName())
 	}
@@ -179,7 +187,7 @@ func (e explanation) accepted() *adminv1.DeliveryStop {
 
 func (e explanation) connected() *adminv1.DeliveryStop {
 	if e.session == nil {
-		return stop(stopSession, waiting, time.Time{}, "the cluster's agent has no session: is it running, and can it reach the hub?")
+		return stop(stopSession, waiting, time.Time{}, "the cluster's agent has no session: is it running, and can it reach the hub? «fairlead explain cluster %s» says since when", e.work.Namespace)
 	}
 	return stop(stopSession, passed, timeOf(e.session.GetStarted()), "%s on hub replica %s", e.session.GetSessionId(), e.session.GetHubReplica())
 }

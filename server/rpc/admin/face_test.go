@@ -37,6 +37,7 @@ import (
 	"fairlead.dev/fairlead/internal/wire"
 	"fairlead.dev/fairlead/server/rpc/admin"
 	"fairlead.dev/fairlead/server/rpc/authz"
+	"fairlead.dev/fairlead/server/rpc/person"
 	"fairlead.dev/fairlead/server/rpc/rpcerr"
 	"fairlead.dev/fairlead/test/env"
 )
@@ -164,6 +165,7 @@ type face struct {
 	Enrollments adminv1.EnrollmentAdminServiceClient
 	Clusters    adminv1.ClusterAdminServiceClient
 	Works       adminv1.WorkAdminServiceClient
+	Placements  adminv1.PlacementAdminServiceClient
 }
 
 func newFace(t *testing.T) *face {
@@ -185,13 +187,22 @@ func newFaceOf(t *testing.T, hub *rest.Config, settings ...func(*admin.Config)) 
 		set(&config)
 	}
 	service := admin.New(config)
+	callers := person.NewCallers(hub)
 	server := grpc.NewServer(
 		grpc.UnaryInterceptor(func(ctx context.Context, request any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-			answer, err := handler(identify(ctx), request)
+			ctx, err := identify(ctx, callers)
+			if err != nil {
+				return nil, sent(err)
+			}
+			answer, err := handler(ctx, request)
 			return answer, sent(err)
 		}),
 		grpc.StreamInterceptor(func(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-			return sent(handler(srv, identified{stream, identify(stream.Context())}))
+			ctx, err := identify(stream.Context(), callers)
+			if err != nil {
+				return sent(err)
+			}
+			return sent(handler(srv, identified{stream, ctx}))
 		}))
 	service.Register(server)
 	listener := bufconn.Listen(1 << 20)
@@ -206,13 +217,22 @@ func newFaceOf(t *testing.T, hub *rest.Config, settings ...func(*admin.Config)) 
 	require.NoError(t, err)
 	f.clusters, err = clusterclient.NewForConfig(f.plane.RESTConfig())
 	require.NoError(t, err)
+	f.Placements = adminv1.NewPlacementAdminServiceClient(conn)
 	f.Enrollments, f.Clusters, f.Works = adminv1.NewEnrollmentAdminServiceClient(conn), adminv1.NewClusterAdminServiceClient(conn), adminv1.NewWorkAdminServiceClient(conn)
 	return f
 }
 
-func identify(ctx context.Context) context.Context {
-	token, _ := strings.CutPrefix(strings.Join(metadata.ValueFromIncomingContext(ctx, "authorization"), ""), "Bearer ")
-	return authz.WithCaller(ctx, &authz.Caller{Type: authz.Person, Token: token})
+// identify is what the interceptors do with a bearer token; what has none goes on,
+// and gets no further.
+func identify(ctx context.Context, callers *person.Callers) (context.Context, error) {
+	caller := &authz.Caller{Type: authz.Person}
+	caller.Token, _ = strings.CutPrefix(strings.Join(metadata.ValueFromIncomingContext(ctx, "authorization"), ""), "Bearer ")
+	if caller.Token == "" {
+		return authz.WithCaller(ctx, caller), nil
+	}
+	var err error
+	caller.Name, err = callers.Authenticate(ctx, caller.Token)
+	return authz.WithCaller(ctx, caller), err
 }
 
 // sent is what the interceptors make of a handler's error.

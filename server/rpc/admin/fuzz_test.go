@@ -46,13 +46,8 @@ func FuzzMethods(f *testing.F) {
 		REST: &rest.Config{Host: apiserver.URL}, ManifestLimit: limit, Tokens: rooms, Enrollments: enrollments{rooms}, Sessions: sessions{rooms},
 		Deliveries: rooms, Works: func(string) int { return 5 }, Now: time.Now, Logger: slog.New(slog.DiscardHandler),
 	})
-	table := authz.Methods()
-	for name, rule := range table { // as often as one likes
-		rule.Rate = authz.Rate{Name: rule.Rate.Name}
-		table[name] = rule
-	}
 	server := rpctest.Serve(f, rpctest.NewPKI(f), interceptor.Config{
-		Listener: authz.AdminListener, Table: table, Log: slog.New(slog.DiscardHandler), Registry: registry,
+		Listener: authz.AdminListener, Table: rpctest.Free(authz.Methods()), Log: slog.New(slog.DiscardHandler), Registry: registry,
 	}, func(s *grpc.Server) { service.Register(s) })
 	conn := server.Dial(f, nil)
 	methods, err := hostile.Methods(server.GRPC.GetServiceInfo())
@@ -98,19 +93,7 @@ func seedMethods(f *testing.F, methods []hostile.Method) {
 		&adminv1.ReleaseHeldDeletesRequest{ClusterName: "c1", BatchId: "batch"},
 		&adminv1.KickSessionRequest{SessionId: "s1"},
 	}
-	for i, m := range methods {
-		for _, request := range good {
-			if request.ProtoReflect().Descriptor() == m.Input {
-				raw, err := proto.Marshal(request)
-				require.NoError(f, err)
-				f.Add(byte(i), false, raw)
-			}
-		}
-		for _, shape := range hostile.Shapes(m.Input, 1<<10) {
-			f.Add(byte(i), false, shape.Bytes)
-		}
-		f.Add(byte(i), true, []byte("\xff\x00\x01\x02\x03\x04"))
-	}
+	require.NoError(f, hostile.Seeds(methods, good, func(method byte, chosen bool, data []byte) { f.Add(method, chosen, data) }))
 }
 
 // yesServer is an apiserver with one cluster, c1, and one work, web, on which a

@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"google.golang.org/grpc/codes"
 	authorizationv1 "k8s.io/api/authorization/v1"
@@ -49,6 +50,9 @@ func (s workService) ReleaseHeldDeletes(ctx context.Context, r *adminv1.ReleaseH
 		if batch.GetBatchId() != r.GetBatchId() {
 			continue
 		}
+		if batch.GetOnSpoke() {
+			return nil, fail(codes.FailedPrecondition, reason.HeldOnSpoke, "batch %s is not the hub's to release: %s", batch.GetBatchId(), spokeWords(batch))
+		}
 		if err := s.Sessions.Release(ctx, r.GetClusterName(), batch.GetBatchId()); err != nil {
 			return nil, err
 		}
@@ -75,11 +79,34 @@ func (s *Service) heldAnywhere(ctx context.Context, cluster string) []*adminv1.H
 // batchWith returns the batch that a work is in, or nil.
 func batchWith(batches []*adminv1.HeldBatch, work string) *adminv1.HeldBatch {
 	for _, batch := range batches {
-		if slices.Contains(batch.GetNames(), work) {
+		if !batch.GetOnSpoke() && slices.Contains(batch.GetNames(), work) {
 			return batch
 		}
 	}
 	return nil
+}
+
+// leftOnSpoke returns what waits on the spoke of a work that the hub does not have,
+// as a batch of its own, or nil. It may have been another hub's work of that name.
+func leftOnSpoke(batches []*adminv1.HeldBatch, work string) *adminv1.HeldBatch {
+	for _, batch := range batches {
+		for _, name := range batch.GetNames() {
+			if _, theirs, ok := strings.Cut(name, "-"); ok && theirs == work && batch.GetOnSpoke() {
+				return &adminv1.HeldBatch{ClusterName: batch.GetClusterName(), BatchId: batch.GetBatchId(), Names: []string{name}, Reason: batch.GetReason(), OnSpoke: true}
+			}
+		}
+	}
+	return nil
+}
+
+// spokeWords says of a batch that waits on the spoke what has to be done there. It
+// is short, for names are up to 253 characters and messages are cut.
+func spokeWords(batch *adminv1.HeldBatch) string {
+	name := "NAME"
+	if names := batch.GetNames(); len(names) > 0 {
+		name = names[0]
+	}
+	return fmt.Sprintf("to let it go, on the spoke: «kubectl delete appliedmanifestwork %s»", name)
 }
 
 // heldWords says of a batch what it is, why it is held, and how it is released.

@@ -5,7 +5,6 @@ package admin
 
 import (
 	"context"
-	"slices"
 	"strconv"
 
 	"google.golang.org/grpc/codes"
@@ -53,31 +52,31 @@ func (s placementService) ExplainPlacement(ctx context.Context, r *adminv1.Expla
 	if hidden != nil && status.Code(hidden) != codes.PermissionDenied {
 		return nil, hidden
 	}
-	answer, err := s.Placements.Explain(ctx, placement)
-	if err != nil {
-		return nil, kubernetesError(err, "explaining placement %q in namespace %q", r.GetName(), r.GetNamespace())
+	begin, id := parted(r.GetPageToken())
+	one, ok := s.explanations.find(who.Name, id, placement)
+	if !ok {
+		answer, err := s.Placements.Explain(ctx, placement)
+		if err != nil {
+			return nil, kubernetesError(err, "explaining placement %q in namespace %q", r.GetName(), r.GetNamespace())
+		}
+		one = s.explanations.begin(placement, answer)
 	}
-	if hidden != nil {
-		answer.OthersHidden = true
-		answer.Clusters = slices.DeleteFunc(answer.GetClusters(), func(c *adminv1.ClusterChoice) bool { return c.GetFilter() == filterClusterSet })
+	page, err := one.page(hidden == nil, r.GetPageSize(), begin)
+	if err == nil && !ok && page.GetNextPageToken() != "" {
+		s.explanations.keep(who.Name, one)
 	}
-	answer.Clusters, answer.NextPageToken, err = cut(answer.GetClusters(), r)
-	return answer, err
+	return page, err
 }
 
 // cut leaves one page of the clusters. As they are in an order of their own, a
 // token is how many there are before the page.
-func cut[T any](clusters []T, r interface {
-	GetPageSize() int32
-	GetPageToken() string
-},
-) (page []T, next string, err error) {
-	size, err := pageSize(r.GetPageSize())
+func cut[T any](clusters []T, asked int32, token string) (page []T, next string, err error) {
+	size, err := pageSize(asked)
 	if err != nil {
 		return nil, "", err
 	}
 	begin := 0
-	if token := r.GetPageToken(); token != "" {
+	if token != "" {
 		if begin, err = strconv.Atoi(token); err != nil || begin < 0 {
 			return nil, "", fail(codes.InvalidArgument, reason.InvalidArgument, "page_token %q is not one that this hub gave: ask again without one", token)
 		}

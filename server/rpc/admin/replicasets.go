@@ -50,6 +50,6 @@ func (s placementService) ExplainReplicaSet(ctx context.Context, r *adminv1.Expl
 	if !known {
 		return nil, fail(codes.Unavailable, reason.HubStarting, "replica set %q in namespace %q: this hub is still reading its works; ask again soon", r.GetName(), r.GetNamespace())
 	}
-	answer.Clusters, answer.NextPageToken, err = cut(answer.GetClusters(), r)
+	answer.Clusters, answer.NextPageToken, err = cut(answer.GetClusters(), r.GetPageSize(), r.GetPageToken())
 	return answer, err
 }

@@ -25,6 +25,11 @@ import (
 // status that is ignored.
 const maxRest = 1 << 20
 
+// maxMetadata is what of it metadata may have: annotations have at most 256 KiB
+// in Kubernetes. Each of very many labels would cost the hub, and everybody who
+// caches works, many times its length.
+const maxMetadata = 320 << 10
+
 // maxWorkName leaves room for the hub hash before the name of the spoke's
 // AppliedManifestWork (MW-06).
 const maxWorkName = 188
@@ -37,9 +42,13 @@ func parseWork(r *adminv1.ApplyWorkRequest, limit int) (*unstructured.Unstructur
 	if len(r.GetWorkJson()) > limit+maxRest {
 		return nil, 0, fail(codes.InvalidArgument, reason.ObjectTooLarge, "the work is %d bytes, at most %d of manifests are taken: split it", len(r.GetWorkJson()), limit)
 	}
+	raw := []byte(r.GetWorkJson())
 	var work workrules.Work
-	if err := workrules.Decode([]byte(r.GetWorkJson()), &work); err != nil {
+	if err := workrules.Decode(raw, &work); err != nil {
 		return nil, 0, fail(codes.InvalidArgument, reason.Undecodable, "work_json is not a ManifestWork: %v", err)
+	}
+	if work.Metadata.Size > maxMetadata {
+		return nil, 0, fail(codes.InvalidArgument, reason.ObjectTooLarge, "metadata is %d bytes, at most %d are taken: use fewer labels and annotations", work.Metadata.Size, maxMetadata)
 	}
 	if err := checkNames(r, &work); err != nil {
 		return nil, 0, err
@@ -49,7 +58,7 @@ func parseWork(r *adminv1.ApplyWorkRequest, limit int) (*unstructured.Unstructur
 		return nil, 0, fail(codes.InvalidArgument, rule.Reason, "%v", rule)
 	}
 	out := &unstructured.Unstructured{} // numbers stay what they are: an int64 does not become a float64
-	if err := kubejson.Unmarshal([]byte(r.GetWorkJson()), &out.Object); err != nil {
+	if err := kubejson.Unmarshal(raw, &out.Object); err != nil {
 		return nil, 0, fail(codes.InvalidArgument, reason.Undecodable, "work_json is not a JSON object: %v", err)
 	}
 	out.SetAPIVersion(workv1.GroupVersion.String())

@@ -10,6 +10,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	workv1 "open-cluster-management.io/api/work/v1"
 
 	adminv1 "fairlead.dev/fairlead/gen/fairlead/admin/v1"
@@ -67,12 +68,18 @@ func (e explanation) manifests() []*adminv1.ManifestVerdict {
 				words = c.Reason + ": " + c.Message
 			}
 			out = append(out, &adminv1.ManifestVerdict{
-				Ordinal: r.Ordinal, Resource: fmt.Sprintf("%s/%s %s %s/%s", r.Group, r.Version, r.Kind, r.Namespace, r.Name),
+				Ordinal: r.Ordinal, Resource: resourceOf(r),
 				Condition: c.Type, Message: fmt.Sprintf("%s=%s: %s", c.Type, c.Status, cmp.Or(words, c.Reason)),
 			})
 		}
 	}
 	return out
+}
+
+// resourceOf names a manifest's object as people do: "apps/v1 Deployment ns/web".
+func resourceOf(r workv1.ManifestResourceMeta) string {
+	of := schema.GroupVersion{Group: r.Group, Version: r.Version}
+	return fmt.Sprintf("%s %s %s", of, r.Kind, strings.TrimPrefix(r.Namespace+"/"+r.Name, "/"))
 }
 
 // notable tells whether a manifest's condition is other than all is well.

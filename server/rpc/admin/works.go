@@ -43,10 +43,6 @@ func (s workService) ApplyWork(ctx context.Context, r *adminv1.ApplyWorkRequest)
 	if err := s.acceptsWorks(ctx, who, r.GetClusterName()); err != nil {
 		return nil, err
 	}
-	name, err := who.Name(ctx)
-	if err != nil {
-		return nil, err
-	}
 	works := who.Dynamic.Resource(manifestWorks).Namespace(r.GetClusterName())
 	before, stored, err := write(ctx, works, wanted, r)
 	if s.Clusterless && rpcerr.ReasonOf(err) == reason.NotAccepted {
@@ -59,7 +55,7 @@ func (s workService) ApplyWork(ctx context.Context, r *adminv1.ApplyWorkRequest)
 	if err != nil {
 		return nil, fail(codes.Internal, reason.Internal, "encoding work %q: %v", stored.GetName(), err)
 	}
-	s.audit(ctx, deed{action: "ApplyWork", actor: name, cluster: r.GetClusterName(), before: before, after: stored.GetGeneration()},
+	s.audit(ctx, deed{action: "ApplyWork", actor: who.Name, cluster: r.GetClusterName(), before: before, after: stored.GetGeneration()},
 		"work", stored.GetName(), "uid", stored.GetUID(), "request", r.GetRequestId(), "dryRun", r.GetDryRun())
 	return &adminv1.ApplyWorkResponse{
 		Uid: string(stored.GetUID()), Generation: stored.GetGeneration(), ResourceVersion: stored.GetResourceVersion(),
@@ -272,14 +268,10 @@ func (s workService) DeleteWork(ctx context.Context, r *adminv1.DeleteWorkReques
 		uid := types.UID(r.GetUid())
 		options.Preconditions = &metav1.Preconditions{UID: &uid}
 	}
-	name, err := who.Name(ctx)
-	if err != nil {
-		return nil, err
-	}
 	if err := who.Dynamic.Resource(manifestWorks).Namespace(r.GetClusterName()).Delete(ctx, r.GetName(), options); err != nil {
 		return nil, kubernetesError(err, "deleting work %q of cluster %q", r.GetName(), r.GetClusterName())
 	}
-	s.audit(ctx, deed{action: "DeleteWork", actor: name, cluster: r.GetClusterName(), before: "wanted", after: "to be removed"}, "work", r.GetName(), "uid", r.GetUid())
+	s.audit(ctx, deed{action: "DeleteWork", actor: who.Name, cluster: r.GetClusterName(), before: "wanted", after: "to be removed"}, "work", r.GetName(), "uid", r.GetUid())
 	return &adminv1.DeleteWorkResponse{}, nil
 }
 

@@ -110,6 +110,7 @@ func TestApplyWork(t *testing.T) {
 		"duplicate":       {"WH-15", &adminv1.ApplyWorkRequest{ClusterName: cluster, Name: "w", WorkJson: workJSON(manifest("a", 1), manifest("a", 2))}, codes.InvalidArgument, reason.InvalidArgument},
 		"over the limit":  {"WH-16", &adminv1.ApplyWorkRequest{ClusterName: cluster, Name: "w", WorkJson: workJSON(manifest("a", limit))}, codes.InvalidArgument, reason.ObjectTooLarge},
 		"far over":        {"not even decoded", &adminv1.ApplyWorkRequest{ClusterName: cluster, Name: "w", WorkJson: workJSON(manifest("a", 3<<20))}, codes.InvalidArgument, reason.ObjectTooLarge},
+		"labels":          {"T74", &adminv1.ApplyWorkRequest{ClusterName: cluster, Name: "w", WorkJson: strings.Replace(workJSON(manifest("a", 1)), `"spec"`, `"metadata":{"labels":{"a":"`+strings.Repeat("x", 320<<10)+`"}},"spec"`, 1)}, codes.InvalidArgument, reason.ObjectTooLarge},
 		"deeply nested":   {"T74", &adminv1.ApplyWorkRequest{ClusterName: cluster, Name: "w", WorkJson: workJSON(strings.Repeat(`{"a":`, 100_000) + "1" + strings.Repeat("}", 100_000))}, codes.InvalidArgument, reason.Undecodable},
 	}
 	for name, tc := range cases {
@@ -190,6 +191,36 @@ func TestReleaseNamesTheBatch(t *testing.T) {
 	_, err = f.Works.ReleaseHeldDeletes(ctx, &adminv1.ReleaseHeldDeletesRequest{ClusterName: cluster, BatchId: "b1"})
 	require.NoError(t, err)
 	require.Equal(t, []string{"release " + cluster + " b1"}, f.did())
+}
+
+// TestMW68_held_on_the_spoke: what another hub brought is shown, told from works of
+// the same name, and not this hub's to release.
+func TestMW68_held_on_the_spoke(t *testing.T) {
+	f := newFace(t)
+	cluster := f.cluster(t, "spokes")
+	ctx := f.as(t, "evictor", cluster, works())
+	left := strings.Repeat("0a", 32) + "-w-2"
+	f.with(func(r *rooms) {
+		r.known = true
+		r.held = []*adminv1.HeldBatch{{ClusterName: cluster, BatchId: "b1", Names: []string{left, "w"}, Reason: "nobody has them", OnSpoke: true}}
+	})
+	_, err := f.Works.ReleaseHeldDeletes(ctx, &adminv1.ReleaseHeldDeletesRequest{ClusterName: cluster, BatchId: "b1"})
+	requireReason(t, err, codes.FailedPrecondition, reason.HeldOnSpoke)
+	require.ErrorContains(t, err, "«kubectl delete appliedmanifestwork "+left+"»")
+	require.Empty(t, f.did())
+	_, err = f.Works.ExplainDelivery(ctx, &adminv1.ExplainDeliveryRequest{ClusterName: cluster, Name: "w-2"})
+	requireReason(t, err, codes.NotFound, reason.NotFound)
+	require.ErrorContains(t, err, "«kubectl delete appliedmanifestwork "+left+"»")
+	for _, other := range []string{"w", "2", left} { // works of these names have nothing to do with it
+		_, err = f.Works.ExplainDelivery(ctx, &adminv1.ExplainDeliveryRequest{ClusterName: cluster, Name: other})
+		requireReason(t, err, codes.NotFound, reason.NotFound)
+		require.NotContains(t, err.Error(), "appliedmanifestwork", other)
+	}
+	_, err = f.Works.ApplyWork(ctx, &adminv1.ApplyWorkRequest{ClusterName: cluster, Name: "w", WorkJson: workJSON(manifest("a", 1))})
+	require.NoError(t, err)
+	answer, err := f.Works.ExplainDelivery(ctx, &adminv1.ExplainDeliveryRequest{ClusterName: cluster, Name: "w"})
+	require.NoError(t, err)
+	require.NotContains(t, answer.String(), "stays on the spoke", "another thing of that name is held, not this")
 }
 
 func TestExplainDelivery(t *testing.T) {

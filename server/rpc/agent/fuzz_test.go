@@ -31,7 +31,7 @@ const (
 // anything. Each call ends by itself with an error that has a reason, nothing
 // panics, and the session of another cluster is served on.
 func FuzzMethods(f *testing.F) {
-	h := startHubOf(f, free(authz.Methods()))
+	h := startHubOf(f, rpctest.Free(authz.Methods()))
 	h.kitchen.put("c1", "web", 300)
 	served := follow(h.connect("witness"))
 	conn := h.server.Dial(f, h.keys.Agent(f, "c1", "uid", 240*time.Hour))
@@ -79,15 +79,6 @@ func follow(a *agentFake) <-chan struct{} {
 		}
 	}()
 	return served
-}
-
-// free is the table without its limits on how often something is called.
-func free(table authz.Table) authz.Table {
-	for name, rule := range table {
-		rule.Rate = authz.Rate{Name: rule.Rate.Name}
-		table[name] = rule
-	}
-	return table
 }
 
 // forget drops what was written down about a cluster, so that a long run does

@@ -30,8 +30,10 @@ type Caller struct {
 	Leaf       *x509.Certificate
 	Conn       Conn
 
-	// Of a Person. It is passed through to the apiserver and never logged.
+	// Of a Person. The token is passed through to the apiserver and never logged;
+	// Name is as whom the apiserver knows its holder.
 	Token string
+	Name  string
 }
 
 // Conn is the network connection below a call. Its methods may be called at

@@ -59,10 +59,11 @@ func (c *Chain) admit(ctx context.Context, call *call) (context.Context, error) 
 		}
 		call.caller = caller.Agent.User()
 	}
-	if rule.Path != "" {
-		if err := c.review(ctx, caller.Token, rule.Path); err != nil {
+	if caller.Type == authz.Person && !rule.Allows(authz.Anonymous) {
+		if err := c.authenticate(ctx, rule, caller); err != nil {
 			return ctx, err
 		}
+		call.caller = caller.Name
 	}
 	return authz.WithCaller(ctx, caller), nil
 }
@@ -104,7 +105,7 @@ func (c *Chain) verify(ctx context.Context, info *peerInfo, caller *authz.Caller
 	if info.err != nil {
 		return rpcerr.New(codes.Unauthenticated, reason.CertificateError, "the client certificate does not name an agent: %v", info.err)
 	}
-	if !time.Now().Before(info.until) {
+	if !c.cfg.Now().Before(info.until) {
 		return rpcerr.New(codes.Unauthenticated, reason.CertificateExpired, "the client certificate expired at %s; enroll again", info.until.UTC().Format(time.RFC3339))
 	}
 	if c.cfg.Verify == nil {
@@ -120,11 +121,16 @@ func (c *Chain) verify(ctx context.Context, info *peerInfo, caller *authz.Caller
 	return nil
 }
 
-func (c *Chain) review(ctx context.Context, token, path string) error {
-	if c.cfg.Review == nil {
+// authenticate has the apiserver say who the person is, and whether they may look
+// at what the rule names. What they sent is not looked at before.
+func (c *Chain) authenticate(ctx context.Context, rule authz.Rule, caller *authz.Caller) (err error) {
+	if c.cfg.Authenticate == nil || rule.Path != "" && c.cfg.Review == nil {
 		return rpcerr.New(codes.PermissionDenied, reason.PermissionDenied, "people are not served here")
 	}
-	return c.cfg.Review(ctx, token, path)
+	if caller.Name, err = c.cfg.Authenticate(ctx, caller.Token); err != nil || rule.Path == "" {
+		return err
+	}
+	return c.cfg.Review(ctx, caller.Token, rule.Path)
 }
 
 func wrongType(rule authz.Rule, came authz.Type) error {

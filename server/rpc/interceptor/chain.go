@@ -23,11 +23,14 @@ import (
 
 	"fairlead.dev/fairlead/internal/aside"
 	"fairlead.dev/fairlead/internal/identity"
+	"fairlead.dev/fairlead/internal/wire"
+	"fairlead.dev/fairlead/internal/wire/reason"
 	"fairlead.dev/fairlead/server/rpc/authz"
 	"fairlead.dev/fairlead/server/rpc/rpcerr"
 )
 
-// requestIDHeader carries the hub's name for a unary call back to the caller.
+// requestIDHeader carries the hub's name for a unary call back to the caller, as
+// wire.TimeHeader does what its clock says.
 // Streams say who they are by themselves; theirs would be kept for life.
 const requestIDHeader = "x-request-id"
 
@@ -44,6 +47,11 @@ type Verified struct {
 // at every call. Errors should be *rpcerr.Error.
 type VerifyFunc func(ctx context.Context, cert *x509.Certificate, agent identity.Agent) (Verified, error)
 
+// AuthenticateFunc asks the apiserver whose bearer token this is, and returns the
+// name. It is asked at every call of a person, before anything that they sent is
+// looked at. Errors should be *rpcerr.Error.
+type AuthenticateFunc func(ctx context.Context, token string) (name string, err error)
+
 // ReviewFunc asks the apiserver, with a person's own token, whether they may
 // "get" a non-resource path. Errors should be *rpcerr.Error.
 type ReviewFunc func(ctx context.Context, token, path string) error
@@ -54,8 +62,12 @@ type Config struct {
 	Table    authz.Table
 	// Verify checks agents; nil refuses them all.
 	Verify VerifyFunc
+	// Authenticate checks people; nil refuses them all.
+	Authenticate AuthenticateFunc
 	// Review checks a person where the rule names a path; nil refuses.
-	Review   ReviewFunc
+	Review ReviewFunc
+	// Now is the hub's clock; nil is time.Now.
+	Now      func() time.Time
 	Log      *slog.Logger
 	Registry prometheus.Registerer
 }
@@ -70,6 +82,9 @@ type Chain struct {
 // New makes the chain of one listener.
 func New(cfg Config) *Chain {
 	c := &Chain{cfg: cfg}
+	if cfg.Now == nil {
+		c.cfg.Now = time.Now
+	}
 	c.metrics = register(cfg.Registry, grpcprom.NewServerMetrics(grpcprom.WithServerHandlingTimeHistogram()))
 	c.panics = register(cfg.Registry, prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "fairlead_hub_panics_total",
@@ -89,19 +104,47 @@ func (c *Chain) ServerOptions() []grpc.ServerOption {
 
 func (c *Chain) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 	call := c.begin(ctx, info.FullMethod)
+	resp, err := c.admitted(ctx, call, req, handler)
+	err = c.end(ctx, call, err)
+	detain(ctx, err)
+	return resp, err
+}
+
+// admitted calls the handler if the caller may.
+func (c *Chain) admitted(ctx context.Context, call *call, req any, handler grpc.UnaryHandler) (any, error) {
 	ctx, err := c.admit(ctx, call)
 	if err != nil {
-		return nil, c.end(ctx, call, err)
+		return nil, err
 	}
-	_ = grpc.SetHeader(ctx, metadata.Pairs(requestIDHeader, call.id)) // fails only after headers were sent
+	// Fails only after headers were sent.
+	_ = grpc.SetHeader(ctx, metadata.Pairs(requestIDHeader, call.id, wire.TimeHeader, c.cfg.Now().UTC().Format(time.RFC3339Nano)))
 	if longest := call.rule.Longest; longest > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, longest)
 		defer cancel()
 	}
 	call.admitted = true
-	resp, err := handler(ctx, req)
-	return resp, c.end(ctx, call, err)
+	return handler(ctx, req)
+}
+
+// detention is how long who has shown no credential waits for the answer that they
+// ask too often. A connection has few calls at a time, so what they ask meanwhile
+// costs the hub nothing (T52, T53).
+const detention = 3 * time.Second
+
+func detain(ctx context.Context, err error) {
+	if rpcerr.ReasonOf(err) != reason.RateLimited || len(metadata.ValueFromIncomingContext(ctx, "authorization")) > 0 {
+		return
+	}
+	if info := peerOf(ctx); info != nil && info.certified() {
+		return
+	}
+	over := time.NewTimer(detention)
+	defer over.Stop()
+	select {
+	case <-over.C:
+	case <-ctx.Done():
+	}
 }
 
 func (c *Chain) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {

@@ -76,6 +76,12 @@ func chain(listener authz.Listener, registry *prometheus.Registry) interceptor.C
 			}
 			return interceptor.Verified{UID: "uid-of-" + agent.Cluster, Enrollment: "enr"}, nil
 		},
+		Authenticate: func(_ context.Context, token string) (string, error) {
+			if token == "made up" {
+				return "", rpcerr.New(codes.Unauthenticated, reason.Unauthenticated, "nobody's token")
+			}
+			return "alice", nil
+		},
 	}
 }
 
@@ -134,6 +140,7 @@ func TestT54_every_method_by_every_caller(t *testing.T) {
 			"not an agent":     {cert: keys.Issue(t, func(c *x509.Certificate) { c.Subject = pkix.Name{CommonName: "system:admin"} })},
 			"person":           {bearer: "Bearer token"},
 			"person and agent": {cert: keys.Agent(t, "c1", "uid", time.Hour), bearer: "Bearer token"},
+			"nobody":           {bearer: "Bearer made up"},
 			"basic auth":       {bearer: "Basic dXNlcjpwYXNz"},
 			"empty token":      {bearer: "Bearer "},
 		}
@@ -143,11 +150,15 @@ func TestT54_every_method_by_every_caller(t *testing.T) {
 			"RenewCertificate": {"none": none, "agent": pass, "revoked": denied, "not an agent": none, "person": denied},
 			"Detach":           {"none": none, "agent": pass, "revoked": denied, "not an agent": none, "person": denied},
 			"Session":          {"none": none, "agent": pass, "revoked": denied, "not an agent": none, "person": denied},
-			"health":           {"none": pass, "agent": pass, "revoked": pass, "not an agent": pass, "person": pass},
-			"people":           {"none": none, "agent": denied, "revoked": denied, "not an agent": denied, "person": pass},
+			"health":           {"none": pass, "agent": pass, "revoked": pass, "not an agent": pass, "person": pass, "nobody": pass},
+			"people":           {"none": none, "agent": denied, "revoked": denied, "not an agent": denied, "person": pass, "nobody": none},
 			"not here":         {"none": denied, "agent": denied, "revoked": denied, "not an agent": denied, "person": denied},
 		}
-		for _, row := range want { // these never get anywhere
+		for _, row := range want {
+			if row["nobody"] == "" {
+				row["nobody"] = denied // by the type of credential: nobody is asked whose token it is
+			}
+			// these never get anywhere
 			for _, caller := range []string{"expired", "foreign", "serving cert"} {
 				row[caller] = dead
 			}
@@ -290,6 +301,28 @@ func TestT57_calls_on_one_connection(t *testing.T) {
 		require.Equal(t, time.Second, rpcerr.RetryAfterOf(err))
 		other := server.Dial(t, keys.Agent(t, "c2", "uid", time.Hour))
 		require.NoError(t, invoke(t.Context(), other, "/fairlead.agent.v1.AgentService/Detach", ""), "others are not touched")
+	})
+}
+
+// T52: who has shown no credential waits for the answer that they ask too often, so
+// that a flood of them is as slow as its connections are many; an agent does not.
+func TestT52_who_asks_too_often_waits_for_the_answer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		keys := rpctest.NewPKI(t)
+		server := rpctest.Serve(t, keys, chain(authz.AgentListener, prometheus.NewRegistry()), everything(func(context.Context) {}))
+		for certificate, detained := range map[*tls.Certificate]time.Duration{nil: 3 * time.Second, keys.Agent(t, "c1", "uid", time.Hour): 0} {
+			conn := server.Dial(t, certificate)
+			var err error
+			begun := time.Now()
+			for range 300 {
+				begun = time.Now()
+				if err = invoke(t.Context(), conn, "/fairlead.agent.v1.AgentService/Enroll", ""); rpcerr.ReasonOf(err) == reason.RateLimited {
+					break
+				}
+			}
+			require.Equal(t, reason.RateLimited, rpcerr.ReasonOf(err))
+			require.Equal(t, detained, time.Since(begun))
+		}
 	})
 }
 

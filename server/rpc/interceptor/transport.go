@@ -144,7 +144,7 @@ func (t *transport) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInf
 	counted.place = nil
 	if err != nil {
 		_ = counted.Close()
-		t.refused.WithLabelValues(kindOf(err)).Inc()
+		t.refused.WithLabelValues(kindOf(config.Time(), err)).Inc()
 		return nil, nil, err
 	}
 	state := secured.ConnectionState()
@@ -194,11 +194,13 @@ func newPeerInfo(counted *conn, state tls.ConnectionState) *peerInfo {
 }
 
 // kindOf sorts failed handshakes for the metric.
-func kindOf(err error) string {
+func kindOf(now time.Time, err error) string {
 	var invalid x509.CertificateInvalidError
 	var unknown x509.UnknownAuthorityError
 	var network net.Error
 	switch {
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired && invalid.Cert != nil && now.Before(invalid.Cert.NotBefore):
+		return "certificate_not_yet_valid" // this clock, or that which it was made by, is wrong
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
 		return "certificate_expired"
 	case errors.As(err, &invalid):

@@ -58,23 +58,48 @@ func NewCallers(hub *rest.Config) *Callers {
 
 // Person acts with one person's bearer token.
 type Person struct {
+	// Name is the person as the apiserver knows them, for the audit line.
+	Name    string
 	Config  *rest.Config
 	Kube    kubernetes.Interface
 	Dynamic dynamic.Interface
 }
 
-// Of takes the bearer token that the interceptors found. The apiserver judges it; an
-// empty one never gets that far.
+// Of takes the bearer token that the interceptors found, and had the apiserver
+// judge; an empty one never gets that far.
 func (c *Callers) Of(ctx context.Context) (*Person, error) {
 	who := authz.CallerOf(ctx)
 	if who == nil || who.Token == "" {
 		return nil, rpcerr.New(codes.Unauthenticated, reason.Unauthenticated, "no bearer token: send metadata «authorization: Bearer <token of a hub user>»")
 	}
+	person, err := c.with(who.Token)
+	if err != nil {
+		return nil, err
+	}
+	person.Name = who.Name
+	return person, nil
+}
+
+// Authenticate returns the name of the holder of a bearer token, as the apiserver
+// knows it, or the apiserver's refusal.
+func (c *Callers) Authenticate(ctx context.Context, token string) (name string, err error) {
+	person, err := c.with(token)
+	if err != nil {
+		return "", err
+	}
+	review, err := person.Kube.AuthenticationV1().SelfSubjectReviews().Create(ctx, &authenticationv1.SelfSubjectReview{}, metav1.CreateOptions{})
+	if err != nil {
+		return "", Error(err, "asking who you are")
+	}
+	return review.Status.UserInfo.Username, nil
+}
+
+func (c *Callers) with(token string) (*Person, error) {
 	if c.err != nil {
 		return nil, fmt.Errorf("using the hub's apiserver address for the caller: %w", c.err)
 	}
 	config := rest.CopyConfig(c.base)
-	config.BearerToken = who.Token
+	config.BearerToken = token
 	client, err := rest.HTTPClientFor(config)
 	if err != nil {
 		return nil, fmt.Errorf("making a client for the caller: %w", err)
@@ -111,15 +136,6 @@ func (p *Person) Allowed(ctx context.Context, access authorizationv1.ResourceAtt
 		return rpcerr.New(codes.PermissionDenied, reason.PermissionDenied, "you may not %s %s: ask for a role with that verb, such as ClusterRole fairlead-admin", access.Verb, resourceName(access))
 	}
 	return nil
-}
-
-// Name is the person as the apiserver knows them, for the audit line.
-func (p *Person) Name(ctx context.Context) (string, error) {
-	review, err := p.Kube.AuthenticationV1().SelfSubjectReviews().Create(ctx, &authenticationv1.SelfSubjectReview{}, metav1.CreateOptions{})
-	if err != nil {
-		return "", Error(err, "asking who you are")
-	}
-	return review.Status.UserInfo.Username, nil
 }
 
 // Names gives an error unless all of these can be names: a client of the apiserver

@@ -36,7 +36,7 @@ func reasonsByCode() map[codes.Code][]string {
 			reason.SerialMismatch, reason.CertificateClone, reason.PermissionDenied, reason.NameNotAllowed,
 		},
 		codes.Unauthenticated: {
-			reason.Unauthenticated, reason.CertificateError, reason.CertificateExpired, reason.InvalidToken,
+			reason.Unauthenticated, reason.CertificateError, reason.CertificateExpired, reason.ClockSkew, reason.InvalidToken,
 			reason.TokenExpired, reason.InvalidProof,
 		},
 		codes.AlreadyExists: {reason.DuplicateCluster, reason.ClusterExists, reason.TokenUsed},

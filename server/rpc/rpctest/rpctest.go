@@ -26,6 +26,7 @@ import (
 
 	"fairlead.dev/fairlead/internal/identity"
 	"fairlead.dev/fairlead/internal/pki"
+	"fairlead.dev/fairlead/server/rpc/authz"
 	"fairlead.dev/fairlead/server/rpc/interceptor"
 )
 
@@ -173,4 +174,14 @@ func Metric(t testing.TB, registry prometheus.Gatherer, name string, labels ...s
 		}
 	}
 	return sum
+}
+
+// Free returns the table without its limits on how often something is called, for
+// whoever fuzzes. The table itself is changed.
+func Free(table authz.Table) authz.Table {
+	for name, rule := range table {
+		rule.Rate = authz.Rate{Name: rule.Rate.Name}
+		table[name] = rule
+	}
+	return table
 }

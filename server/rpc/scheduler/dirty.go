@@ -106,24 +106,22 @@ func (d *dirty) take() (map[types.NamespacedName]*want, marks) {
 	return taken, d.upTo
 }
 
-// giveBack returns what was taken and has changed again: the newer change is past
-// the marks of the take, so it is told in its turn.
-func (d *dirty) giveBack(taken map[types.NamespacedName]*want) {
+// catchUp adds to what was taken what has changed of the same keys since: they are
+// told once, as they are now, and before a bookmark says that all was told.
+func (d *dirty) catchUp(taken map[types.NamespacedName]*want) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for key, old := range taken {
+	for key, w := range taken {
 		newer := d.wants[key]
 		if newer == nil {
 			continue
 		}
-		delete(taken, key)
-		if newer.primary == nil {
-			newer.primary = old.primary
+		delete(d.wants, key)
+		if newer.primary != nil {
+			w.primary = newer.primary
 		}
-		for name, v := range old.parts {
-			if _, known := newer.parts[name]; !known {
-				newer.add(change{kind: 1, name: name, version: v})
-			}
+		for name, v := range newer.parts {
+			w.add(change{kind: 1, name: name, version: v})
 		}
 	}
 }

@@ -127,18 +127,29 @@ func (f *follower) resume(ctx context.Context, text string) (marks, error) {
 	case from.Watch != f.watch:
 		return marks{}, &anew{"the resume token is of another watch, or of other rights"}
 	}
-	for i, k := range f.kinds {
-		list, err := f.metadata.Resource(k.resource).List(ctx, metav1.ListOptions{Limit: 1})
+	for i := range f.kinds {
+		back, err := f.wentBack(ctx, i, from.Marks[i])
 		if err != nil {
-			return marks{}, person.Error(err, "reading how far the hub's %s are", k.resource.Resource)
+			return marks{}, err
 		}
-		then, errThen := parseVersion(from.Marks[i])
-		now, errNow := parseVersion(list.GetResourceVersion())
-		if errThen != nil || errNow != nil || then > now {
+		if back {
 			return marks{}, &anew{"the resume token is from a later time than the hub's state"}
 		}
 	}
 	return from.Marks, nil
+}
+
+// wentBack tells whether the apiserver is not as far with a kind as a reader is: it
+// was restored, or the reader's mark is none.
+func (f *follower) wentBack(ctx context.Context, i int, mark string) (bool, error) {
+	resource := f.kinds[i].resource
+	list, err := f.metadata.Resource(resource).List(ctx, metav1.ListOptions{Limit: 1})
+	if err != nil {
+		return false, person.Error(err, "reading how far the hub's %s are", resource.Resource)
+	}
+	then, errThen := parseVersion(mark)
+	now, errNow := parseVersion(list.GetResourceVersion())
+	return errThen != nil || errNow != nil || then > now, nil
 }
 
 func parseVersion(rv string) (uint64, error) { return strconv.ParseUint(rv, 10, 64) }
@@ -214,6 +225,12 @@ func (f *follower) feed(ctx context.Context, pending *dirty, i int) error {
 			return ctx.Err()
 		case apierrors.IsResourceExpired(err) || apierrors.IsGone(err):
 			return &anew{"the hub's apiserver no longer knows what changed since then"}
+		case apierrors.HasStatusCause(err, metav1.CauseTypeResourceVersionTooLarge):
+			// Another apiserver that lags, or one that was restored: once it has got
+			// further than the mark, nothing would tell.
+			if back, errList := f.wentBack(ctx, i, pending.upToOf(i)); errList == nil && back {
+				return &anew{"the hub's apiserver went back in time"}
+			}
 		case err != nil && f.Now().Sub(lastGood) > apiserverPatience:
 			return rpcerr.New(codes.Unavailable, reason.ApiserverLost, "this hub replica cannot watch %s: try another", k.resource.Resource).RetryIn(time.Second).Because(err)
 		}
@@ -299,7 +316,7 @@ func (f *follower) flush(ctx context.Context, pending *dirty) (marks, error) {
 			if err := person.Pause(ctx, cacheStep); err != nil {
 				return upTo, err
 			}
-			pending.giveBack(batch)
+			pending.catchUp(batch)
 		}
 		if try >= cacheTries {
 			from = f.Direct

@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 	"google.golang.org/grpc/codes"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -143,22 +144,43 @@ func TestCacheThatLags(t *testing.T) {
 	})
 }
 
-// A key that changes again while the cache lags is told once, with its newest
-// change, after the marks of the older.
-func TestGiveBack(t *testing.T) {
+// A key that changes again while the cache lags is told once, with its newest change.
+func TestCatchUp(t *testing.T) {
 	d := newDirty(marks{})
 	key := types.NamespacedName{Name: "a"}
 	d.put(change{kind: 0, key: key, version: version{rv: 1}})
 	d.put(change{kind: 1, name: "p", key: key, version: version{rv: 2}})
 	d.put(change{kind: 1, name: "q", key: key, version: version{rv: 3}})
 	batch, _ := d.take()
-	d.giveBack(batch)
-	require.Len(t, batch, 1, "nothing newer")
+	d.catchUp(batch)
+	require.Equal(t, &want{primary: &version{rv: 1}, parts: map[string]version{"p": {rv: 2}, "q": {rv: 3}}}, batch[key], "nothing newer")
 	d.put(change{kind: 1, name: "p", key: key, version: version{rv: 4, deleted: true}})
-	d.giveBack(batch)
-	require.Empty(t, batch)
-	again, _ := d.take()
-	require.Equal(t, &want{primary: &version{rv: 1}, parts: map[string]version{"p": {rv: 4, deleted: true}, "q": {rv: 3}}}, again[key])
+	d.catchUp(batch)
+	require.Equal(t, &want{primary: &version{rv: 1}, parts: map[string]version{"p": {rv: 4, deleted: true}, "q": {rv: 3}}}, batch[key])
+	d.put(change{kind: 0, key: key, version: version{rv: 5}})
+	d.catchUp(batch)
+	require.Equal(t, &version{rv: 5}, batch[key].primary)
+	require.Zero(t, d.len())
+}
+
+// A reader is told of all that there is before the bookmark that says so, whatever
+// changes meanwhile: a scheduler would take away what it is not told of.
+func TestAllIsToldBeforeTheFirstBookmark(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := &audience{read: make(chan string, 100), lags: map[string]int{"busy": 3}, froms: map[string]string{}}
+		f, pending := hubOf(a, nil, fine)
+		change := change{name: "busy", key: types.NamespacedName{Name: "busy"}, version: version{rv: 101}}
+		pending.put(change)
+		ctx, end := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- f.send(ctx, pending, "e1", nil) }()
+		synctest.Wait() // the cache has not got it yet
+		change.rv = 102
+		pending.put(change)
+		require.Equal(t, []string{"busy@102", "mark 100"}, []string{<-a.read, <-a.read})
+		end()
+		require.ErrorIs(t, <-done, context.Canceled)
+	})
 }
 
 func TestSeen(t *testing.T) {
@@ -199,6 +221,15 @@ func TestFeedEnds(t *testing.T) {
 	w.Error(&metav1.Status{Status: metav1.StatusFailure, Code: 410, Reason: metav1.StatusReasonExpired})
 	var again *anew
 	require.ErrorAs(t, f.feed(t.Context(), pending, 0), &again)
+	tooLarge := apierrors.NewTimeoutError("Too large resource version: 100, current: 7", 1)
+	tooLarge.ErrStatus.Details.Causes = []metav1.StatusCause{{Type: metav1.CauseTypeResourceVersionTooLarge}}
+	synctest.Test(t, func(t *testing.T) {
+		f, pending := hubOf(&audience{}, nil, func() error { return tooLarge })
+		ctx, cancel := context.WithTimeout(t.Context(), apiserverPatience)
+		defer cancel()
+		require.ErrorAs(t, f.feed(ctx, pending, 0), &again)
+		require.Equal(t, "the hub's apiserver went back in time", again.why)
+	})
 }
 
 // A right that is taken away ends the watch within a minute, and a restore has it

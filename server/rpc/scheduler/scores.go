@@ -57,10 +57,6 @@ func (s *Service) ReportScores(ctx context.Context, r *schedulerv1.ReportScoresR
 	if err := s.checkScores(r); err != nil {
 		return nil, err
 	}
-	name, err := who.Name(ctx)
-	if err != nil {
-		return nil, err
-	}
 	var (
 		mu        sync.Mutex
 		rejected  []string
@@ -93,7 +89,7 @@ func (s *Service) ReportScores(ctx context.Context, r *schedulerv1.ReportScoresR
 		return nil, person.Error(forbidden, "writing scores")
 	}
 	slices.Sort(rejected)
-	s.audit(ctx, deed{"ReportScores", name, nil, len(r.GetScores()) - len(rejected)}, "score", r.GetScoreName()+"/"+r.GetScore(), "rejected", len(rejected))
+	s.audit(ctx, deed{"ReportScores", who.Name, nil, len(r.GetScores()) - len(rejected)}, "score", r.GetScoreName()+"/"+r.GetScore(), "rejected", len(rejected))
 	return &schedulerv1.ReportScoresResponse{Rejected: rejected}, nil
 }
 

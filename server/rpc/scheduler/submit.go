@@ -65,11 +65,7 @@ func (s *Service) SubmitDecision(ctx context.Context, r *schedulerv1.SubmitDecis
 		return nil, refused(decision, err)
 	}
 	if result.Changed {
-		name, err := who.Name(ctx)
-		if err != nil {
-			return nil, err
-		}
-		s.audit(ctx, deed{"SubmitDecision", name, nil, len(r.GetClusterNames()) - len(result.Rejected)}, "placement", key.String(), "scheduler", decision.Scheduler,
+		s.audit(ctx, deed{"SubmitDecision", who.Name, nil, len(r.GetClusterNames()) - len(result.Rejected)}, "placement", key.String(), "scheduler", decision.Scheduler,
 			"term", r.GetTerm(), "generation", result.Generation, "request", r.GetRequestId())
 	}
 	return &schedulerv1.SubmitDecisionResponse{AcceptedGeneration: result.Generation, Rejected: result.Rejected, Applied: result.Applied}, nil

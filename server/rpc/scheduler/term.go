@@ -64,11 +64,7 @@ func (s *Service) AcquireTerm(ctx context.Context, r *schedulerv1.AcquireTermReq
 		before, after, err := s.tryTerm(ctx, r)
 		switch {
 		case err == nil && before.number != after.number:
-			name, err := who.Name(ctx)
-			if err != nil {
-				return nil, err
-			}
-			s.audit(ctx, deed{"AcquireTerm", name, before.number, after.number}, "scheduler", r.GetSchedulerName(), "holder", r.GetHolder(), "expires", after.expires)
+			s.audit(ctx, deed{"AcquireTerm", who.Name, before.number, after.number}, "scheduler", r.GetSchedulerName(), "holder", r.GetHolder(), "expires", after.expires)
 			fallthrough
 		case err == nil:
 			return &schedulerv1.AcquireTermResponse{Term: after.number, Expires: timestamppb.New(after.expires)}, nil

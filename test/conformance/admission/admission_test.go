@@ -50,6 +50,7 @@ func TestAdmission(t *testing.T) {
 	t.Run("manifests", w.manifests)
 	t.Run("clusters", w.clusters)
 	t.Run("sets", w.sets)
+	t.Run("T74_hostile_works", w.hostile)
 	t.Run("WH-17 executors", w.executors)
 	t.Run("WH-19 replica sets are off", w.replicaSetsOff)
 	t.Run("a bundle that is taken away comes back", w.bundleComesBack)
@@ -96,13 +97,14 @@ func (w *world) calls(t *testing.T) {
 // agent joins, is accepted, gets a work that kubectl made, and gives it up: so the
 // rights of the manifests are enough, and the finalizer comes with the work.
 func (w *world) agent(t *testing.T) {
-	join := strings.TrimSpace(w.cli("token", "create", "managed", "--auto-accept"))
-	agent, err := house.StartAgent(house.AgentConfig{Binaries: w.binaries, Dir: t.TempDir(), Cluster: "managed", Join: join, Kubeconfig: w.plane.Kubeconfig()})
+	managed := w.plane.Unique("managed")
+	join := strings.TrimSpace(w.cli("token", "create", managed, "--auto-accept"))
+	agent, err := house.StartAgent(house.AgentConfig{Binaries: w.binaries, Dir: t.TempDir(), Cluster: managed, Join: join, Kubeconfig: w.plane.Kubeconfig()})
 	require.NoError(t, err)
 	defer agent.Kill()
 	until(t, "the cluster to be available", func(ctx context.Context) error {
 		cluster := &clusterv1.ManagedCluster{}
-		if err := w.kube.Get(ctx, client.ObjectKey{Name: "managed"}, cluster); err != nil {
+		if err := w.kube.Get(ctx, client.ObjectKey{Name: managed}, cluster); err != nil {
 			return err
 		}
 		for _, c := range cluster.Status.Conditions {
@@ -112,8 +114,8 @@ func (w *world) agent(t *testing.T) {
 		}
 		return fmt.Errorf("%+v", cluster.Status.Conditions)
 	})
-	require.Equal(t, "default", w.cluster(t, "managed").Labels[setLabel], "WH-04, with the right of the hub's own account to join it")
-	work := newWork("managed", "web", configMap("from-the-hub", "1"))
+	require.Equal(t, "default", w.cluster(t, managed).Labels[setLabel], "WH-04, with the right of the hub's own account to join it")
+	work := newWork(managed, "web", configMap("from-the-hub", "1"))
 	require.NoError(t, w.kube.Create(t.Context(), work))
 	require.Equal(t, []string{identity.ManifestWorkFinalizer}, work.Finalizers, "MW-02, with the first write")
 	require.EqualValues(t, 1, work.Generation)
@@ -245,13 +247,14 @@ func (w *world) replicaSetsOff(t *testing.T) {
 }
 
 func (w *world) replicaSets(t *testing.T) {
-	set := newReplicaSet("default", configMap("a", "1"))
+	namespace := w.plane.Namespace(t, "sets")
+	set := newReplicaSet(namespace, configMap("a", "1"))
 	require.NoError(t, w.kube.Create(t.Context(), set))
 	none := client.RawPatch(types.MergePatchType, []byte(`{"spec":{"manifestWorkTemplate":{"workload":{"manifests":[]}}}}`))
 	err := w.kube.Patch(t.Context(), set, none)
 	require.True(t, apierrors.IsBadRequest(err), "%v", err)
 	require.ErrorContains(t, err, "spec.manifestWorkTemplate.workload.manifests: Workload manifests should not be empty")
-	bad := newReplicaSet("default", configMap("a", "1"), configMap("a", "1"))
+	bad := newReplicaSet(namespace, configMap("a", "1"), configMap("a", "1"))
 	bad.Name = "bad"
 	require.True(t, apierrors.IsBadRequest(w.kube.Create(t.Context(), bad)))
 	t.Run("WH-17 WH-18 their authors", w.replicaSetAuthors)

@@ -44,7 +44,7 @@ func TestMain(m *testing.M) {
 }
 
 const (
-	patience = 30 * time.Second
+	patience = time.Minute
 	poll     = 30 * time.Millisecond
 )
 

@@ -11,24 +11,20 @@ import (
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	clusterv1 "open-cluster-management.io/api/cluster/v1"
 	clusterv1beta2 "open-cluster-management.io/api/cluster/v1beta2"
+	inventoryv1alpha1 "sigs.k8s.io/cluster-inventory-api/apis/v1alpha1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-func profileOf(namespace, cluster string) *unstructured.Unstructured {
-	profile := &unstructured.Unstructured{}
-	profile.SetAPIVersion("multicluster.x-k8s.io/v1alpha1")
-	profile.SetKind("ClusterProfile")
-	profile.SetNamespace(namespace)
-	profile.SetName(cluster)
-	return profile
+func profileOf(namespace, cluster string) *inventoryv1alpha1.ClusterProfile {
+	return &inventoryv1alpha1.ClusterProfile{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: cluster}}
 }
 
 // awaitProfile waits for the profile of a cluster.
-func (h *hub) awaitProfile(t *testing.T, namespace, cluster string) *unstructured.Unstructured {
+func (h *hub) awaitProfile(t *testing.T, namespace, cluster string) *inventoryv1alpha1.ClusterProfile {
 	t.Helper()
 	profile := profileOf(namespace, cluster)
 	eventually(t, func(c *assert.CollectT) {
@@ -60,6 +56,8 @@ func TestClusterProfiles(t *testing.T) {
 		h.awaitNoProfile(t, namespace, cluster.Name)
 		patch(t, h, cluster, func(c *clusterv1.ManagedCluster) { c.Finalizers = nil })
 	})
+	t.Run("RC-61_what_a_profile_cannot_hold", h.oddClaims)
+	t.Run("RC-61_how_to_reach_it_is_others_business", h.accessProviders)
 	t.Run("RC-62_neither_terminating_nor_unbound", func(t *testing.T) {
 		t.Parallel()
 		namespace, set := h.plane.Namespace(t, "terminating"), h.set(t, nil)
@@ -82,7 +80,7 @@ func TestClusterProfiles(t *testing.T) {
 		namespace, set := h.plane.Namespace(t, "foreign"), h.set(t, nil)
 		cluster := h.cluster(t, map[string]string{setLabel: set.Name})
 		foreign := profileOf(namespace, cluster.Name)
-		foreign.Object["spec"] = map[string]any{"displayName": "theirs", "clusterManager": map[string]any{"name": "other"}}
+		foreign.Spec.DisplayName, foreign.Spec.ClusterManager.Name = "theirs", "other"
 		require.NoError(t, h.kube.Create(t.Context(), foreign))
 		version := foreign.GetResourceVersion()
 		h.bind(t, namespace, set.Name)
@@ -102,7 +100,9 @@ func (h *hub) profile(t *testing.T) {
 	profile := h.awaitProfile(t, namespace, cluster.Name)
 	labels := map[string]string{"x-k8s.io/cluster-manager": "open-cluster-management", "open-cluster-management.io/cluster-name": cluster.Name, setLabel: set.Name}
 	require.Equal(t, labels, profile.GetLabels())
-	require.Equal(t, map[string]any{"displayName": cluster.Name, "clusterManager": map[string]any{"name": "open-cluster-management"}}, profile.Object["spec"])
+	require.Equal(t, inventoryv1alpha1.ClusterProfileSpec{
+		DisplayName: cluster.Name, ClusterManager: inventoryv1alpha1.ClusterManager{Name: "open-cluster-management"},
+	}, profile.Spec)
 
 	at := metav1.NewTime(time.Now().Truncate(time.Second))
 	before := cluster.DeepCopy()
@@ -115,19 +115,20 @@ func (h *hub) profile(t *testing.T) {
 	require.NoError(t, h.kube.Status().Patch(t.Context(), cluster, client.MergeFrom(before)))
 	eventually(t, func(c *assert.CollectT) {
 		require.NoError(c, h.kube.Get(t.Context(), client.ObjectKeyFromObject(profile), profile))
-		status, _, _ := unstructured.NestedMap(profile.Object, "status")
-		require.Equal(c, map[string]any{"kubernetes": "v1.36.0"}, status["version"])
-		require.Equal(c, []any{map[string]any{"name": "id", "value": "x"}, map[string]any{"name": "zone", "value": "a"}}, status["properties"])
-		when := at.UTC().Format(time.RFC3339)
-		require.ElementsMatch(c, []any{
-			map[string]any{"type": "Joined", "status": "True", "reason": "J", "message": "j", "lastTransitionTime": when},
-			map[string]any{"type": "ControlPlaneHealthy", "status": "Unknown", "reason": "U", "message": "u", "lastTransitionTime": when},
-		}, status["conditions"])
+		require.Equal(c, "v1.36.0", profile.Status.Version.Kubernetes)
+		require.Equal(c, []inventoryv1alpha1.Property{{Name: "id", Value: "x"}, {Name: "zone", Value: "a"}}, profile.Status.Properties)
+		for i := range profile.Status.Conditions {
+			profile.Status.Conditions[i].LastTransitionTime = metav1.NewTime(profile.Status.Conditions[i].LastTransitionTime.Local()) //nolint:gosmopolitan // as an apiserver's answer is decoded
+		}
+		require.ElementsMatch(c, []metav1.Condition{
+			{Type: "Joined", Status: metav1.ConditionTrue, Reason: "J", Message: "j", LastTransitionTime: at},
+			{Type: "ControlPlaneHealthy", Status: metav1.ConditionUnknown, Reason: "U", Message: "u", LastTransitionTime: at},
+		}, profile.Status.Conditions)
 	})
 	h.awaitEvent(t, "ClusterProfileStatusUpdated", cluster.Name)
 	version := profile.GetResourceVersion()
 
-	patch(t, h, profile, func(p *unstructured.Unstructured) { p.SetLabels(map[string]string{"own": "label"}) })
+	patch(t, h, profile, func(p *inventoryv1alpha1.ClusterProfile) { p.SetLabels(map[string]string{"own": "label"}) })
 	eventually(t, func(c *assert.CollectT) {
 		require.NoError(c, h.kube.Get(t.Context(), client.ObjectKeyFromObject(profile), profile))
 		require.NotEqual(c, version, profile.GetResourceVersion())
@@ -135,7 +136,7 @@ func (h *hub) profile(t *testing.T) {
 			"own": "label", "x-k8s.io/cluster-manager": "open-cluster-management", "open-cluster-management.io/cluster-name": cluster.Name, setLabel: set.Name,
 		}, profile.GetLabels(), "what was taken off comes back, and others' labels stay")
 	})
-	patch(t, h, profile, func(p *unstructured.Unstructured) { p.SetLabels(nil) })
+	patch(t, h, profile, func(p *inventoryv1alpha1.ClusterProfile) { p.SetLabels(nil) })
 	eventually(t, func(c *assert.CollectT) {
 		require.NoError(c, h.kube.Get(t.Context(), client.ObjectKeyFromObject(profile), profile))
 		require.Equal(c, labels, profile.GetLabels(), "even if none was left")
@@ -166,4 +167,46 @@ func (h *hub) overlap(t *testing.T) {
 		s.Spec.ClusterSelector.LabelSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"region": "nowhere"}}
 	})
 	h.awaitNoProfile(t, namespace, cluster.Name)
+}
+
+// oddClaims: the published kind holds each property once, with a value; OCM's claims
+// need neither. One such claim must not keep all others from being shown.
+func (h *hub) oddClaims(t *testing.T) {
+	t.Parallel()
+	namespace, set := h.plane.Namespace(t, "claims"), h.set(t, nil)
+	h.bind(t, namespace, set.Name)
+	cluster := h.cluster(t, map[string]string{setLabel: set.Name})
+	before := cluster.DeepCopy()
+	cluster.Status.ClusterClaims = []clusterv1.ManagedClusterClaim{{Name: "twice", Value: "1"}, {Name: "none"}, {Name: "twice", Value: "2"}, {Name: "zone", Value: "a"}}
+	require.NoError(t, h.kube.Status().Patch(t.Context(), cluster, client.MergeFrom(before)))
+	eventually(t, func(c *assert.CollectT) {
+		profile := profileOf(namespace, cluster.Name)
+		require.NoError(c, h.kube.Get(t.Context(), client.ObjectKeyFromObject(profile), profile))
+		require.Equal(c, []inventoryv1alpha1.Property{{Name: "twice", Value: "1"}, {Name: "zone", Value: "a"}}, profile.Status.Properties)
+	})
+}
+
+// accessProviders: what another controller writes into a profile's status stays when
+// the cluster's own status changes.
+func (h *hub) accessProviders(t *testing.T) {
+	t.Parallel()
+	namespace, set := h.plane.Namespace(t, "access"), h.set(t, nil)
+	h.bind(t, namespace, set.Name)
+	cluster := h.cluster(t, map[string]string{setLabel: set.Name})
+	profile := h.awaitProfile(t, namespace, cluster.Name)
+	provider := inventoryv1alpha1.AccessProvider{Name: "kubeconfig"}
+	provider.Cluster.Server = "https://c.example:6443"
+	theirs := profile.DeepCopy()
+	theirs.Status.AccessProviders = []inventoryv1alpha1.AccessProvider{provider}
+	theirs.Status.Conditions = append(theirs.Status.Conditions, metav1.Condition{Type: "Theirs", Status: metav1.ConditionTrue, Reason: "T", LastTransitionTime: metav1.Now()})
+	require.NoError(t, h.kube.Status().Patch(t.Context(), theirs, client.MergeFrom(profile)))
+	before := cluster.DeepCopy()
+	cluster.Status.Version.Kubernetes = "v1.37.0"
+	require.NoError(t, h.kube.Status().Patch(t.Context(), cluster, client.MergeFrom(before)))
+	eventually(t, func(c *assert.CollectT) {
+		require.NoError(c, h.kube.Get(t.Context(), client.ObjectKeyFromObject(profile), profile))
+		require.Equal(c, "v1.37.0", profile.Status.Version.Kubernetes)
+		require.Equal(c, []inventoryv1alpha1.AccessProvider{provider}, profile.Status.AccessProviders)
+		require.True(c, meta.IsStatusConditionTrue(profile.Status.Conditions, "Theirs"))
+	})
 }

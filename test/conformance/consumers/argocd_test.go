@@ -21,9 +21,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
 	"k8s.io/client-go/dynamic"
-	clusterv1 "open-cluster-management.io/api/cluster/v1"
 	clusterv1beta1 "open-cluster-management.io/api/cluster/v1beta1"
-	clusterv1beta2 "open-cluster-management.io/api/cluster/v1beta2"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"fairlead.dev/fairlead/deploy"
@@ -36,11 +34,12 @@ func TestMain(m *testing.M) {
 	env.Main(m, env.Options{Name: "consumers", CRDs: deploy.HubCRDs()})
 }
 
-const examples = "../../../deploy/examples/argocd/"
+const examples = "../../../deploy/examples/"
 
 // hub is an admin's client.
 func hub(t *testing.T) client.Client {
 	t.Helper()
+	env.Once(t)
 	scheme := runtime.NewScheme()
 	require.NoError(t, controller.AddToScheme(scheme))
 	c, err := client.New(env.Shared(t).RESTConfig(), client.Options{Scheme: scheme})
@@ -85,9 +84,9 @@ func (g generator) clusters(ctx context.Context) (names []string, err error) {
 	}
 	names = []string{}
 	for _, item := range list.Items {
-		status := item.Object["status"].(map[string]any)                     //nolint:errcheck // as the generator
-		for _, decision := range status[g.config["statusListKey"]].([]any) { //nolint:errcheck // as the generator
-			name := decision.(map[string]any)[g.config["matchKey"]].(string) //nolint:errcheck // as the generator
+		status := item.Object["status"].(map[string]any)
+		for _, decision := range status[g.config["statusListKey"]].([]any) {
+			name := decision.(map[string]any)[g.config["matchKey"]].(string)
 			names = append(names, name)
 		}
 	}
@@ -103,7 +102,7 @@ func TestArgoCD(t *testing.T) {
 	require.NoError(t, c.Create(ctx, namespace))
 	require.NoError(t, c.Create(ctx, account))
 	g := generator{config: map[string]string{}}
-	for _, object := range example(t, "cluster-decisions.yaml") {
+	for _, object := range example(t, "argocd/cluster-decisions.yaml") {
 		require.NoError(t, c.Create(ctx, object), object.GetName())
 		if object.GetKind() == "ConfigMap" {
 			var err error
@@ -111,7 +110,7 @@ func TestArgoCD(t *testing.T) {
 			require.NoError(t, err)
 		}
 	}
-	set := example(t, "applicationset.yaml")
+	set := example(t, "argocd/applicationset.yaml")
 	require.Len(t, set, 1)
 	generators, _, err := unstructured.NestedSlice(set[0].Object, "spec", "generators")
 	require.NoError(t, err)
@@ -146,25 +145,4 @@ func TestArgoCD(t *testing.T) {
 			require.ElementsMatch(t, want, got)
 		})
 	}
-}
-
-// What MultiKueue and KubeVela go by: the placements' decisions point at clusters
-// whose names and labels are those of their ManagedClusters.
-func TestDecisions_name_clusters(t *testing.T) {
-	ctx, c := t.Context(), hub(t)
-	namespace := env.Shared(t).Namespace(t, "kueue-system")
-	cluster := &clusterv1.ManagedCluster{ObjectMeta: metav1.ObjectMeta{Name: env.Shared(t).Unique("worker"), Labels: map[string]string{clusterv1beta2.ClusterSetLabel: "workers"}}}
-	placement := &clusterv1beta1.Placement{ObjectMeta: metav1.ObjectMeta{Name: "multikueue", Namespace: namespace}}
-	require.NoError(t, c.Create(ctx, cluster))
-	require.NoError(t, c.Create(ctx, placement))
-	_, err := decide.Submitter{Reader: c, Writer: c}.Submit(ctx, decide.Decision{
-		Placement: client.ObjectKeyFromObject(placement), ObservedGeneration: placement.Generation, Clusters: []string{cluster.Name},
-	})
-	require.NoError(t, err)
-	var list clusterv1beta1.PlacementDecisionList
-	require.NoError(t, c.List(ctx, &list, client.InNamespace(namespace), client.MatchingLabels{clusterv1beta1.PlacementLabel: "multikueue"}))
-	require.Len(t, list.Items, 1)
-	require.Equal(t, "multikueue-decision-1", list.Items[0].Name)
-	require.Equal(t, placement.UID, metav1.GetControllerOf(&list.Items[0]).UID, "it goes with its placement")
-	require.NoError(t, c.Get(ctx, client.ObjectKey{Name: list.Items[0].Status.Decisions[0].ClusterName}, cluster))
 }

@@ -337,6 +337,7 @@ func celCosts(t *testing.T) {
 // celBudget has expressions that cost 9 000 000 on a cluster, of 100 000 000 that a
 // Placement may spend: eleven clusters are within the budget, twelve are not.
 func celBudget(t *testing.T) {
+	t.Helper()
 	s := newScene(t)
 	dear := make([]string, 15)
 	for i := range dear {

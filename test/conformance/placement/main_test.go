@@ -49,7 +49,7 @@ func TestMain(m *testing.M) {
 }
 
 const (
-	patience = 30 * time.Second
+	patience = time.Minute
 	poll     = 20 * time.Millisecond
 )
 

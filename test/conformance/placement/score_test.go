@@ -4,6 +4,7 @@
 package placement
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	clusterv1 "open-cluster-management.io/api/cluster/v1"
 	clusterv1alpha1 "open-cluster-management.io/api/cluster/v1alpha1"
 	clusterv1beta1 "open-cluster-management.io/api/cluster/v1beta1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
 type config = clusterv1beta1.PrioritizerConfig
@@ -133,6 +135,13 @@ func balance(t *testing.T) {
 	// decide on the first, half of them in another namespace, and 10 on the second.
 	other := &scene{hub: s.hub, namespace: s.plane.Namespace(t, "place"), set: s.set}
 	other.bind(t, s.set)
+	t.Cleanup(func() { // when it runs again, these would be the most that anybody has
+		for _, namespace := range []string{s.namespace, other.namespace} {
+			for _, kind := range []client.Object{&clusterv1beta1.Placement{}, &clusterv1beta1.PlacementDecision{}} {
+				require.NoError(t, s.kube.DeleteAllOf(context.WithoutCancel(t.Context()), kind, client.InNamespace(namespace)))
+			}
+		}
+	})
 	for range 10 {
 		s.await(t, s.place(t, pick(all[0])), all[0])
 		s.await(t, s.place(t, pick(all[1])), all[1])

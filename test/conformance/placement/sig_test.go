@@ -10,8 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	clusterv1beta1 "open-cluster-management.io/api/cluster/v1beta1"
+	inventoryv1alpha1 "sigs.k8s.io/cluster-inventory-api/apis/v1alpha1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"fairlead.dev/fairlead/internal/api/v1alpha1"
@@ -19,26 +19,21 @@ import (
 )
 
 // mirror is a PlacementDecision of SIG Multicluster.
-func mirror(namespace, name string) *unstructured.Unstructured {
-	object := &unstructured.Unstructured{}
-	object.SetAPIVersion("multicluster.x-k8s.io/v1alpha1")
-	object.SetKind("PlacementDecision")
-	object.SetNamespace(namespace)
-	object.SetName(name)
-	return object
+func mirror(namespace, name string) *inventoryv1alpha1.PlacementDecision {
+	return &inventoryv1alpha1.PlacementDecision{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}
 }
 
 // awaitMirror waits for a mirror to say that these clusters were chosen by whom.
-func (s *scene) awaitMirror(t *testing.T, name, scheduler string, clusters ...string) *unstructured.Unstructured {
+func (s *scene) awaitMirror(t *testing.T, name, scheduler string, clusters ...string) *inventoryv1alpha1.PlacementDecision {
 	t.Helper()
-	object, want := mirror(s.namespace, name), []any{}
+	object, want := mirror(s.namespace, name), []inventoryv1alpha1.ClusterDecision{}
 	for _, cluster := range clusters {
-		want = append(want, map[string]any{"clusterProfileRef": map[string]any{"name": cluster, "namespace": s.namespace}})
+		want = append(want, inventoryv1alpha1.ClusterDecision{ClusterProfileRef: inventoryv1alpha1.ClusterProfileReference{Name: cluster, Namespace: s.namespace}})
 	}
 	eventually(t, func(c *assert.CollectT) {
 		require.NoError(c, s.kube.Get(t.Context(), client.ObjectKeyFromObject(object), object))
-		require.Equal(c, want, object.Object["decisions"])
-		require.Equal(c, scheduler, object.Object["schedulerName"])
+		require.Equal(c, want, object.Decisions)
+		require.Equal(c, scheduler, object.SchedulerName)
 	})
 	return object
 }
@@ -75,7 +70,7 @@ func TestPlacement_sig_decisions(t *testing.T) {
 		require.NoError(t, s.kube.Get(t.Context(), client.ObjectKeyFromObject(first), first))
 		require.Equal(t, version, first.GetResourceVersion(), "nothing is written without a change")
 
-		change(t, s, first, func(o *unstructured.Unstructured) { o.Object["decisions"] = []any{} })
+		change(t, s, first, func(o *inventoryv1alpha1.PlacementDecision) { o.Decisions = []inventoryv1alpha1.ClusterDecision{} })
 		s.awaitMirror(t, first.GetName(), "fairlead", all[:2]...)
 		require.NoError(t, s.kube.Delete(t.Context(), first))
 		s.awaitMirror(t, first.GetName(), "fairlead", all[:2]...)
@@ -85,7 +80,7 @@ func TestPlacement_sig_decisions(t *testing.T) {
 		p := s.place(t, func(spec *clusterv1beta1.PlacementSpec) { spec.ClusterSets = []string{"no-such-set"} })
 		s.awaitMirror(t, p.Name+"-decision-1", "fairlead") // an empty list
 		foreign := mirror(s.namespace, "theirs-decision-1")
-		foreign.Object["decisions"], foreign.Object["schedulerName"] = []any{}, "other"
+		foreign.Decisions, foreign.SchedulerName = []inventoryv1alpha1.ClusterDecision{}, "other"
 		s.create(t, foreign)
 		for _, name := range []string{"theirs-decision-1", "mine-decision-2"} {
 			decision := &clusterv1beta1.PlacementDecision{ObjectMeta: metav1.ObjectMeta{
@@ -93,7 +88,7 @@ func TestPlacement_sig_decisions(t *testing.T) {
 				Annotations: map[string]string{v1alpha1.AnnotationTerm: "cheapest:3"},
 			}}
 			s.create(t, decision)
-			decision.Status.Decisions = []clusterv1beta1.ClusterDecision{{ClusterName: "c"}}
+			decision.Status.Decisions = []clusterv1beta1.ClusterDecision{{ClusterName: "c"}, {ClusterName: ""}}
 			require.NoError(t, s.kube.Status().Update(t.Context(), decision))
 		}
 		s.awaitMirror(t, "mine-decision-2", "cheapest", "c")

@@ -6,8 +6,11 @@ package registration
 import (
 	"errors"
 	"fmt"
+	"os/exec"
 	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	authorizationv1 "k8s.io/api/authorization/v1"
@@ -21,6 +24,8 @@ import (
 
 	"fairlead.dev/fairlead/internal/api/v1alpha1"
 	"fairlead.dev/fairlead/internal/identity"
+	"fairlead.dev/fairlead/internal/pki"
+	"fairlead.dev/fairlead/internal/wire/reason"
 	"fairlead.dev/fairlead/server/enroll"
 )
 
@@ -31,6 +36,9 @@ func TestLife(t *testing.T) {
 		"RC-20_RC-70_force_lets_go_of_a_spoke_that_is_gone":             force,
 		"RC-22_RC-28_RC-21_the_list_names_who_made_the_token":           autoApproval,
 		"RQ-07_RQ-01_RA-03_RA-04_RA-26_nobody_on_the_list_waits":        notListed,
+		"RC-23_no_ARN_lets_a_cluster_in":                                noCloud,
+		"RA-05_a_token_that_is_refused_ends_the_agent":                  refused,
+		"RA-23_the_lease_is_written_when_availability_turns":            leaseOfTheHub,
 		"RA-24_RA-25_RA-27_joined_and_available_without_the_lease":      joinedAndAvailable,
 		"RC-70_on_detach_delete_cleans_up_a_spoke_that_was_forced_out":  onDetachDelete,
 	} {
@@ -154,22 +162,28 @@ func autoApproval(w *town) {
 	require.Contains(t, w.event("ManagedClusterAutoApproved").Message, listed)
 }
 
-func notListed(w *town) {
-	t := w.t
-	made := &clusterv1.ManagedCluster{ObjectMeta: metav1.ObjectMeta{Name: w.name, Labels: map[string]string{"team": "a"}}}
-	made.Spec.Taints = []clusterv1.Taint{{Key: "new", Effect: clusterv1.TaintEffectNoSelect}}
-	require.NoError(t, w.kube.Create(t.Context(), made))
-	// One letter more than the name on the list.
+// startUnlisted has an agent ask with a token of somebody whose name is one letter
+// longer than the one on the list, and waits until it waits.
+func (w *town) startUnlisted() {
+	w.t.Helper()
 	tokens := enroll.NewTokens(w.kube, identity.HubNamespace, clock.RealClock{})
-	_, presented, err := tokens.Create(t.Context(), enroll.Policy{ClusterName: w.name}, listed+"s")
-	require.NoError(t, err)
-	w.start(joinWith(t, w.cli("token", "create", w.name), presented))
+	_, presented, err := tokens.Create(w.t.Context(), enroll.Policy{ClusterName: w.name}, listed+"s")
+	require.NoError(w.t, err)
+	w.start(joinWith(w.t, w.cli("token", "create", w.name), presented))
 	w.until("the enrollment to wait", func() error {
 		if e := w.enrollments(); len(e) != 1 || e[0].Status.State != v1alpha1.StatePending {
 			return errors.New("not yet")
 		}
 		return nil
 	})
+}
+
+func notListed(w *town) {
+	t := w.t
+	made := &clusterv1.ManagedCluster{ObjectMeta: metav1.ObjectMeta{Name: w.name, Labels: map[string]string{"team": "a"}}}
+	made.Spec.Taints = []clusterv1.Taint{{Key: "new", Effect: clusterv1.TaintEffectNoSelect}}
+	require.NoError(t, w.kube.Create(t.Context(), made))
+	w.startUnlisted()
 	cluster := w.cluster()
 	require.False(t, cluster.Spec.HubAcceptsClient)
 	cluster.Spec.Taints = slices.DeleteFunc(cluster.Spec.Taints, func(taint clusterv1.Taint) bool {
@@ -182,6 +196,83 @@ func notListed(w *town) {
 	w.available()
 	require.Equal(t, made.Spec.Taints[0].Key, w.cluster().Spec.Taints[0].Key)
 	require.Equal(t, "a", w.cluster().Labels["team"])
+}
+
+// noCloud: the hub knows one way in. What says to OCM from which cloud account a
+// cluster comes says nothing to it, and its flags are refused.
+func noCloud(w *town) {
+	t := w.t
+	arn := map[string]string{
+		"agent.open-cluster-management.io/managed-cluster-arn":             "arn:aws:eks:eu-central-1:123456789012:cluster/" + w.name,
+		"agent.open-cluster-management.io/managed-cluster-iam-role-suffix": "0123456789abcdef",
+	}
+	require.NoError(t, w.kube.Create(t.Context(), &clusterv1.ManagedCluster{ObjectMeta: metav1.ObjectMeta{Name: w.name, Annotations: arn}}))
+	w.startUnlisted()
+	require.False(t, w.cluster().Spec.HubAcceptsClient)
+	require.Subset(t, w.cluster().Annotations, arn)
+	out, err := exec.CommandContext(t.Context(), w.binaries.Hub, "serve", "--auto-approved-arn-patterns=arn:aws:eks:.*").CombinedOutput()
+	require.Error(t, err)
+	require.Contains(t, string(out), "unknown flag: --auto-approved-arn-patterns")
+}
+
+// refused: an agent whose token does not count says so and ends; nothing is made.
+func refused(w *town) {
+	t := w.t
+	join := w.cli("token", "create", w.name)
+	text, err := pki.ParseJoinString(join)
+	require.NoError(t, err)
+	id, _, _ := strings.Cut(text.Token, ".")
+	w.cli("token", "revoke", id)
+	w.start(join)
+	select {
+	case <-w.agent.Done():
+	case <-time.After(patience):
+		t.Fatal("it goes on")
+	}
+	w.logged(w.agent.Log, reason.InvalidToken)
+	require.Empty(t, w.cluster().Name)
+	require.Empty(t, w.enrollments())
+}
+
+// leaseOfTheHub: for some durations of the Lease the cluster is available, by its
+// session, and nobody writes the Lease until that ends.
+func leaseOfTheHub(w *town) {
+	t := w.t
+	const seconds, durations = 3, 3
+	made := &clusterv1.ManagedCluster{ObjectMeta: metav1.ObjectMeta{Name: w.name}}
+	made.Spec.LeaseDurationSeconds = seconds
+	require.NoError(t, w.kube.Create(t.Context(), made))
+	w.join()
+	read := func() *coordinationv1.Lease {
+		lease := &coordinationv1.Lease{}
+		require.NoError(t, w.kube.Get(t.Context(), client.ObjectKey{Namespace: w.name, Name: "managed-cluster-lease"}, lease))
+		return lease
+	}
+	available := func() metav1.Condition { return w.condition(clusterv1.ManagedClusterConditionAvailable) }
+	before, since := read(), available()
+	require.Equal(t, int32(seconds), *before.Spec.LeaseDurationSeconds)
+	w.until("some durations to pass", func() error {
+		if now := available(); now != since { // on a busy machine it may come and go
+			before, since = read(), now
+		}
+		if time.Since(since.LastTransitionTime.Time) < (durations+1)*seconds*time.Second {
+			return errors.New("not yet")
+		}
+		return nil
+	})
+	require.Equal(t, before.ResourceVersion, read().ResourceVersion)
+	w.agent.Kill()
+	w.until("the Lease to say when the cluster was last heard from", func() error {
+		if now := read(); available().Status != metav1.ConditionUnknown || !now.Spec.RenewTime.After(before.Spec.RenewTime.Time) {
+			return fmt.Errorf("%+v", now.Spec)
+		}
+		return nil
+	})
+	var events corev1.EventList
+	require.NoError(t, w.kube.List(t.Context(), &events))
+	for _, e := range events.Items {
+		require.NotContains(t, e.Reason, "ManagedClusterLeaseUpdate")
+	}
 }
 
 // joinedAndAvailable: the hub writes the Lease; what tools may do in an agent's name

@@ -54,7 +54,7 @@ func TestMain(m *testing.M) {
 }
 
 const (
-	patience = 30 * time.Second
+	patience = time.Minute
 	poll     = 30 * time.Millisecond
 
 	setLabel       = "work.open-cluster-management.io/manifestworkreplicaset"

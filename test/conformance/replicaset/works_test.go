@@ -4,6 +4,7 @@
 package replicaset
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -86,6 +87,10 @@ func theEnd(t *testing.T) {
 			require.NotNil(c, held.DeletionTimestamp)
 		})
 		if policy == workv1alpha1.Foreground {
+			later := w.set(name+"-later", nil, "p") // has a whole life meanwhile
+			w.await(later, "1", w.clusters...)
+			require.NoError(t, w.kube.Delete(t.Context(), later))
+			w.eventually(gone(later))
 			require.NoError(t, w.kube.Get(t.Context(), client.ObjectKeyFromObject(s), s), "it waits")
 			require.Contains(t, s.Finalizers, finalizer)
 		} else {
@@ -312,12 +317,13 @@ func byLabel(t *testing.T) {
 func withoutNamespace(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 2)
-	w.placement("p", []string{"a-nowhere", w.clusters[0], w.clusters[1]})
+	nowhere := w.plane.Unique("a-nowhere")
+	w.placement("p", []string{nowhere, w.clusters[0], w.clusters[1]})
 	s := w.set("web", nil, "p")
 	w.await(s, "1", w.clusters...)
 	said := w.awaitCondition(s, "ManifestworkApplied", "False", "NotAsExpected")
-	require.Contains(t, said.Message, `cluster "a-nowhere"`)
-	require.NoError(t, w.kube.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "a-nowhere"}}))
+	require.Contains(t, said.Message, fmt.Sprintf("cluster %q", nowhere))
+	require.NoError(t, w.kube.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: nowhere}}))
 	patch(w, s, func(s *workv1alpha1.ManifestWorkReplicaSet) { s.Spec.CascadeDeletionPolicy = workv1alpha1.Foreground })
-	w.await(s, "1", "a-nowhere", w.clusters[0], w.clusters[1])
+	w.await(s, "1", nowhere, w.clusters[0], w.clusters[1])
 }

@@ -31,10 +31,11 @@ import (
 
 	"fairlead.dev/fairlead/agent/work"
 	"fairlead.dev/fairlead/test/env"
+	"fairlead.dev/fairlead/test/house"
 )
 
 // patience is how long anything may take on a busy machine.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // tick is how often conditions are looked at.
 const tick = 20 * time.Millisecond
@@ -295,19 +296,13 @@ func (b *bench) markDeleted(e *executor, name string) {
 func (b *bench) eventually(check func() error) {
 	b.t.Helper()
 	var last error
-	deadline := time.After(patience)
-	ticker := time.NewTicker(tick)
-	defer ticker.Stop()
-	for {
+	for n, deadline := 0, time.Now().Add(patience); time.Now().Before(deadline); n++ {
 		if last = check(); last == nil {
 			return
 		}
-		select {
-		case <-ticker.C:
-		case <-deadline:
-			b.t.Fatalf("gave up after %s: %v", patience, last)
-		}
+		house.Pause(b.t.Context(), n)
 	}
+	b.t.Fatalf("gave up after %s: %v", patience, last)
 }
 
 // in returns the resource in the bench's namespace, or cluster-wide for resources that have none.

@@ -6,10 +6,14 @@ package work
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	workv1 "open-cluster-management.io/api/work/v1"
 
 	"fairlead.dev/fairlead/agent/work"
 	"fairlead.dev/fairlead/test/env"
@@ -182,4 +186,15 @@ func fightIsSlow(b *bench) {
 		return nil
 	})
 	require.LessOrEqual(t, last, 60, "ten corrections each, and conflicts between them")
+	// Who loses says so; who wins does not know.
+	b.eventually(func() error {
+		for one, other := range map[string]string{"one": "two", "two": "one"} {
+			applied := meta.FindStatusCondition(b.report(one).Status.Conditions, workv1.WorkApplied)
+			if applied != nil && applied.Status == metav1.ConditionTrue &&
+				strings.Contains(applied.Message, "but of ConfigMap "+b.ns+"/c data.k is set otherwise again and again by work "+other) {
+				return nil
+			}
+		}
+		return fmt.Errorf("neither says so: %+v, %+v", b.report("one").Status.Conditions, b.report("two").Status.Conditions)
+	})
 }

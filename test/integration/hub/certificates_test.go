@@ -91,7 +91,7 @@ func TestT66_a_cloned_certificate(t *testing.T) {
 	})
 	require.Equal(t, codes.PermissionDenied, status.Code(err))
 	require.Equal(t, reason.CertificateClone, rpcerr.ReasonOf(stolen.end()), "the session of the newer one ends too")
-	require.Less(t, time.Since(shown), time.Second)
+	require.Less(t, time.Since(shown), aSecond())
 	managed := &clusterv1.ManagedCluster{}
 	require.NoError(t, hub.kube.Get(t.Context(), client.ObjectKey{Name: cluster}, managed))
 	require.True(t, meta.IsStatusConditionTrue(managed.Status.Conditions, "CertificateCloned"))
@@ -115,13 +115,18 @@ func TestT66_a_cloned_certificate(t *testing.T) {
 // cutter is a network that withholds all that the hub says, and then hangs up.
 type cutter struct {
 	address string
+	source  net.IP // to dial from; nil leaves it to the system
 	mu      sync.Mutex
 	conn    *mutedConn
 	mute    chan struct{} // closed to cut; nil lets everything through
 }
 
 func (c *cutter) dial(ctx context.Context, _ string) (net.Conn, error) {
-	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", c.address)
+	dialer := &net.Dialer{}
+	if c.source != nil {
+		dialer.LocalAddr = &net.TCPAddr{IP: c.source}
+	}
+	conn, err := dialer.DialContext(ctx, "tcp", c.address)
 	if err != nil {
 		return nil, err
 	}
@@ -170,8 +175,7 @@ func (m *mutedConn) Read(b []byte) (int, error) {
 }
 
 // certificateCuts is how often each of the two calls is cut off in T43.
-// FAIRLEAD_T43=250 makes the whole of it, an hour: a source may enroll five times
-// a minute.
+// FAIRLEAD_T43=250 makes the whole of it.
 func certificateCuts(t *testing.T) int {
 	t.Helper()
 	text := os.Getenv("FAIRLEAD_T43")
@@ -183,6 +187,13 @@ func certificateCuts(t *testing.T) int {
 	return n
 }
 
+// loopback is one of this machine's own addresses: a source may enroll five times
+// a minute, and what dials from another is another source.
+func loopback(i int) net.IP {
+	const each = 3
+	return net.IPv4(127, 0, byte(1+i/each/250), byte(1+i/each%250))
+}
+
 // T43: the connection goes after the hub has done the work, and before the
 // agent has the reply. The agent's own code gets there with the token it has.
 func TestT43_replies_that_are_cut_off(t *testing.T) {
@@ -191,16 +202,12 @@ func TestT43_replies_that_are_cut_off(t *testing.T) {
 	hub := startHub(t, plane.RESTConfig(), nil).ready()
 	rounds := certificateCuts(t)
 	for i := range rounds {
-		if i >= 3 {
-			<-time.After(13 * time.Second)
-		}
 		cluster := plane.Unique("cut")
-		network := &cutter{address: hub.addresses.Agent}
+		network := &cutter{address: hub.addresses.Agent, source: loopback(i)}
 		creds := hub.enrollCut(t, network, cluster, hub.joinString(cluster))
 		e := hub.enrollmentOf(t, cluster)
 		conn := creds.connect(t, network)
-		_, err := agentv1.NewAgentServiceClient(conn).RenewCertificate(t.Context(), &agentv1.RenewCertificateRequest{CsrDer: []byte("x")})
-		require.Equal(t, reason.InvalidCSR, rpcerr.ReasonOf(err), "the connection is open, and the certificate in use")
+		creds.inUse(t, conn, i)
 		network.arm()
 		lost := make(chan error, 1)
 		go func() { lost <- creds.Renew(t.Context(), conn) }()
@@ -212,15 +219,41 @@ func TestT43_replies_that_are_cut_off(t *testing.T) {
 		})
 		network.cut()
 		require.Error(t, <-lost)
-		require.NoError(t, creds.Renew(t.Context(), creds.connect(t, network)), "round %d", i)
+		conn = creds.connect(t, network)
+		require.NoError(t, served(t, i, func() error { return creds.Renew(t.Context(), conn) }), "round %d", i)
 		after := hub.enrollmentOf(t, cluster)
 		require.Equal(t, e.Name, after.Name)
 		require.Equal(t, after.Status.Next.Serial, creds.Serial(), "of two calls one certificate")
-		_, err = agentv1.NewAgentServiceClient(creds.connect(t, network)).RenewCertificate(t.Context(), &agentv1.RenewCertificateRequest{CsrDer: []byte("x")})
-		require.Equal(t, reason.InvalidCSR, rpcerr.ReasonOf(err))
+		creds.inUse(t, creds.connect(t, network), i)
 		require.Equal(t, creds.Serial(), hub.enrollmentOf(t, cluster).Status.Current.Serial)
 	}
 	t.Logf("%d of %d calls were cut off, and all got through", 2*rounds, 2*rounds)
+}
+
+// served repeats a call, as agents do, as long as the hub says that it cannot
+// serve anybody just now, as when a busy machine keeps its apiserver from answering.
+func served(t *testing.T, round int, call func() error) (err error) {
+	t.Helper()
+	until(t, "the hub to serve", func() error {
+		err = call()
+		if status.Code(err) != codes.Unavailable {
+			return nil
+		}
+		t.Logf("round %d: %v", round, err)
+		return err
+	})
+	return err
+}
+
+// inUse makes a call that the hub refuses for its content alone: the connection is
+// open, and its certificate taken.
+func (k *kept) inUse(t *testing.T, conn *grpc.ClientConn, round int) {
+	t.Helper()
+	err := served(t, round, func() error {
+		_, err := agentv1.NewAgentServiceClient(conn).RenewCertificate(t.Context(), &agentv1.RenewCertificateRequest{CsrDer: []byte("x")})
+		return err
+	})
+	require.Equal(t, reason.InvalidCSR, rpcerr.ReasonOf(err), "round %d: %v", round, err)
 }
 
 // T44: the agent is killed after it stored its next certificate, and before it
@@ -266,8 +299,6 @@ func TestT44_renewals_at_the_same_instant(t *testing.T) {
 	}
 	answers := make(chan answer, 4)
 	var group errgroup.Group
-	bounded, cancel := context.WithTimeout(t.Context(), 10*time.Second) // one whose key another took the place of is answered late
-	defer cancel()
 	for range cap(answers) {
 		group.Go(func() error {
 			key, err := pki.NewKey()
@@ -278,11 +309,14 @@ func TestT44_renewals_at_the_same_instant(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			renewed, err := agent.api.RenewCertificate(bounded, &agentv1.RenewCertificateRequest{CsrDer: csr})
+			renewed, err := agent.api.RenewCertificate(t.Context(), &agentv1.RenewCertificateRequest{CsrDer: csr})
 			if err == nil {
 				answers <- answer{key, renewed.GetCertificate().GetChainDer()}
 			}
-			return nil // of those at once, some may be told to come again
+			if err != nil && rpcerr.ReasonOf(err) != reason.Conflict {
+				return err // of those at once, all others are told that another came after them
+			}
+			return nil
 		})
 	}
 	require.NoError(t, group.Wait())

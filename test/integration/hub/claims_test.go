@@ -126,7 +126,9 @@ func TestPlacementDebugServer(t *testing.T) {
 	status, answer := region.ask(path, region.person(plane, plane.Unique("sees"), viewer, ""))
 	require.Equal(t, http.StatusOK, status, "%s", answer)
 	var said struct {
-		AggregatedScores []struct{ ClusterName string }
+		AggregatedScores []struct {
+			ClusterName string `json:"clusterName"`
+		} `json:"aggregatedScores"`
 	}
 	require.NoError(t, json.Unmarshal(answer, &said))
 	var names []string

@@ -67,16 +67,18 @@ func TestExplainPlacement(t *testing.T) {
 		require.Equal(t, answer.GetVerdict(), same.GetVerdict())
 	})
 	t.Run("page_by_page", func(t *testing.T) {
+		desk := e.desk(agent.trust, sees, nil) // waiting may have used up the other connection's calls
 		whole, err := explainOn(desk, namespace, "two", 0, "")
 		require.NoError(t, err)
 		var names, want []string
 		for _, c := range whole.GetClusters() {
 			want = append(want, c.GetName())
 		}
+		size := int32(max(2, len(want)/3)) // other tests' clusters too, as often as they ran
 		for token := ""; ; {
-			page, err := explainOn(desk, namespace, "two", 2, token)
+			page, err := explainOn(desk, namespace, "two", size, token)
 			require.NoError(t, err)
-			require.LessOrEqual(t, len(page.GetClusters()), 2)
+			require.LessOrEqual(t, len(page.GetClusters()), int(size))
 			for _, c := range page.GetClusters() {
 				names = append(names, c.GetName())
 			}

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	auditv1 "k8s.io/apiserver/pkg/apis/audit/v1"
 
 	agentv1 "fairlead.dev/fairlead/gen/fairlead/agent/v1"
@@ -95,8 +96,12 @@ func TestT49_every_field_names_another_cluster(t *testing.T) {
 	agent.join(hub.token(attacker, true), false)
 	other := newAgent(t, hub, victim)
 	other.join(hub.token(victim, true), false)
+	until(t, "the victim's namespace", func() error {
+		return hub.kube.Get(t.Context(), types.NamespacedName{Name: victim}, &corev1.Namespace{})
+	})
 	work := newWork(victim, "secret", "1")
-	require.NoError(t, hub.kube.Create(t.Context(), work))
+	// The certificate may come before the namespace.
+	until(t, "the victim's namespace", func() error { return hub.kube.Create(t.Context(), work) })
 	require.NoError(t, hub.kube.Create(t.Context(), &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "mark", Namespace: victim}}))
 	since := settle(t, plane, victim)
 

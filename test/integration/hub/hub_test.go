@@ -41,9 +41,10 @@ func newWork(cluster, name, value string) *workv1.ManifestWork {
 }
 
 // One work there and back: Enroll, accept, Session, Delta, StatusBatch,
-// PERSISTED, and the status as the apiserver has it.
+// PERSISTED, and the status as the apiserver has it. The hub also installs the
+// CRDs, over those that are there.
 func TestHub_there_and_back(t *testing.T) {
-	hub := startHub(t, env.Shared(t).RESTConfig(), func(c *server.Config) { c.LeaderElect = false }).ready() // the only one
+	hub := startHub(t, env.Shared(t).RESTConfig(), func(c *server.Config) { c.LeaderElect, c.InstallCRDs = false, true }).ready() // the only one
 	cluster := env.Shared(t).Unique("there-and-back")
 	agent := newAgent(t, hub, cluster)
 	agent.join(hub.token(cluster, false), true)
@@ -126,6 +127,43 @@ func TestHub_cluster_report_and_leases(t *testing.T) {
 			return fmt.Errorf("lease: %+v", lease)
 		}
 		return nil
+	})
+}
+
+// RA-30: the hub says that an agent's clock is off, and takes its statuses all the
+// same: nothing is decided by that clock.
+func TestHub_a_clock_that_is_off(t *testing.T) {
+	t.Parallel()
+	hub := startHub(t, env.Shared(t).RESTConfig(), nil).ready()
+	cluster := env.Shared(t).Unique("off")
+	agent := newAgent(t, hub, cluster)
+	agent.join(hub.token(cluster, true), false)
+	s := agent.session(&agentv1.Hello{})
+	require.NoError(t, hub.kube.Create(t.Context(), newWork(cluster, "web", "1")))
+	change := s.change("web")
+	s.stored(change)
+	s.send(&agentv1.SessionRequest{Message: &agentv1.SessionRequest_ClusterReport{ClusterReport: &agentv1.ClusterReport{ApiserverHealthy: true}}})
+	key := client.ObjectKey{Namespace: cluster, Name: "web"}
+	t.Run("RA-30_statuses_flow_meanwhile", func(t *testing.T) {
+		until(t, "the condition", func() error {
+			s.send(&agentv1.SessionRequest{Message: &agentv1.SessionRequest_Heartbeat{Heartbeat: &agentv1.Heartbeat{Sent: timestamppb.New(time.Now().Add(-10 * time.Minute))}}})
+			managed := &clusterv1.ManagedCluster{}
+			if err := hub.kube.Get(t.Context(), client.ObjectKey{Name: cluster}, managed); err != nil {
+				return err
+			}
+			if !meta.IsStatusConditionFalse(managed.Status.Conditions, clusterv1.ManagedClusterConditionClockSynced) {
+				return fmt.Errorf("conditions %+v", managed.Status.Conditions)
+			}
+			return nil
+		})
+		result := s.status(&agentv1.ObjectStatus{
+			Key: change.GetKey(), Uid: change.GetRevision().GetUid(), ObservedGeneration: 1, ObservedDigest: change.GetRevision().GetDigest(), StatusSeq: 1,
+			StatusJson: []byte(`{"conditions":[{"type":"Applied","status":"True","reason":"R","message":"","observedGeneration":1,"lastTransitionTime":"2026-01-01T00:00:00Z"}]}`),
+		})
+		require.Equal(t, agentv1.StatusCode_STATUS_CODE_PERSISTED, result.GetCode(), "%v", result)
+		work := &workv1.ManifestWork{}
+		require.NoError(t, hub.kube.Get(t.Context(), key, work))
+		require.True(t, meta.IsStatusConditionTrue(work.Status.Conditions, "Applied"))
 	})
 }
 

@@ -31,17 +31,32 @@ import (
 	workv1 "open-cluster-management.io/api/work/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"fairlead.dev/fairlead/deploy"
 	"fairlead.dev/fairlead/internal/identity"
 	"fairlead.dev/fairlead/server"
 	"fairlead.dev/fairlead/server/controller"
 	"fairlead.dev/fairlead/server/enroll"
 	"fairlead.dev/fairlead/test/env"
+	"fairlead.dev/fairlead/test/house"
 )
 
-func TestMain(m *testing.M) { env.Main(m, env.Options{Name: "hub"}) }
+func TestMain(m *testing.M) { env.Main(m, env.Options{Name: "hub", CRDs: deploy.HubCRDs()}) }
 
 // patience bounds every wait; real time, so it is long.
 const patience = 60 * time.Second
+
+// soak is whether the machine does nothing else, so that the seconds of the threats are
+// asserted too; see «make soak».
+var soak = os.Getenv("FAIRLEAD_SOAK") != ""
+
+// aSecond is how long what should take a second may take: beside other tests, under
+// -race, what tells it from waiting for a heartbeat.
+func aSecond() time.Duration {
+	if soak {
+		return time.Second
+	}
+	return 10 * time.Second
+}
 
 // running is a hub in this process.
 type running struct {
@@ -53,13 +68,13 @@ type running struct {
 	stop      func()
 }
 
-// startHub runs a hub until the test ends or stop is called.
+// startHub runs a hub until the test ends or stop is called. The plane has the
+// CRDs: to install them takes a hub longer than the rest of its start.
 func startHub(t *testing.T, config *rest.Config, change func(*server.Config)) *running {
 	t.Helper()
 	cfg := server.Default()
 	cfg.REST = config
 	cfg.AgentListen, cfg.AdminListen, cfg.HTTPListen = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"
-	cfg.InstallCRDs = true
 	cfg.Log = slog.New(slog.NewTextHandler(logWriter(t), &slog.HandlerOptions{Level: slog.LevelDebug}))
 	if change != nil {
 		change(&cfg)
@@ -190,19 +205,19 @@ func (r *running) accept(cluster, csr string) {
 // until waits for check to return nil.
 func until(t *testing.T, what string, check func() error) {
 	t.Helper()
-	deadline := time.Now().Add(patience)
-	ticker := time.NewTicker(50 * time.Millisecond)
-	defer ticker.Stop()
+	untilWithin(t, patience, what, check)
+}
+
+func untilWithin(t *testing.T, limit time.Duration, what string, check func() error) {
+	t.Helper()
+	deadline := time.Now().Add(limit)
 	var last error
-	for time.Now().Before(deadline) {
+	for n := 0; time.Now().Before(deadline); n++ {
 		if last = check(); last == nil {
 			return
 		}
-		select {
-		case <-t.Context().Done():
-			t.Fatal(t.Context().Err())
-		case <-ticker.C:
-		}
+		house.Pause(t.Context(), n)
+		require.NoError(t, t.Context().Err())
 	}
 	t.Fatalf("waited for %s: %s", what, strings.TrimSpace(last.Error()))
 }

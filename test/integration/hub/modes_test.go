@@ -194,6 +194,8 @@ func TestT33_apiserver_away(t *testing.T) {
 	err := s.end()
 	require.Equal(t, reason.ApiserverLost, rpcerr.ReasonOf(err), "%v", err)
 	require.InDelta(t, 18, time.Since(away).Seconds(), 6)
+	_, err = agent.trySession(&agentv1.Hello{})
+	require.Equal(t, reason.ApiserverLost, rpcerr.ReasonOf(err), "no session is taken, and why: %v", err)
 	code, text := hub.get("/readyz")
 	require.Equal(t, http.StatusServiceUnavailable, code)
 	require.Contains(t, text, "apiserver")
@@ -229,6 +231,7 @@ func TestT21_manifest_limit_without_a_webhook(t *testing.T) {
 		}
 		for _, condition := range work.Status.Conditions {
 			if condition.Type == "Delivered" && condition.Reason == reason.ObjectTooLarge {
+				require.Equal(t, "its manifests are 20001 bytes, the limit is 20000: split it into several works", condition.Message)
 				return nil
 			}
 		}

@@ -369,6 +369,7 @@ func TestT70_who_did_it_is_on_record(t *testing.T) {
 		} {
 			for name, d := range deeds() {
 				require.Equal(t, want, status.Code(d.do(credential, &subject{cluster: s.cluster, enrolled: s.cluster, code: "AAAA-BBBB-CCCC", token: "x", batch: "x"})), name)
+				require.Equal(t, want, status.Code(d.do(credential, &subject{code: "none"})), "%s, of whose request nothing has the right form", name)
 			}
 		}
 	})

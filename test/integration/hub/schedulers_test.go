@@ -7,7 +7,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -130,7 +129,7 @@ type dispatcher struct {
 func (r *running) dispatcher(token, holder string) *dispatcher {
 	r.t.Helper()
 	conn := adminConn(r.t, r, newAgent(r.t, r, "none"))
-	ctx, cancel := context.WithTimeout(r.t.Context(), 2*patience)
+	ctx, cancel := context.WithTimeout(r.t.Context(), 5*patience)
 	r.t.Cleanup(cancel)
 	return &dispatcher{t: r.t, api: schedulerv1.NewSchedulerServiceClient(conn), ctx: metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+token), holder: holder}
 }
@@ -180,6 +179,11 @@ func (h *heard) read(t *testing.T, stream grpc.ServerStreamingClient[schedulerv1
 	t.Helper()
 	event, err := stream.Recv()
 	require.NoError(t, err, "heard so far: %v", h.events)
+	h.take(t, event)
+}
+
+func (h *heard) take(t *testing.T, event *schedulerv1.WatchPlacementsResponse) {
+	t.Helper()
 	switch e := event.GetEvent().(type) {
 	case *schedulerv1.WatchPlacementsResponse_Upsert:
 		h.events = append(h.events, "+"+e.Upsert.GetRef().GetName())
@@ -233,13 +237,14 @@ func TestT69_an_old_scheduler_is_fenced(t *testing.T) {
 		paused := old.term
 		_, err := newer.api.AcquireTerm(newer.ctx, &schedulerv1.AcquireTermRequest{SchedulerName: name, Holder: "new", Ttl: durationpb.New(time.Minute)})
 		require.True(t, err == nil || rpcerr.ReasonOf(err) == reason.TermHeld && rpcerr.RetryAfterOf(err) > 0, "%v", err)
-		newer.acquire(name, time.Minute)
+		newer.acquire(name, 10*time.Minute)
 		require.Greater(t, newer.term, paused)
 		_, err = old.submit(p, "r2", region.clusters[1])
 		require.Equal(t, codes.FailedPrecondition, status.Code(err), "%v", err)
 		require.Equal(t, reason.Fenced, rpcerr.ReasonOf(err))
 		require.Equal(t, region.clusters[:1], region.decided("web"), "nothing was written")
 	})
+	t.Run("transcript", func(t *testing.T) { region.transcript(t, newer) })
 	t.Run("repeat", func(t *testing.T) {
 		first, err := newer.submit(p, "r3", region.clusters[1])
 		require.NoError(t, err)
@@ -271,10 +276,10 @@ func TestT69_an_old_scheduler_is_fenced(t *testing.T) {
 	t.Run("term_outlives_its_lease", func(t *testing.T) {
 		last := newer.term
 		require.NoError(t, one.kube.DeleteAllOf(t.Context(), &coordinationv1.Lease{}, client.InNamespace(identity.HubNamespace), client.MatchingLabels{identity.LeaseLabel: "scheduler"}))
-		newer.acquire(name, time.Minute)
+		newer.acquire(name, 10*time.Minute)
 		require.Greater(t, newer.term, last, "terms only grow")
 		renewed := newer.term
-		newer.acquire(name, time.Minute)
+		newer.acquire(name, 10*time.Minute)
 		require.Equal(t, renewed, newer.term, "whoever has it renews it")
 	})
 }
@@ -384,7 +389,7 @@ func (r *region) restored(d *dispatcher, token string) {
 	h := d.watch(r.name, "", func(h *heard) bool {
 		if !ordered && marked("+a")(h) {
 			ordered = true
-			patch := client.RawPatch("application/merge-patch+json", fmt.Appendf(nil, `{"data":{"hub-epoch":%q}}`, strings.Repeat("ab", 16)))
+			patch := client.RawPatch("application/merge-patch+json", fmt.Appendf(nil, `{"data":{"hub-epoch":"%032x"}}`, time.Now().UnixNano()))
 			require.NoError(t, r.kube.Patch(t.Context(), &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: identity.HubNamespace, Name: "fairlead-hub"}}, patch))
 			h.events = nil
 		}

@@ -6,12 +6,16 @@ package hub
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	eventsv1 "k8s.io/api/events/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	clusterv1 "open-cluster-management.io/api/cluster/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -23,6 +27,7 @@ import (
 	"fairlead.dev/fairlead/internal/pki"
 	"fairlead.dev/fairlead/internal/wire/reason"
 	"fairlead.dev/fairlead/server"
+	"fairlead.dev/fairlead/server/enroll"
 	"fairlead.dev/fairlead/server/rpc/rpcerr"
 	"fairlead.dev/fairlead/test/env"
 )
@@ -67,7 +72,8 @@ func steal(t *testing.T) *theft {
 }
 
 // T65: whoever steals a join token and is first is not let in by the honest
-// agent's pairing code, and that agent is told that another key used its token.
+// agent's pairing code, that agent is told that another key used its token, and a
+// condition tells whoever looks at the cluster's enrollment both codes.
 func TestT65_a_stolen_token(t *testing.T) {
 	x := steal(t)
 	require.ErrorIs(t, x.told, &agentenroll.Error{Reason: reason.TokenUsed})
@@ -76,13 +82,49 @@ func TestT65_a_stolen_token(t *testing.T) {
 	require.NoError(t, err)
 	spki, err := pki.SPKI(key.Public())
 	require.NoError(t, err)
-	_, err = x.hub.admin.enrollments.AcceptEnrollment(x.hub.admin.ctx, &adminv1.AcceptEnrollmentRequest{
-		ClusterName: x.cluster, PairingCode: identity.PairingCode(spki, x.cluster, x.stolen.GetHubId()),
-	})
+	code := identity.PairingCode(spki, x.cluster, x.stolen.GetHubId())
+	e := x.hub.enrollmentOf(t, x.cluster)
+	require.Equal(t, x.stolen.GetPairingCode(), e.Spec.PairingCode)
+	conflict := meta.FindStatusCondition(e.Status.Conditions, enroll.ConditionTokenConflict)
+	require.NotNil(t, conflict)
+	require.Equal(t, metav1.ConditionTrue, conflict.Status)
+	require.Contains(t, conflict.Message, code)
+	_, err = x.hub.admin.enrollments.AcceptEnrollment(x.hub.admin.ctx, &adminv1.AcceptEnrollmentRequest{ClusterName: x.cluster, PairingCode: code})
 	require.Equal(t, reason.PairingCodeMismatch, rpcerr.ReasonOf(err))
 	cluster := &clusterv1.ManagedCluster{}
 	require.NoError(t, x.hub.kube.Get(t.Context(), client.ObjectKey{Name: x.cluster}, cluster))
 	require.False(t, cluster.Spec.HubAcceptsClient)
+}
+
+// T60: what an agent has is copied to another cluster. There it is refused within
+// a second, and the first one's session goes on.
+func TestT60_a_copy_in_another_cluster(t *testing.T) {
+	t.Parallel()
+	plane := env.Shared(t)
+	hub := startHub(t, plane.RESTConfig(), nil).ready()
+	agent := newAgent(t, hub, plane.Unique("copied"))
+	agent.join(hub.token(agent.cluster, true), false)
+	own := agent.session(&agentv1.Hello{})
+	elsewhere := agent.thief()
+	elsewhere.cluster = "elsewhere" // of its fingerprint
+	shown := time.Now()
+	_, err := elsewhere.trySession(&agentv1.Hello{InstanceId: "copy"})
+	took := time.Since(shown)
+	require.Equal(t, reason.DuplicateCluster, rpcerr.ReasonOf(err), "%v", err)
+	require.Less(t, took, aSecond())
+	require.NoError(t, hub.kube.Create(t.Context(), newWork(agent.cluster, "web", "1")))
+	own.stored(own.change("web"))
+	until(t, "a condition that names both", func() error {
+		cluster := &clusterv1.ManagedCluster{}
+		if err := hub.kube.Get(t.Context(), client.ObjectKey{Name: agent.cluster}, cluster); err != nil {
+			return err
+		}
+		found := meta.FindStatusCondition(cluster.Status.Conditions, "DuplicateAgent")
+		if found == nil || found.Status != metav1.ConditionTrue || !strings.Contains(found.Message, "fp-"+agent.cluster) || !strings.Contains(found.Message, "fp-elsewhere") {
+			return fmt.Errorf("it is %+v", found)
+		}
+		return nil
+	})
 }
 
 // T73: of tokens, keys, and what works have in them nothing is in the hub's log at

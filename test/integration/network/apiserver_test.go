@@ -64,7 +64,7 @@ func TestT34_failing_status_writes(t *testing.T) {
 // new works are stored, acknowledged and applied all the same.
 func TestT19_acknowledgements_overtake_statuses(t *testing.T) {
 	t.Parallel()
-	pending, more := scaled(15, 500), scaled(5, 100)
+	pending, more := scaled(15, 5000), scaled(5, 100)
 	t.Logf("scale: %d statuses pending, %d works", pending, more)
 	w := newWorld(t)
 	c := w.unique("t19")
@@ -75,11 +75,16 @@ func TestT19_acknowledgements_overtake_statuses(t *testing.T) {
 	defer restore()
 	w.put(c, nil, names(c+"-old", pending)...)
 	w.reaches(agent, "fairlead_agent_statuses_unpersisted", atLeast(float64(pending)))
-	before := w.metric(hub, "fairlead_hub_delivery_seconds_count")
+	const soon = `le="0.256"` // the last bound below the threat's 500 ms
+	before, inTime := w.metric(hub, "fairlead_hub_delivery_seconds_count"), w.metric(hub, "fairlead_hub_delivery_seconds_bucket", soon)
 	began := time.Now()
 	w.put(c, nil, names(c+"-new", more)...)
 	w.reaches(hub, "fairlead_hub_delivery_seconds_count", atLeast(before+float64(more)))
-	t.Logf("%d works were made and acknowledged in %s, behind %d statuses", more, time.Since(began).Round(time.Millisecond), pending)
+	inTime = w.metric(hub, "fairlead_hub_delivery_seconds_bucket", soon) - inTime
+	t.Logf("%d works were made and acknowledged in %s, %v of them within 256 ms, behind %d statuses", more, time.Since(began).Round(time.Millisecond), inTime, pending)
+	if soak {
+		require.GreaterOrEqual(t, inTime, float64(more)*0.99, "p99 of the acknowledgements")
+	}
 	require.GreaterOrEqual(t, w.metric(agent, "fairlead_agent_statuses_unpersisted"), float64(pending), "they are still waiting")
 	require.Zero(t, w.metric(hub, "fairlead_hub_statuses_total", `code="PERSISTED"`), "nothing was written, so nothing is said to be")
 	restore()

@@ -88,7 +88,8 @@ func (c *writer) rewrite(work string) {
 // each of them at least about.
 func points() map[failpoint.Point]int {
 	return map[failpoint.Point]int{
-		failpoint.Receive: 2, failpoint.Store: 12, failpoint.Ack: 4, failpoint.Apply: 12, failpoint.Inventory: 16, failpoint.Status: 6,
+		failpoint.Receive: 2, failpoint.Store: 12, failpoint.Ack: 4, failpoint.Apply: 12, failpoint.Prune: 4, failpoint.Inventory: 16,
+		failpoint.Status: 6,
 	}
 }
 
@@ -99,7 +100,7 @@ func points() map[failpoint.Point]int {
 func TestT77_killed_at_each_point(t *testing.T) {
 	t.Parallel()
 	rounds := scaled(42, 1000)
-	t.Logf("scale: %d rounds, 6 points, 3 works of up to 4 objects", rounds)
+	t.Logf("scale: %d rounds, 7 points, 3 works of up to 4 objects", rounds)
 	w := newWorld(t)
 	c := w.unique("t77")
 	hub := w.replica(hubOptions{}, w.proxy(""))

@@ -16,7 +16,6 @@ import (
 	"fmt"
 	"os"
 	"runtime"
-	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -56,27 +55,9 @@ var (
 	mortal = sync.OnceValues(func() (string, error) { return house.BuildFaulty(context.Background(), dir, "agent", false) })
 	spoke  = sync.OnceValues(startSpoke)
 	shared = sync.OnceValues(func() (*hubSide, error) { return startHubSide("shared") })
-	ending endings
+	ending house.Endings
 	runs   atomic.Int64 // of tests, for names
 )
-
-// endings are what is ended after the tests, last things first.
-type endings struct {
-	mu  sync.Mutex
-	all []func()
-}
-
-func (e *endings) add(end func()) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.all = append(e.all, end)
-}
-
-func (e *endings) run() {
-	for _, end := range slices.Backward(e.all) {
-		end()
-	}
-}
 
 func TestMain(m *testing.M) {
 	var err error
@@ -90,13 +71,13 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	env.Verify(m, func(code int) int {
-		ending.run()
+		ending.Run()
 		if code == 0 {
 			_ = os.RemoveAll(dir) // a temporary folder
 		} else {
 			fmt.Fprintf(os.Stderr, "the shared hub's log is in %s\n", dir)
 		}
-		return code
+		return house.Untold(code)
 	})
 }
 
@@ -113,7 +94,8 @@ func startSpoke() (*spokeSide, error) {
 	if err != nil {
 		return nil, err
 	}
-	ending.add(plane.Stop)
+	ending.Add(plane.Stop)
+	ending.Add(func() { house.Search(context.Background(), plane.RESTConfig()) })
 	s := &spokeSide{plane: plane}
 	var errs [3]error
 	s.kube, errs[0] = kubernetes.NewForConfig(plane.RESTConfig())
@@ -124,7 +106,7 @@ func startSpoke() (*spokeSide, error) {
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, err
 	}
-	ending.add(s.journal.Close)
+	ending.Add(s.journal.Close)
 	return s, nil
 }
 
@@ -148,14 +130,15 @@ func startHubSide(name string) (*hubSide, error) {
 	if err != nil {
 		return nil, err
 	}
-	ending.add(plane.Stop)
+	ending.Add(plane.Stop)
+	ending.Add(func() { house.Search(context.Background(), plane.RESTConfig()) })
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	base, err := house.StartHub(ctx, house.HubConfig{Binaries: built, Dir: dir, Name: "hub-" + name, Kubeconfig: plane.Kubeconfig(), REST: plane.RESTConfig()})
 	if err != nil {
 		return nil, err
 	}
-	ending.add(base.Kill)
+	ending.Add(base.Kill)
 	h := &hubSide{plane: plane, base: base}
 	var errs [4]error
 	h.kube, errs[0] = kubernetes.NewForConfig(plane.RESTConfig())
@@ -167,6 +150,6 @@ func startHubSide(name string) (*hubSide, error) {
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, err
 	}
-	ending.add(h.history.Close)
+	ending.Add(h.history.Close)
 	return h, nil
 }

@@ -202,9 +202,11 @@ func (w *world) put(cluster string, payload func() string, names ...string) {
 	for _, name := range names {
 		group.Go(func() error {
 			work := check.Work(cluster, name, map[string]string{name: w.value()})
+			content := house.Canary
 			if payload != nil {
-				check.WithPayload(work, payload())
+				content += payload()
 			}
+			check.WithPayload(work, content)
 			return w.write(ctx, work)
 		})
 	}

@@ -25,7 +25,7 @@ import (
 // and still have to be delivered: the digest covers the whole content.
 func TestT13_metadata_only_changes_arrive(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, nil)
+	w := sharedWorld(t)
 	agent := w.join("t13")
 	changes := map[string]string{
 		"t13-label":      `{"metadata":{"labels":{"team":"blue"}}}`,
@@ -65,7 +65,7 @@ func (w *world) inSync(ctx context.Context, cluster string) (bool, error) {
 func TestT09_recreated_names(t *testing.T) {
 	t.Parallel()
 	const rounds = 25
-	w := newWorld(t, nil)
+	w := sharedWorld(t)
 	agent := w.join("t9")
 	dice := rand.New(rand.NewPCG(9, 9))
 	mark := w.journal.Mark()

@@ -132,7 +132,9 @@ func TestT07_restored_hub_holds_deletes(t *testing.T) {
 		require.Contains(t, lines[1], name)
 	}
 	require.NotContains(t, lines[1], "t7-old")
-	_, err = w.hub.CLI(t.Context(), "release", "t7", strings.Fields(lines[1])[0])
+	batch := strings.Fields(lines[1])[0]
+	w.explained(t, "t7/t7-new-0", "its agent holds batch "+batch+", of 4 works, because ", "«fairlead release t7 "+batch+"»")
+	_, err = w.hub.CLI(t.Context(), "release", "t7", batch)
 	require.NoError(t, err)
 	w.until("the released works to be gone", func(context.Context) (bool, error) {
 		gone := w.journal.Deletions(mark)

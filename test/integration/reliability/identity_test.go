@@ -48,7 +48,7 @@ func (w *world) logged(p *house.Process, text string) {
 // session: the session ends at once, and the agent is told why (one replica).
 func TestT45_revocation_ends_the_session(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, nil)
+	w := sharedWorld(t)
 	agent := w.join("t45")
 	w.create("t45", "t45-w", "1")
 	w.settled("t45", "t45-w", "1")
@@ -70,7 +70,7 @@ func TestT45_revocation_ends_the_session(t *testing.T) {
 // makes one of the same name: the old certificate is of another cluster.
 func TestT62_old_certificate_of_a_recreated_cluster(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, nil)
+	w := sharedWorld(t)
 	agent := w.join("t62")
 	w.create("t62", "t62-w", "1")
 	w.settled("t62", "t62-w", "1")

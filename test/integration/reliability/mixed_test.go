@@ -15,9 +15,12 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
+	workclient "open-cluster-management.io/api/client/work/clientset/versioned"
 	workv1 "open-cluster-management.io/api/work/v1"
 
+	"fairlead.dev/fairlead/deploy"
 	"fairlead.dev/fairlead/internal/wire/reason"
+	"fairlead.dev/fairlead/test/env"
 )
 
 // TestT20_two_bad_works_among_a_hundred: of a hundred works one has a manifest
@@ -26,9 +29,8 @@ import (
 func TestT20_two_bad_works_among_a_hundred(t *testing.T) {
 	t.Parallel()
 	const count, broken, early = 100, 17, 42
-	w := newWorld(t, nil)
+	w := newWorld(t, takingAnyManifest(t), "--install-crds=false")
 	agent := w.join("t20")
-	w.takeAnyManifest()
 	all := names("t20", count)
 	for i, name := range all {
 		work := newWork(name, "1")
@@ -58,10 +60,10 @@ func TestT20_two_bad_works_among_a_hundred(t *testing.T) {
 	w.applied("t20", all[early], metav1.ConditionFalse)
 
 	// Nobody touches the work: the spoke itself tries again.
-	before := w.get("t20", all[early]).Generation
+	generation := w.get("t20", all[early]).Generation
 	w.install(gadgets)
 	w.applied("t20", all[early], metav1.ConditionTrue)
-	require.Equal(t, before, w.get("t20", all[early]).Generation)
+	require.Equal(t, generation, w.get("t20", all[early]).Generation)
 
 	// The next revision of the refused work is a new one.
 	patch := []byte(`{"spec":{"workload":{"manifests":[{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"` + all[broken] + `","namespace":"default"},"data":{"value":"2"}}]}}}`)
@@ -80,22 +82,29 @@ func raw(text string) workv1.Manifest {
 	return workv1.Manifest{RawExtension: runtime.RawExtension{Raw: []byte(text)}}
 }
 
-// takeAnyManifest has the hub's apiserver take manifests that are no objects of
-// Kubernetes, as one does whose CRD of works is another one.
-func (w *world) takeAnyManifest() {
-	w.t.Helper()
-	crds, err := apiextensions.NewForConfig(w.hubPlane.RESTConfig())
-	require.NoError(w.t, err)
-	const at = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/workload/properties/manifests/items/x-kubernetes-embedded-resource"
-	_, err = crds.ApiextensionsV1().CustomResourceDefinitions().Patch(w.t.Context(), "manifestworks."+workv1.GroupName, types.JSONPatchType,
-		[]byte(`[{"op":"remove","path":"`+at+`"}]`), metav1.PatchOptions{})
-	require.NoError(w.t, err)
-	w.until("the apiserver to take any manifest", func(ctx context.Context) (bool, error) {
-		work := newWork("probe", "1")
-		work.Spec.Workload.Manifests = []workv1.Manifest{raw(`{"kind":7}`)}
-		_, err := w.works.WorkV1().ManifestWorks("default").Create(ctx, work, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
-		return err == nil, err
-	})
+// takingAnyManifest has a hub's apiserver take manifests that are no objects of
+// Kubernetes, as one does whose CRD of works is another one, before there is a hub: a
+// watch of before the change drops what no object of Kubernetes has.
+func takingAnyManifest(t *testing.T) func(*env.Plane) string {
+	t.Helper()
+	return func(plane *env.Plane) string {
+		require.NoError(t, env.InstallCRDs(t.Context(), plane.RESTConfig(), deploy.HubCRDs()...))
+		crds, err := apiextensions.NewForConfig(plane.RESTConfig())
+		require.NoError(t, err)
+		const at = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/workload/properties/manifests/items/x-kubernetes-embedded-resource"
+		_, err = crds.ApiextensionsV1().CustomResourceDefinitions().Patch(t.Context(), "manifestworks."+workv1.GroupName, types.JSONPatchType,
+			[]byte(`[{"op":"remove","path":"`+at+`"}]`), metav1.PatchOptions{})
+		require.NoError(t, err)
+		works, err := workclient.NewForConfig(plane.RESTConfig())
+		require.NoError(t, err)
+		require.Eventually(t, func() bool {
+			work := newWork("probe", "1")
+			work.Spec.Workload.Manifests = []workv1.Manifest{raw(`{"kind":7}`)}
+			_, err := works.WorkV1().ManifestWorks("default").Create(t.Context(), work, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+			return err == nil
+		}, patience, 50*time.Millisecond, "the apiserver takes any manifest")
+		return plane.Kubeconfig()
+	}
 }
 
 // install gives the spoke a kind.

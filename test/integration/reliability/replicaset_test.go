@@ -9,12 +9,10 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	clusterv1beta1 "open-cluster-management.io/api/cluster/v1beta1"
-	clusterv1beta2 "open-cluster-management.io/api/cluster/v1beta2"
 	workv1 "open-cluster-management.io/api/work/v1"
 	workv1alpha1 "open-cluster-management.io/api/work/v1alpha1"
 )
@@ -25,7 +23,7 @@ import (
 func TestReplicaSet_follows_the_placement(t *testing.T) {
 	t.Parallel()
 	const cluster, namespace, name = "chosen", "apps", "follows"
-	w := newWorld(t, nil, "--feature-gates=ManifestWorkReplicaSet=true")
+	w := sharedWorld(t)
 	w.join(cluster)
 	w.replicaSet(namespace, name)
 	label := func(tier string) {
@@ -62,13 +60,8 @@ func TestReplicaSet_follows_the_placement(t *testing.T) {
 func (w *world) replicaSet(namespace, name string) {
 	w.t.Helper()
 	ctx := w.t.Context()
-	_, err := w.hubKube.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}, metav1.CreateOptions{})
-	require.NoError(w.t, err)
-	_, err = w.clusters.ClusterV1beta2().ManagedClusterSetBindings(namespace).Create(ctx, &clusterv1beta2.ManagedClusterSetBinding{
-		ObjectMeta: metav1.ObjectMeta{Name: "default"}, Spec: clusterv1beta2.ManagedClusterSetBindingSpec{ClusterSet: "default"},
-	}, metav1.CreateOptions{})
-	require.NoError(w.t, err)
-	_, err = w.clusters.ClusterV1beta1().Placements(namespace).Create(ctx, &clusterv1beta1.Placement{
+	w.bind(namespace)
+	_, err := w.clusters.ClusterV1beta1().Placements(namespace).Create(ctx, &clusterv1beta1.Placement{
 		ObjectMeta: metav1.ObjectMeta{Name: "prod"},
 		Spec: clusterv1beta1.PlacementSpec{Predicates: []clusterv1beta1.ClusterPredicate{{RequiredClusterSelector: clusterv1beta1.ClusterSelector{
 			LabelSelector: metav1.LabelSelector{MatchLabels: map[string]string{"tier": "prod"}},

@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -14,6 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	workclient "open-cluster-management.io/api/client/work/clientset/versioned"
+	workv1 "open-cluster-management.io/api/work/v1"
 
 	"fairlead.dev/fairlead/internal/identity"
 )
@@ -21,10 +23,16 @@ import (
 // TestWork shows the rows that need hub and agent together.
 func TestWork(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, nil)
+	w := sharedWorld(t)
 	w.join("rows")
 	applied, err := workclient.NewForConfig(w.spoke.RESTConfig())
 	require.NoError(t, err)
+	inventories := func(t *testing.T) []workv1.AppliedManifestWork { // of this agent
+		t.Helper()
+		list, err := applied.WorkV1().AppliedManifestWorks().List(t.Context(), metav1.ListOptions{})
+		require.NoError(t, err)
+		return slices.DeleteFunc(list.Items, func(w workv1.AppliedManifestWork) bool { return w.Spec.AgentID != "rows" })
+	}
 
 	t.Run("MW-01_only_its_own_namespace", func(t *testing.T) {
 		_, err := w.works.WorkV1().ManifestWorks("default").Create(t.Context(), newWork("of-nobody", "1"), metav1.CreateOptions{})
@@ -32,9 +40,7 @@ func TestWork(t *testing.T) {
 		w.create("rows", "of-rows", "1")
 		w.settled("rows", "of-rows", "1")
 		require.Empty(t, w.journal.Since(0, "of-nobody"))
-		list, err := applied.WorkV1().AppliedManifestWorks().List(t.Context(), metav1.ListOptions{})
-		require.NoError(t, err)
-		require.Len(t, list.Items, 1)
+		require.Len(t, inventories(t), 1)
 	})
 
 	t.Run("MW-02_finalizer_before_it_is_applied", func(t *testing.T) {
@@ -74,8 +80,8 @@ func TestWork(t *testing.T) {
 			_, err := w.works.WorkV1().ManifestWorks("rows").Get(ctx, "plain", metav1.GetOptions{})
 			return apierrors.IsNotFound(err), err
 		})
-		list, err := applied.WorkV1().AppliedManifestWorks().List(t.Context(), metav1.ListOptions{})
-		require.NoError(t, err)
-		require.Len(t, list.Items, 1, "only that of the other work is left")
+		require.Len(t, inventories(t), 1, "only that of the other work is left")
 	})
+
+	t.Run("MW-62_held_is_shown_on_the_hub", func(t *testing.T) { w.heldEviction(t, applied) })
 }

@@ -8,9 +8,14 @@ package reliability
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"os"
+	"runtime"
+	"slices"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -18,7 +23,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
+	k8sruntime "k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes"
 	clusterclient "open-cluster-management.io/api/client/cluster/clientset/versioned"
 	workclient "open-cluster-management.io/api/client/work/clientset/versioned"
@@ -33,71 +38,192 @@ import (
 // patience bounds each wait for something that has to come about.
 const patience = 90 * time.Second
 
-// built are the binaries, made once for all tests of the package.
-var built house.Binaries
+// parallel is how many tests run at once: they wait for time to pass more than
+// they work.
+const parallel = 3
+
+// What the tests of the package share is made when the first of them asks.
+var (
+	dir    string // of the binaries, and of the shared hub
+	built  house.Binaries
+	ending house.Endings
+	rounds round
+)
+
+// round is what tests share while each of them runs once: names and kinds that they
+// make are new in the next round, as with -count=2.
+type round struct {
+	mu    sync.Mutex
+	ran   map[string]*testing.T // by name
+	sides *sides
+}
+
+type sides struct {
+	spoke func() (*env.Plane, error)
+	hub   func() (hubSide, error)
+}
+
+// of returns what a test shares. All tests of the last round have ended when one of
+// them runs again.
+func (r *round) of(t *testing.T) *sides {
+	t.Helper()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if before := r.ran[t.Name()]; r.sides == nil || before != nil && before != t {
+		ending.Run()
+		r.ran = map[string]*testing.T{}
+		r.sides = &sides{sync.OnceValues(func() (*env.Plane, error) { return startPlane("spoke") }), sync.OnceValues(startSharedHub)}
+	}
+	r.ran[t.Name()] = t
+	return r.sides
+}
 
 func TestMain(m *testing.M) {
-	dir, err := os.MkdirTemp("", "fairlead-reliability-")
-	if err == nil {
+	var err error
+	if dir, err = os.MkdirTemp("", "fairlead-reliability-"); err == nil {
 		built, err = house.Build(context.Background(), dir, env.Race)
+	}
+	if err == nil {
+		err = flag.Set("test.parallel", strconv.Itoa(max(parallel, runtime.GOMAXPROCS(0))))
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 	env.Verify(m, func(code int) int {
+		ending.Run()
 		_ = os.RemoveAll(dir) // a temporary folder
-		return code
+		return house.Untold(code)
 	})
 }
 
-// world is one hub and one spoke apiserver with the processes around them.
+// startPlane starts a plane that all tests share.
+func startPlane(name string) (*env.Plane, error) {
+	plane, err := env.Start(context.Background(), env.Options{Name: name})
+	if err != nil {
+		return nil, err
+	}
+	ending.Add(plane.Stop)
+	ending.Add(func() { house.Search(context.Background(), plane.RESTConfig()) })
+	return plane, nil
+}
+
+// hubSide is a hub and its apiserver.
+type hubSide struct {
+	hubPlane *env.Plane
+	hub      *house.Hub
+}
+
+// startSharedHub starts the hub of the tests that leave their hub alone.
+func startSharedHub() (hubSide, error) {
+	plane, err := startPlane("hub")
+	if err != nil {
+		return hubSide{}, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	hub, err := house.StartHub(ctx, house.HubConfig{
+		Binaries: built, Dir: dir, Kubeconfig: plane.Kubeconfig(), REST: plane.RESTConfig(),
+		Flags: []string{"--feature-gates=ManifestWorkReplicaSet=true"},
+	})
+	if err != nil {
+		return hubSide{}, err
+	}
+	ending.Add(hub.Kill)
+	return hubSide{plane, hub}, nil
+}
+
+// world is one hub with the processes around it, and the spoke apiserver that
+// the agents of all tests apply to: each test has clusters and names of its own.
 type world struct {
+	hubSide
 	t        *testing.T
 	dir      string
-	hubPlane *env.Plane
 	spoke    *env.Plane
-	hub      *house.Hub
 	clusters clusterclient.Interface
 	works    workclient.Interface
 	hubKube  kubernetes.Interface
 	kube     kubernetes.Interface // of the spoke
-	journal  *check.Journal
+	journal  *journal
+	shared   bool // other tests use the hub too
 }
 
-// newWorld starts planes and hub. The hub reaches its apiserver through
-// kubeconfig when that is not empty.
+// journal is what happened on the spoke to objects of this test's works, whose
+// names begin with the cluster's and "-".
+type journal struct {
+	*check.Journal
+	cluster string // set by join
+}
+
+// Since is that of check.Journal; an empty name is every name of this test.
+func (j *journal) Since(n int, name string) []check.Entry {
+	return slices.DeleteFunc(j.Journal.Since(n, name), func(e check.Entry) bool { return name == "" && !j.ours(e.Name) })
+}
+
+// Deletions is that of check.Journal, of this test's objects.
+func (j *journal) Deletions(n int) []string {
+	return slices.DeleteFunc(j.Journal.Deletions(n), func(deletion string) bool { return !j.ours(deletion) })
+}
+
+func (j *journal) ours(name string) bool { return strings.HasPrefix(name, j.cluster+"-") }
+
+// newWorld starts a hub of its own, for tests that do something to their hub. It
+// reaches its apiserver through kubeconfig when that is not empty.
 func newWorld(t *testing.T, kubeconfig func(*env.Plane) string, hubFlags ...string) *world {
 	t.Helper()
-	w := &world{t: t, dir: t.TempDir()}
-	w.hubPlane = env.StartPlane(t, env.Options{Name: "hub"})
-	w.spoke = env.StartPlane(t, env.Options{Name: "spoke"})
-	config := house.HubConfig{Binaries: built, Dir: w.dir, Kubeconfig: w.hubPlane.Kubeconfig(), REST: w.hubPlane.RESTConfig(), Flags: hubFlags}
+	dir, plane := t.TempDir(), env.StartPlane(t, env.Options{Name: "hub"})
+	config := house.HubConfig{Binaries: built, Dir: dir, Kubeconfig: plane.Kubeconfig(), REST: plane.RESTConfig(), Flags: hubFlags}
 	if kubeconfig != nil {
-		config.Kubeconfig = kubeconfig(w.hubPlane)
+		config.Kubeconfig = kubeconfig(plane)
 	}
 	hub, err := house.StartHub(t.Context(), config)
 	require.NoError(t, err)
-	w.hub = hub
-	t.Cleanup(func() { w.stopped(w.hub.Process) })
-	w.clusters, err = clusterclient.NewForConfig(w.hubPlane.RESTConfig())
-	require.NoError(t, err)
-	w.works, err = workclient.NewForConfig(w.hubPlane.RESTConfig())
-	require.NoError(t, err)
-	w.hubKube, err = kubernetes.NewForConfig(w.hubPlane.RESTConfig())
-	require.NoError(t, err)
-	w.kube, err = kubernetes.NewForConfig(w.spoke.RESTConfig())
-	require.NoError(t, err)
-	w.journal, err = check.NewJournal(t.Context(), w.kube)
-	require.NoError(t, err)
-	t.Cleanup(w.journal.Close)
+	w := &world{hubSide: hubSide{plane, hub}, t: t, dir: dir}
+	t.Cleanup(func() { w.stopped(hub.Process) })
+	w.connect()
 	return w
+}
+
+// sharedWorld has the hub that other tests use meanwhile.
+func sharedWorld(t *testing.T) *world {
+	t.Helper()
+	side, err := rounds.of(t).hub()
+	require.NoError(t, err)
+	w := &world{hubSide: side, t: t, dir: t.TempDir(), shared: true}
+	t.Cleanup(func() { w.told(side.hub.Process) })
+	w.connect()
+	return w
+}
+
+// connect makes the clients of a world.
+func (w *world) connect() {
+	w.t.Helper()
+	var err error
+	w.spoke, err = rounds.of(w.t).spoke()
+	require.NoError(w.t, err)
+	w.clusters, err = clusterclient.NewForConfig(w.hubPlane.RESTConfig())
+	require.NoError(w.t, err)
+	w.works, err = workclient.NewForConfig(w.hubPlane.RESTConfig())
+	require.NoError(w.t, err)
+	w.hubKube, err = kubernetes.NewForConfig(w.hubPlane.RESTConfig())
+	require.NoError(w.t, err)
+	w.kube, err = kubernetes.NewForConfig(w.spoke.RESTConfig())
+	require.NoError(w.t, err)
+	all, err := check.NewJournal(w.t.Context(), w.kube)
+	require.NoError(w.t, err)
+	w.journal = &journal{Journal: all}
+	w.t.Cleanup(all.Close)
 }
 
 // stopped ends a process; when the test has failed its log is shown.
 func (w *world) stopped(p *house.Process) {
 	took, err := p.Stop()
 	w.t.Logf("%s stopped in %s (%v)", p.Name, took.Round(time.Millisecond), err)
+	w.told(p)
+}
+
+// told shows the log of a process when the test has failed.
+func (w *world) told(p *house.Process) {
 	if !w.t.Failed() {
 		return
 	}
@@ -112,9 +238,13 @@ func (w *world) join(name string, flags ...string) *house.Agent {
 	w.t.Helper()
 	out, err := w.hub.CLI(w.t.Context(), "token", "create", name, "--auto-accept")
 	require.NoError(w.t, err)
+	if w.shared { // agents of one hub on one spoke need it, to tell their inventories apart
+		flags = append(flags, "--agent-id="+name)
+	}
 	agent, err := house.StartAgent(house.AgentConfig{Binaries: built, Dir: w.dir, Cluster: name, Join: strings.TrimSpace(out), Kubeconfig: w.spoke.Kubeconfig(), Flags: flags})
 	require.NoError(w.t, err)
 	w.t.Cleanup(func() { w.stopped(agent.Process) })
+	w.journal.cluster = name
 	w.available(name)
 	return agent
 }
@@ -143,9 +273,9 @@ func configMap(name, value string) workv1.Manifest {
 	object := &corev1.ConfigMap{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "ConfigMap"},
 		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "default"},
-		Data:       map[string]string{"value": value},
+		Data:       map[string]string{"value": value, "secret": house.Canary},
 	}
-	return workv1.Manifest{RawExtension: runtime.RawExtension{Object: object}}
+	return workv1.Manifest{RawExtension: k8sruntime.RawExtension{Object: object}}
 }
 
 func newWork(name, value string) *workv1.ManifestWork {

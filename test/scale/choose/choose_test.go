@@ -7,7 +7,10 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // A change costs those placements that it concerns: of 40, most sleep through it.
 func TestChanges_concern_few(t *testing.T) {

@@ -64,9 +64,13 @@ func (w *World) Stop() { w.Plane.Stop() }
 
 // each calls f for every cluster, some at a time.
 func (w *World) each(ctx context.Context, f func(ctx context.Context, i int, cluster string) error) error {
+	return each(ctx, w.Clusters, f)
+}
+
+func each(ctx context.Context, clusters []string, f func(ctx context.Context, i int, cluster string) error) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(writers)
-	for i, cluster := range w.Clusters {
+	for i, cluster := range clusters {
 		group.Go(func() error {
 			if ctx.Err() != nil {
 				return ctx.Err()

@@ -22,9 +22,13 @@ const workBytes = 3 << 10
 const worksPath = "/apis/work.open-cluster-management.io/v1"
 
 // CreateWorks creates one work per cluster, of 3 KiB, all different, with the
-// finalizer that ApplyWork and the webhook would have put on it.
-func (w *World) CreateWorks(ctx context.Context, name string) error {
-	return w.each(ctx, func(ctx context.Context, _ int, cluster string) error {
+// finalizer that ApplyWork and the webhook would have put on it. Without clusters it
+// is for all of them.
+func (w *World) CreateWorks(ctx context.Context, name string, clusters ...string) error {
+	if len(clusters) == 0 {
+		clusters = w.Clusters
+	}
+	return each(ctx, clusters, func(ctx context.Context, _ int, cluster string) error {
 		return w.send(ctx, http.MethodPost, worksPath+"/namespaces/"+cluster+"/manifestworks", "application/json", work(cluster, name))
 	})
 }

@@ -3734,7 +3734,8 @@ type ExplainPlacementRequest struct {
 	Namespace string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	Name      string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
 	PageSize  int32                  `protobuf:"varint,3,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"` // clusters in one answer
-	// Each page is of the choice at its own moment.
+	// The pages after the first are of the choice at the first one's moment, for a
+	// minute, and then of the choice at their own.
 	PageToken     string `protobuf:"bytes,4,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -4503,12 +4504,15 @@ func (x *ListHeldDeletesResponse) GetBatches() []*HeldBatch {
 }
 
 type HeldBatch struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	ClusterName   string                 `protobuf:"bytes,1,opt,name=cluster_name,json=clusterName,proto3" json:"cluster_name,omitempty"`
-	BatchId       string                 `protobuf:"bytes,2,opt,name=batch_id,json=batchId,proto3" json:"batch_id,omitempty"`
-	Names         []string               `protobuf:"bytes,3,rep,name=names,proto3" json:"names,omitempty"`
-	Reason        string                 `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
-	Since         *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=since,proto3" json:"since,omitempty"`
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	ClusterName string                 `protobuf:"bytes,1,opt,name=cluster_name,json=clusterName,proto3" json:"cluster_name,omitempty"`
+	BatchId     string                 `protobuf:"bytes,2,opt,name=batch_id,json=batchId,proto3" json:"batch_id,omitempty"`
+	Names       []string               `protobuf:"bytes,3,rep,name=names,proto3" json:"names,omitempty"` // of works, or of AppliedManifestWorks where on_spoke is set
+	Reason      string                 `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	Since       *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=since,proto3" json:"since,omitempty"`
+	// The hub cannot release it: what it is about waits on the spoke until a person
+	// deletes these AppliedManifestWorks there.
+	OnSpoke       bool `protobuf:"varint,6,opt,name=on_spoke,json=onSpoke,proto3" json:"on_spoke,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4576,6 +4580,13 @@ func (x *HeldBatch) GetSince() *timestamppb.Timestamp {
 		return x.Since
 	}
 	return nil
+}
+
+func (x *HeldBatch) GetOnSpoke() bool {
+	if x != nil {
+		return x.OnSpoke
+	}
+	return false
 }
 
 type ReleaseHeldDeletesRequest struct {
@@ -5478,13 +5489,14 @@ const file_fairlead_admin_v1_admin_proto_rawDesc = "" +
 	"\x16ListHeldDeletesRequest\x12!\n" +
 	"\fcluster_name\x18\x01 \x01(\tR\vclusterName\"Q\n" +
 	"\x17ListHeldDeletesResponse\x126\n" +
-	"\abatches\x18\x01 \x03(\v2\x1c.fairlead.admin.v1.HeldBatchR\abatches\"\xa9\x01\n" +
+	"\abatches\x18\x01 \x03(\v2\x1c.fairlead.admin.v1.HeldBatchR\abatches\"\xc4\x01\n" +
 	"\tHeldBatch\x12!\n" +
 	"\fcluster_name\x18\x01 \x01(\tR\vclusterName\x12\x19\n" +
 	"\bbatch_id\x18\x02 \x01(\tR\abatchId\x12\x14\n" +
 	"\x05names\x18\x03 \x03(\tR\x05names\x12\x16\n" +
 	"\x06reason\x18\x04 \x01(\tR\x06reason\x120\n" +
-	"\x05since\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\"Y\n" +
+	"\x05since\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x19\n" +
+	"\bon_spoke\x18\x06 \x01(\bR\aonSpoke\"Y\n" +
 	"\x19ReleaseHeldDeletesRequest\x12!\n" +
 	"\fcluster_name\x18\x01 \x01(\tR\vclusterName\x12\x19\n" +
 	"\bbatch_id\x18\x02 \x01(\tR\abatchId\"\x1c\n" +

@@ -416,6 +416,10 @@ const (
 	HeldReason_HELD_REASON_HIGH_WATER  HeldReason = 2 // the hub's mark is below one this agent holds
 	HeldReason_HELD_REASON_COUNT       HeldReason = 3 // too many orphans within 24 hours
 	HeldReason_HELD_REASON_GENERATION  HeldReason = 4 // a prune caused by a generation below the stored one
+	// AppliedManifestWorks, which the entries name, that no work of this hub has
+	// taken over. A ReleaseHold has no effect on them: only a person on the spoke
+	// can let them go, by deleting them.
+	HeldReason_HELD_REASON_EVICTION HeldReason = 5
 )
 
 // Enum value maps for HeldReason.
@@ -426,6 +430,7 @@ var (
 		2: "HELD_REASON_HIGH_WATER",
 		3: "HELD_REASON_COUNT",
 		4: "HELD_REASON_GENERATION",
+		5: "HELD_REASON_EVICTION",
 	}
 	HeldReason_value = map[string]int32{
 		"HELD_REASON_UNSPECIFIED": 0,
@@ -433,6 +438,7 @@ var (
 		"HELD_REASON_HIGH_WATER":  2,
 		"HELD_REASON_COUNT":       3,
 		"HELD_REASON_GENERATION":  4,
+		"HELD_REASON_EVICTION":    5,
 	}
 )
 
@@ -4284,14 +4290,15 @@ const file_fairlead_agent_v1_agent_proto_rawDesc = "" +
 	"\x16STATUS_CODE_SUPERSEDED\x10\x02\x12\x19\n" +
 	"\x15STATUS_CODE_STALE_UID\x10\x03\x12\x17\n" +
 	"\x13STATUS_CODE_INVALID\x10\x04\x12\x15\n" +
-	"\x11STATUS_CODE_RETRY\x10\x05*\x93\x01\n" +
+	"\x11STATUS_CODE_RETRY\x10\x05*\xad\x01\n" +
 	"\n" +
 	"HeldReason\x12\x1b\n" +
 	"\x17HELD_REASON_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15HELD_REASON_HUB_EPOCH\x10\x01\x12\x1a\n" +
 	"\x16HELD_REASON_HIGH_WATER\x10\x02\x12\x15\n" +
 	"\x11HELD_REASON_COUNT\x10\x03\x12\x1a\n" +
-	"\x16HELD_REASON_GENERATION\x10\x042\xd3\x03\n" +
+	"\x16HELD_REASON_GENERATION\x10\x04\x12\x18\n" +
+	"\x14HELD_REASON_EVICTION\x10\x052\xd3\x03\n" +
 	"\fAgentService\x12M\n" +
 	"\x06Enroll\x12 .fairlead.agent.v1.EnrollRequest\x1a!.fairlead.agent.v1.EnrollResponse\x12b\n" +
 	"\rGetEnrollment\x12'.fairlead.agent.v1.GetEnrollmentRequest\x1a(.fairlead.agent.v1.GetEnrollmentResponse\x12k\n" +
