@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"google.golang.org/protobuf/proto"
 
 	"fairlead.dev/fairlead/agent/link"
 	agentv1 "fairlead.dev/fairlead/gen/fairlead/agent/v1"
@@ -39,6 +38,9 @@ func FuzzExchange(f *testing.F) {
 	f.Add([]byte{8, 7, 6, 5, 4, 3, 2, 1, 0, 0xf8, 0xf9, 0xfa}, uint16(300))
 	f.Add([]byte(strings.Repeat("\x01", 600)), uint16(0))
 	f.Add([]byte(strings.Repeat("\x04\x05", 200)), uint16(64))
+	f.Add([]byte(strings.Repeat("\xfd", 1000)), uint16(0))
+	f.Add([]byte(strings.Repeat("\xfd\x06", 500)), uint16(0))
+	f.Add([]byte(strings.Repeat("\x01\x01\x06", 333)), uint16(0))
 	f.Fuzz(func(t *testing.T, states []byte, alike uint16) {
 		w := newWorld(t, c, states[:min(len(states), 1000)], int(alike)%2000)
 		w.connect()
@@ -74,26 +76,33 @@ type world struct {
 	link  *link.Link
 	now   time.Time
 
-	before  map[wire.Key]int // states
-	trips   int
-	sent    map[wire.Key]*agentv1.ObjectChange
-	content int // bytes of what was sent
+	before map[wire.Key]int // states
+	trips  int
+	sent   map[wire.Key]*agentv1.ObjectChange
+	cost   int // of what was sent, in bytes
 }
 
 // asked is how many round trips tell what differs: of buckets, then of entries.
 const asked = 2
 
-// turns is how many round trips the content that was sent so far takes, if it
-// begins with 64 KiB and what a frame brings is added when half of that is on its
-// way (docs/adr/0008-pace.md). What does not fit is less than one work.
+// turns is how many round trips what was sent so far takes, if a session begins
+// with 64 KiB on its way, fills that to within one work, and then allows as much
+// more as it sent above half of it (docs/adr/0008-pace.md).
 func (w *world) turns() int {
-	n, limit := 1, (64-largest)<<10
-	for all := limit; all < w.content; n++ {
-		limit += limit / 2
-		all += limit
+	n, limit := 1, 64<<10
+	for all := limit - largest; all < w.cost; n++ {
+		limit += limit/2 - largest
+		all += limit - largest
 	}
 	return n
 }
+
+const (
+	// largest is what the largest work takes, in bytes.
+	largest = 256/states*200 + overhead + 8
+	// overhead is what a session counts for a change beside its content.
+	overhead = 192
+)
 
 func newWorld(t *testing.T, c *codec.Codec, each []byte, same int) *world {
 	t.Helper()
@@ -109,9 +118,6 @@ func newWorld(t *testing.T, c *codec.Codec, each []byte, same int) *world {
 	}
 	return w
 }
-
-// largest is how many KiB the largest work has.
-const largest = 6
 
 // put makes a work of some size as it is before.
 func (w *world) put(i, state, size int) {
@@ -167,7 +173,6 @@ func (w *world) trip() bool {
 		if m.GetInventoryRequest() != nil {
 			require.Less(w.t, w.trips, asked, "asks again")
 		}
-		w.content += proto.Size(m.GetDelta())
 		w.note(m.GetDelta())
 		require.NoError(w.t, w.steps.Receive(m))
 	}
@@ -184,7 +189,7 @@ func (w *world) trip() bool {
 	return said
 }
 
-// note takes down what is sent, once.
+// note takes down what is sent, once, and what a session counts for it.
 func (w *world) note(delta *agentv1.Delta) {
 	for _, change := range delta.GetChanges() {
 		key := wire.KeyOf(change.GetKey())
@@ -192,6 +197,10 @@ func (w *world) note(delta *agentv1.Delta) {
 			require.NotContains(w.t, w.sent, key, "sent twice")
 		}
 		w.sent[key] = change
+		w.cost += overhead + len(change.GetUpsert().GetObjectJson())
+		if change.GetDelete() != nil {
+			w.cost += len(key.Name)
+		}
 	}
 }
 
