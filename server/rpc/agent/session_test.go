@@ -157,13 +157,15 @@ func TestT46_certificate_expires_in_mid_session(t *testing.T) {
 	}
 }
 
-// waitGone waits until the hub has no session, in virtual time.
+// waitGone waits until the hub has no session, and is done with those it had, in
+// virtual time.
 func waitGone(t *testing.T, h *hubFake) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 	defer cancel()
 	h.service.Sessions().waitEmpty(ctx)
 	require.NoError(t, ctx.Err(), "the session did not end")
+	synctest.Wait()
 }
 
 // blockable is a connection whose reader can be stopped: TCP with a zero window.
