@@ -37,10 +37,13 @@ type fate struct {
 	absentAt  time.Time
 	since     time.Time // it was first there
 	restored  bool      // it was absent because of a restore
-	held      bool
-	released  bool
-	at        time.Time // of the release
-	ended     int       // the past whose delete the spoke carried out, plus one
+	// proven: the agent was told, and has stored, that it was gone before any
+	// restore took it. It may act on that, whatever is restored meanwhile.
+	proven   bool
+	held     bool
+	released bool
+	at       time.Time // of the release
+	ended    int       // the past whose delete the spoke carried out, plus one
 	// newest is the highest generation applied, in timeline.
 	newest   int64
 	timeline int
@@ -107,6 +110,7 @@ func (c *checker) stored(p *process, key wire.Key, rev wire.Revision) {
 	if c.revisions[revisionID(rev.UID, rev.Generation, rev.Digest)] == 0 {
 		c.w.failf("never published", key.Name, "the agent stored %s %s/%d, which the hub never had", key.Name, rev.UID, rev.Generation)
 	}
+	c.of(rev.UID).proven = false
 	uid, generation, deleting := p.spoke.backend.durable(key)
 	if uid != rev.UID || generation != rev.Generation || deleting {
 		c.w.failf("not durable", key.Name, "the agent says that %s %s/%d is stored; durable is %s/%d", key.Name, rev.UID, rev.Generation, uid, generation)
@@ -123,6 +127,7 @@ func (c *checker) deleteStored(p *process, d link.Delete, verdict link.Verdict) 
 	case !d.Orphan && !f.deleted:
 		c.w.failf("delete without request", d.Key.Name, "a REQUESTED delete of %s %s, which nobody asked for", d.Key.Name, d.Revision.UID)
 	case d.Orphan || verdict != link.DeleteStored:
+		f.proven = f.proven || d.Orphan && verdict == link.DeleteStored && !f.restored
 		return
 	}
 	if uid, _, deleting := p.spoke.backend.durable(d.Key); uid != d.Revision.UID || !deleting {
@@ -197,7 +202,7 @@ func (c *checker) removed(name string, was applied, desired work.Desired) {
 		case f.absentAt.IsZero():
 			c.w.failf("delete without proof", name, "%s of %s is removed, which was never gone nor to be deleted", name, of)
 		case f.released || of != uid:
-		case f.restored:
+		case f.restored && !f.proven:
 			c.w.failf("restore not held", name, "%s of %s is removed: it is gone by a restore only, and nobody released it", name, of)
 		case f.held:
 			c.w.failf("hold ignored", name, "%s of %s is removed while its delete is held", name, of)
