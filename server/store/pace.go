@@ -10,7 +10,7 @@ import (
 
 const (
 	paceStart = 8
-	paceMin   = 1
+	paceMin   = 2 // one that is refused lets another one through (T19)
 	paceMax   = 64
 	// slowWrite is a write that says the apiserver has more than it can take.
 	slowWrite = time.Second

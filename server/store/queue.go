@@ -51,11 +51,17 @@ type slot struct {
 
 func (j *job) slot() slot { return slot{j.key, j.uid, j.class} }
 
+// urgent tells whether the agent waits for it: content that is sent once the
+// finalizer is there, or a delete that is done. Statuses are many, and when the
+// apiserver takes none they are to hold nothing else up (T19).
+func (j *job) urgent() bool { return j.class == classFinalizer || j.final }
+
 // line is what waits for one cluster.
 type line struct {
-	jobs  map[slot]*job
-	order []slot           // of arrival; may name jobs that are gone
-	busy  map[wire.Key]int // being written
+	jobs   map[slot]*job
+	urgent []slot           // in order of arrival; they go before those in order
+	order  []slot           // likewise
+	busy   map[wire.Key]int // being written
 	// resting jobs are tried again when their timer fires, unless a newer one of
 	// their slot comes.
 	resting map[slot]*time.Timer
@@ -108,7 +114,16 @@ func (q *queue) put(j *job, now time.Time) (dropped *job, verdict Result) {
 
 // wait makes j the job of its slot. The lock is held.
 func (q *queue) wait(l *line, j *job, now time.Time) {
-	if _, waits := l.jobs[j.slot()]; !waits {
+	old, waits := l.jobs[j.slot()]
+	if waits && j.urgent() && !old.urgent() {
+		l.order = slices.DeleteFunc(l.order, func(s slot) bool { return s == j.slot() })
+		waits = false
+	}
+	switch {
+	case waits:
+	case j.urgent():
+		l.urgent = append(l.urgent, j.slot())
+	default:
 		l.order = append(l.order, j.slot())
 	}
 	l.jobs[j.slot()] = j
@@ -152,7 +167,7 @@ func (l *line) forget(s slot) {
 
 // enqueue gives a cluster a turn if it can use one. The lock is held.
 func (q *queue) enqueue(name string, l *line, now time.Time) {
-	if l.queued || l.ready() < 0 {
+	if from, _ := l.ready(); l.queued || from == nil {
 		return
 	}
 	l.queued = true
@@ -168,15 +183,17 @@ func (l *line) refill(now time.Time) {
 	l.credited = now
 }
 
-// ready is the place in order of the first job whose object is not being
-// written; -1 when there is none.
-func (l *line) ready() int {
-	for i, s := range l.order {
-		if l.busy[s.key] == 0 {
-			return i
+// ready is where the first job is whose object is not being written; nil when
+// there is none.
+func (l *line) ready() (from *[]slot, i int) {
+	for _, from := range []*[]slot{&l.urgent, &l.order} {
+		for i, s := range *from {
+			if l.busy[s.key] == 0 {
+				return from, i
+			}
 		}
 	}
-	return -1
+	return nil, 0
 }
 
 // next gives out a job if less than limit are being written.
@@ -190,15 +207,15 @@ func (q *queue) next(limit int, now time.Time) *job {
 			return nil
 		}
 		l.queued = false
-		i := l.ready()
-		if i < 0 {
+		from, i := l.ready()
+		if from == nil {
 			continue
 		}
-		s := l.order[i]
+		s := (*from)[i]
 		if i == 0 {
-			l.order = l.order[1:] // the usual case, and not a copy of thousands
+			*from = (*from)[1:] // the usual case, and not a copy of thousands
 		} else {
-			l.order = slices.Delete(l.order, i, i+1)
+			*from = slices.Delete(*from, i, i+1)
 		}
 		j := l.jobs[s]
 		delete(l.jobs, s)

@@ -70,6 +70,28 @@ func TestQueue_one_write_of_an_object_at_a_time(t *testing.T) {
 	require.Equal(t, []int{0, 2}, []int{waiting, writing})
 }
 
+// T19: while the apiserver takes no status, what an agent waits for does not wait
+// behind them.
+func TestQueue_T19_what_agents_wait_for_overtakes_statuses(t *testing.T) {
+	q, now := newQueue(), time.Unix(1000, 0)
+	for i := range 3 {
+		q.put(jobOf("c", "status-"+strconv.Itoa(i)), now)
+	}
+	content := jobOf("c", "new")
+	content.class = classFinalizer
+	q.put(content, now)
+	gone := jobOf("c", "status-2")
+	gone.final = true
+	dropped, _ := q.put(gone, now)
+	require.NotNil(t, dropped, "the status of what is gone")
+	var names []string
+	for j := q.next(1, now); j != nil; j = q.next(1, now) {
+		names = append(names, j.key.Name)
+		q.finish(j, now)
+	}
+	require.Equal(t, []string{"new", "status-2", "status-0", "status-1"}, names)
+}
+
 func TestQueue_finalized_is_never_dropped(t *testing.T) {
 	q, now := newQueue(), time.Unix(1000, 0)
 	final, status := jobOf("c", "web"), jobOf("c", "web")

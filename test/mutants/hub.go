@@ -161,6 +161,11 @@ func statuses() []mutant {
 			old: "	l.forget(j.slot())\n	old, waits", new: "	old, waits",
 		},
 		{
+			name: "statuses-go-first", rule: "T19: statuses that are not taken hold up nothing else",
+			file: "server/store/queue.go", tests: kitchen, run: "TestQueue_",
+			old: "{ return j.class == classFinalizer || j.final }", new: "{ return false }",
+		},
+		{
 			name: "status-of-another-uid", rule: "B6: a status is for one UID",
 			file: "server/store/write.go", tests: kitchen,
 			old: "if s == nil || s.UID != j.uid {", new: "if s == nil {",

@@ -29,7 +29,8 @@ func newMetrics(registry prometheus.Registerer, sessions *Registry) *metrics {
 	}
 	seconds := func(name, help string) prometheus.Histogram {
 		return promoted.NewHistogram(prometheus.HistogramOpts{
-			Name: "fairlead_hub_" + name, Help: help, Buckets: prometheus.ExponentialBuckets(0.001, 2, 18),
+			Name: "fairlead_hub_" + name, Help: help,
+			Buckets: []float64{.001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5, 10, 20, 50, 100},
 		})
 	}
 	registry.MustRegister(&gauges{sessions})

@@ -75,13 +75,13 @@ func TestT19_acknowledgements_overtake_statuses(t *testing.T) {
 	defer restore()
 	w.put(c, nil, names(c+"-old", pending)...)
 	w.reaches(agent, "fairlead_agent_statuses_unpersisted", atLeast(float64(pending)))
-	const soon = `le="0.256"` // the last bound below the threat's 500 ms
+	const soon = `le="0.5"`
 	before, inTime := w.metric(hub, "fairlead_hub_delivery_seconds_count"), w.metric(hub, "fairlead_hub_delivery_seconds_bucket", soon)
 	began := time.Now()
 	w.put(c, nil, names(c+"-new", more)...)
 	w.reaches(hub, "fairlead_hub_delivery_seconds_count", atLeast(before+float64(more)))
 	inTime = w.metric(hub, "fairlead_hub_delivery_seconds_bucket", soon) - inTime
-	t.Logf("%d works were made and acknowledged in %s, %v of them within 256 ms, behind %d statuses", more, time.Since(began).Round(time.Millisecond), inTime, pending)
+	t.Logf("%d works were made and acknowledged in %s, %v of them within 500 ms each, behind %d statuses", more, time.Since(began).Round(time.Millisecond), inTime, pending)
 	if soak {
 		require.GreaterOrEqual(t, inTime, float64(more)*0.99, "p99 of the acknowledgements")
 	}
