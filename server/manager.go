@@ -98,10 +98,11 @@ func (h *house) runControllers(ctx context.Context) error {
 	}
 	selected = controller.Gated(selected, h.cfg.Gates.Enabled)
 	for {
-		mgr, err := h.newManager()
+		inner, err := h.newManager()
 		if err != nil {
 			return err
 		}
+		mgr := newSteady(inner)
 		if err := controller.Add(mgr, h.controllerDeps(), selected); err != nil {
 			return err
 		}

@@ -186,11 +186,10 @@ func (l *line) refill(now time.Time) {
 // ready is where the first job is whose object is not being written; nil when
 // there is none.
 func (l *line) ready() (from *[]slot, i int) {
-	for _, from := range []*[]slot{&l.urgent, &l.order} {
-		for i, s := range *from {
-			if l.busy[s.key] == 0 {
-				return from, i
-			}
+	for _, slots := range []*[]slot{&l.urgent, &l.order} {
+		free := func(s slot) bool { return l.busy[s.key] == 0 }
+		if i = slices.IndexFunc(*slots, free); i >= 0 {
+			return slots, i
 		}
 	}
 	return nil, 0
