@@ -26,9 +26,10 @@ import (
 )
 
 const (
-	// An apiserver may take more than half a minute to delete a CRD that was changed just before.
 	testWait = 3 * time.Minute
 	testTick = 100 * time.Millisecond
+	// nudgeTick leaves an apiserver time to end what it has begun.
+	nudgeTick = time.Second
 )
 
 func TestMain(m *testing.M) { env.Main(m, env.Options{Name: "kube"}) }

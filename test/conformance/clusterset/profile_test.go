@@ -161,7 +161,7 @@ func (h *hub) overlap(t *testing.T) {
 		profile := profileOf(namespace, cluster.Name)
 		require.NoError(c, h.kube.Get(t.Context(), client.ObjectKeyFromObject(profile), profile))
 		require.Equal(c, first, profile.GetUID(), "the other set has it")
-		require.NotContains(c, profile.GetLabels(), setLabel, "the clusterset label follows the cluster's")
+		require.Equal(c, "default", profile.GetLabels()[setLabel], "the label follows the cluster's, which is given the default one in place of none")
 	})
 	patch(t, h, wide, func(s *clusterv1beta2.ManagedClusterSet) {
 		s.Spec.ClusterSelector.LabelSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"region": "nowhere"}}
