@@ -215,7 +215,7 @@ func (d *demo) clear(ctx context.Context) error {
 			}
 			_, errBanner := s.kube.AppsV1().Deployments(metav1.NamespaceDefault).Get(ctx, "banner", metav1.GetOptions{})
 			_, errShop := s.kube.CoreV1().ConfigMaps(metav1.NamespaceDefault).Get(ctx, "shop", metav1.GetOptions{})
-			return apierrors.IsNotFound(errBanner) && apierrors.IsNotFound(errShop), fmt.Errorf("Deployment banner: %w, ConfigMap shop: %w", errBanner, errShop)
+			return apierrors.IsNotFound(errBanner) && apierrors.IsNotFound(errShop), fmt.Errorf("the Deployment banner: %v, the ConfigMap shop: %v", errBanner, errShop) //nolint:errorlint // either may be nil: then it is there
 		}, d.hub.Process, s.agent.Process)
 		if err != nil {
 			return err

@@ -98,7 +98,7 @@ func listen(events chan<- any, receive func() (any, error)) {
 }
 
 func (s *scheduler) acquire(ctx context.Context) error {
-	answer, err := s.api.AcquireTerm(ctx, &v1.AcquireTermRequest{SchedulerName: s.name, Holder: fmt.Sprint(os.Getpid()), Ttl: durationpb.New(30 * time.Second)})
+	answer, err := s.api.AcquireTerm(ctx, &v1.AcquireTermRequest{SchedulerName: s.name, Holder: fmt.Sprintf("pid-%d", os.Getpid()), Ttl: durationpb.New(30 * time.Second)})
 	s.term = answer.GetTerm()
 	return err // TERM_HELD while another process works
 }

@@ -81,7 +81,7 @@ func (r *mirrors) write(ctx context.Context, request reconcile.Request, source *
 	case err != nil && wanted:
 		return r.create(ctx, source)
 	case err != nil || !mirror.DeletionTimestamp.IsZero():
-		return nil
+		return nil //nolint:nilerr // none is wanted, or the old one is going
 	case !ours(mirror):
 		if wanted {
 			r.log.WarnContext(ctx, "a PlacementDecision of multicluster.x-k8s.io that is not the hub's has the name of one of OCM's; it is left alone", "decision", request.String())

@@ -149,7 +149,7 @@ func (f *follower) wentBack(ctx context.Context, i int, mark string) (bool, erro
 	}
 	then, errThen := parseVersion(mark)
 	now, errNow := parseVersion(list.GetResourceVersion())
-	return errThen != nil || errNow != nil || then > now, nil
+	return errThen != nil || errNow != nil || then > now, nil //nolint:nilerr // what is no mark is told as one from before
 }
 
 func parseVersion(rv string) (uint64, error) { return strconv.ParseUint(rv, 10, 64) }

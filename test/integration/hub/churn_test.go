@@ -103,7 +103,7 @@ func (v *visitor) come(ctx context.Context, hub *running, log *journal) error {
 		if err != nil {
 			return err
 		}
-		stay, leave := context.WithTimeout(ctx, rand.N(2*time.Second)) //nolint:gosec // when it goes is no secret
+		stay, leave := context.WithTimeout(ctx, rand.N(2*time.Second))
 		err = l.Run(stay)
 		leave()
 		if err != nil {
@@ -151,7 +151,7 @@ func TestT1_agents_come_and_go(t *testing.T) {
 	defer ticker.Stop()
 	for churn.Err() == nil {
 		changes++
-		work := newWork(all[changes%agents].cluster, fmt.Sprintf("w%d", rand.N(works)), "") //nolint:gosec // any of them
+		work := newWork(all[changes%agents].cluster, fmt.Sprintf("w%d", rand.N(works)), "")
 		patch := client.RawPatch("application/merge-patch+json", fmt.Appendf(nil,
 			`{"spec":{"workload":{"manifests":[{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"w","namespace":"default"},"data":{"value":"%d"}}]}}}`, changes))
 		changers.Go(func() error { return hub.kube.Patch(t.Context(), work, patch) })
