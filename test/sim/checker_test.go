@@ -5,6 +5,7 @@ package sim
 
 import (
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -37,5 +38,16 @@ func TestCheckerProvenBeforeARestore(t *testing.T) {
 			require.NotNil(t, w.failure)
 			require.Equal(t, "restore not held", w.failure.Kind)
 		})
+	}
+}
+
+// TestStoreErrorsTakeTime: a store that fails is never faster than a write at its
+// fastest, however the dice fall (seed 821374).
+func TestStoreErrorsTakeTime(t *testing.T) {
+	w := &World{spoke: &spoke{backend: &backend{}}}
+	d := w.dice("test")
+	for range 100_000 {
+		w.storeErrors(d)
+		require.GreaterOrEqual(t, w.spoke.slow, time.Millisecond)
 	}
 }

@@ -295,7 +295,7 @@ func (w *World) restore(d dice, bump bool) {
 func (w *World) storeErrors(d dice) {
 	b := w.spoke.backend
 	b.failing = d.Float64()
-	w.spoke.slow = d.about(2 * time.Second)
+	w.spoke.slow = max(time.Millisecond, d.about(2*time.Second))
 	w.after(d.about(time.Minute), w.forever, func() { b.failing, w.spoke.slow = 0, 10*time.Millisecond })
 }
 
