@@ -34,6 +34,15 @@ GOLANGCI_LINT := $(BIN)/golangci-lint@v2.15.0
 STATICCHECK := $(BIN)/staticcheck@v0.8.2
 GOFUMPT := $(BIN)/gofumpt@v0.12.0
 
+# $(call told,command) runs tests, and says last what failed, in short.
+define told
+	@mkdir -p $(BIN); echo '$(1)'; $(1) 2>&1 | tee $(BIN)/test.log || { \
+	  echo; echo "What failed, in short; .bin/test.log has everything:"; \
+	  grep -E '^ *--- FAIL: |^FAIL[[:space:]]' $(BIN)/test.log | head -n 30; \
+	  grep -E -A 7 '^ *[a-z0-9_/]+\.go:[0-9:]+ |WARNING: DATA RACE|^panic: ' $(BIN)/test.log | cut -c 1-300 | head -n 60; \
+	  exit 1; }
+endef
+
 .PHONY: help
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -45,7 +54,7 @@ build: ## Build hub, agent and fairlead into bin/
 .PHONY: test
 test: devplane ## Run every test, on real control planes where it matters (what CI runs)
 	@echo "race detector: $(if $(RACE),on,off (no C compiler))"
-	$(GO) test $(RACE) -shuffle=on -p $(TEST_PARALLEL) -timeout $(TEST_TIMEOUT) ./...
+	$(call told,$(GO) test $(RACE) -shuffle=on -p $(TEST_PARALLEL) -timeout $(TEST_TIMEOUT) ./...)
 	cd cmd/devplane && $(DEVPLANE_ENV) $(GO) test -vet=off ./...
 
 # Which packages, and how often each test.
@@ -54,7 +63,7 @@ COUNT ?= 3
 
 .PHONY: shuffle
 shuffle: devplane ## Run tests several times in one process, in random order: PACKAGES=./agent/... COUNT=n
-	$(GO) test $(RACE) -shuffle=on -count=$(COUNT) -p 1 -timeout 24h $(PACKAGES)
+	$(call told,$(GO) test $(RACE) -shuffle=on -count=$(COUNT) -p 1 -timeout 24h $(PACKAGES))
 
 # How many seeds, from which one on, and options such as '-seed 12 -off cut'.
 SEEDS ?= 1000

@@ -105,10 +105,16 @@ func heeded() []featuregate.Feature {
 	}
 }
 
+// setLibraryLogger has controller-runtime log where client-go does: it has no other
+// way than one logger of the process, which is set once, however many servers run in it.
+var setLibraryLogger = sync.OnceFunc(func() {
+	ctrllog.SetLogger(klog.Background()) //nolint:forbidigo // see above
+})
+
 // Run serves until ctx ends, and returns when agents have been asked to leave
 // and everything has stopped; nil then. Any other end is an error.
 func (s *Server) Run(ctx context.Context) error {
-	ctrllog.SetLogger(klog.Background()) //nolint:forbidigo // it logs where client-go does, and has no other way
+	setLibraryLogger()
 	listeners, err := s.listen(ctx)
 	if err != nil {
 		return err

@@ -134,9 +134,7 @@ func TestT1_agents_come_and_go(t *testing.T) {
 	})
 	const works = 3
 	for i := range works * agents {
-		until(t, "the cluster to have a namespace", func() error {
-			return hub.kube.Create(t.Context(), newWork(all[i%agents].cluster, fmt.Sprintf("w%d", i/agents), "0"))
-		})
+		hub.create(newWork(all[i%agents].cluster, fmt.Sprintf("w%d", i/agents), "0"))
 	}
 	churn, end := context.WithTimeout(t.Context(), last)
 	defer end()

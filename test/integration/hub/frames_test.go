@@ -63,7 +63,7 @@ func TestT21_works_at_the_limit_over_TLS(t *testing.T) {
 		many.Spec.Workload.Manifests = append(many.Spec.Workload.Manifests, workv1.Manifest{RawExtension: runtime.RawExtension{Raw: noisy(t, small, wire.DefaultManifestLimit/40)}})
 	}
 	for _, work := range []*workv1.ManifestWork{one, many, newWork(cluster, "one-part", "v")} {
-		require.NoError(t, hub.kube.Create(t.Context(), work))
+		hub.create(work)
 		content, parts := s.whole(work.Name)
 		require.Equal(t, work.Name == "one-part", parts == 1, "%d parts of %s", parts, work.Name)
 		var delivered, kept workv1.ManifestWork

@@ -101,7 +101,7 @@ func TestT49_every_field_names_another_cluster(t *testing.T) {
 	})
 	work := newWork(victim, "secret", "1")
 	// The certificate may come before the namespace.
-	until(t, "the victim's namespace", func() error { return hub.kube.Create(t.Context(), work) })
+	hub.create(work)
 	require.NoError(t, hub.kube.Create(t.Context(), &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "mark", Namespace: victim}}))
 	since := settle(t, plane, victim)
 

@@ -40,6 +40,19 @@ func newWork(cluster, name, value string) *workv1.ManifestWork {
 	}
 }
 
+// create makes a work, once its cluster has a namespace: a certificate may be there
+// before.
+func (r *running) create(work *workv1.ManifestWork) {
+	r.t.Helper()
+	until(r.t, "the cluster to have a namespace", func() error {
+		err := r.kube.Create(r.t.Context(), work)
+		if !isNotFound(err) {
+			require.NoError(r.t, err)
+		}
+		return err
+	})
+}
+
 // One work there and back: Enroll, accept, Session, Delta, StatusBatch,
 // PERSISTED, and the status as the apiserver has it. The hub also installs the
 // CRDs, over those that are there.
@@ -54,7 +67,7 @@ func TestHub_there_and_back(t *testing.T) {
 	require.NotEmpty(t, s.welcome.GetHighWater().GetProof())
 	require.NotZero(t, s.welcome.GetTrustBundle().GetVersion(), "the bundle is newer than none")
 
-	require.NoError(t, hub.kube.Create(t.Context(), newWork(cluster, "web", "1")))
+	hub.create(newWork(cluster, "web", "1"))
 	change := s.change("web")
 	var delivered workv1.ManifestWork
 	require.NoError(t, json.Unmarshal(change.GetUpsert().GetObjectJson(), &delivered))
@@ -139,7 +152,7 @@ func TestHub_a_clock_that_is_off(t *testing.T) {
 	agent := newAgent(t, hub, cluster)
 	agent.join(hub.token(cluster, true), false)
 	s := agent.session(&agentv1.Hello{})
-	require.NoError(t, hub.kube.Create(t.Context(), newWork(cluster, "web", "1")))
+	hub.create(newWork(cluster, "web", "1"))
 	change := s.change("web")
 	s.stored(change)
 	s.send(&agentv1.SessionRequest{Message: &agentv1.SessionRequest_ClusterReport{ClusterReport: &agentv1.ClusterReport{ApiserverHealthy: true}}})

@@ -105,7 +105,7 @@ func TestHub_certificate_authentication(t *testing.T) {
 	agent.dial()
 
 	require.NoError(t, hub.kube.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: unmanaged}}))
-	require.NoError(t, hub.kube.Create(t.Context(), newWork(unmanaged, "web", "1")))
+	hub.create(newWork(unmanaged, "web", "1"))
 	s := agent.session(&agentv1.Hello{})
 	change := s.change("web")
 	s.stored(change)
@@ -221,7 +221,7 @@ func TestT21_manifest_limit_without_a_webhook(t *testing.T) {
 	for name, size := range map[string]int{"over-limit": limit + 1, "at-limit": limit} {
 		work := newWork(cluster, name, "")
 		work.Spec.Workload.Manifests[0].Raw = sized(t, work.Spec.Workload.Manifests[0].Raw, size)
-		require.NoError(t, hub.kube.Create(t.Context(), work))
+		hub.create(work)
 	}
 	s.stored(s.change("at-limit"))
 	until(t, "the condition", func() error {

@@ -321,7 +321,7 @@ func TestT70_who_did_it_is_on_record(t *testing.T) {
 	agent := newAgent(t, hub, s.cluster)
 	agent.join(hub.token(s.cluster, true), false)
 	session := agent.session(&agentv1.Hello{})
-	require.NoError(t, hub.kube.Create(t.Context(), newWork(s.cluster, "there", "1")))
+	hub.create(newWork(s.cluster, "there", "1"))
 	require.NoError(t, hub.kube.Create(t.Context(), &clusterv1beta1.Placement{ObjectMeta: metav1.ObjectMeta{Name: "there", Namespace: s.cluster}}))
 	require.NoError(t, hub.kube.Create(t.Context(), &workv1alpha1.ManifestWorkReplicaSet{
 		ObjectMeta: metav1.ObjectMeta{Name: "there", Namespace: s.cluster},

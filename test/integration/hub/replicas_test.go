@@ -41,7 +41,7 @@ func TestHub_another_replica_has_the_session(t *testing.T) {
 	s.send(&agentv1.SessionRequest{Message: &agentv1.SessionRequest_ClusterReport{ClusterReport: &agentv1.ClusterReport{
 		ApiserverHealthy: true, Held: []*agentv1.HeldBatch{{BatchId: "b1", Reason: agentv1.HeldReason_HELD_REASON_COUNT}},
 	}}})
-	require.NoError(t, two.kube.Create(t.Context(), newWork(cluster, "w", "v")))
+	two.create(newWork(cluster, "w", "v"))
 	s.stored(s.change("w"))
 
 	conn := adminConn(t, two, agent)
@@ -111,7 +111,7 @@ func TestHub_a_silent_replica_is_named(t *testing.T) {
 	agent := newAgent(t, one, cluster)
 	agent.join(one.token(cluster, true), false)
 	s := agent.session(&agentv1.Hello{})
-	require.NoError(t, two.kube.Create(t.Context(), newWork(cluster, "w", "v")))
+	two.create(newWork(cluster, "w", "v"))
 	s.stored(s.change("w"))
 
 	works := adminv1.NewWorkAdminServiceClient(adminConn(t, two, agent))

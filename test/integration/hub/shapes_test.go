@@ -58,7 +58,7 @@ func TestT55_every_method_gets_every_shape(t *testing.T) {
 			reached++
 		}
 		name := fmt.Sprintf("after-%d", i)
-		require.NoError(t, hub.kube.Create(t.Context(), newWork(witness, name, "1")))
+		hub.create(newWork(witness, name, "1"))
 		for got := ""; got != name; {
 			select {
 			case got = <-served:
@@ -232,7 +232,7 @@ func TestT55_hello_twice_none_and_replays(t *testing.T) {
 
 	agent.dial()
 	s = agent.session(&agentv1.Hello{})
-	require.NoError(t, hub.kube.Create(t.Context(), newWork(cluster, "web", "1")))
+	hub.create(newWork(cluster, "web", "1"))
 	change := s.change("web")
 	for range 3 {
 		s.stored(change) // one ack again and again

@@ -112,7 +112,7 @@ func TestT60_a_copy_in_another_cluster(t *testing.T) {
 	took := time.Since(shown)
 	require.Equal(t, reason.DuplicateCluster, rpcerr.ReasonOf(err), "%v", err)
 	require.Less(t, took, aSecond())
-	require.NoError(t, hub.kube.Create(t.Context(), newWork(agent.cluster, "web", "1")))
+	hub.create(newWork(agent.cluster, "web", "1"))
 	own.stored(own.change("web"))
 	until(t, "a condition that names both", func() error {
 		cluster := &clusterv1.ManagedCluster{}
@@ -139,7 +139,7 @@ func TestT73_nothing_secret_is_told(t *testing.T) {
 	x.thief.join(x.made.GetToken(), false)
 	const canary = "canary-in-a-work"
 	session := x.thief.session(&agentv1.Hello{})
-	require.NoError(t, hub.kube.Create(t.Context(), newWork(x.cluster, "secret", canary)))
+	hub.create(newWork(x.cluster, "secret", canary))
 	session.stored(session.change("secret"))
 	for _, raw := range []string{`{"spec":{"workload":{"manifests":[{"a":"` + canary + `"}]}}}`, canary} {
 		_, err = hub.admin.works.ApplyWork(hub.admin.ctx, &adminv1.ApplyWorkRequest{ClusterName: x.cluster, Name: "bad", WorkJson: raw})
