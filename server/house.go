@@ -115,7 +115,7 @@ func (h *house) run(ctx, face context.Context, listeners *listeners) error {
 	defer closeKitchen()
 	return runTasks(kitchen, []task{
 		{"authorities", h.authorities.Run},
-		{"cache", h.cache.run},
+		{"cache", h.cache.Start},
 		{"works index", h.index.Run},
 		{"session leases", h.sessions.Run},
 		{"status writer", h.writer.Run},

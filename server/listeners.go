@@ -5,6 +5,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"runtime"
@@ -97,7 +98,12 @@ func (h *house) registerAdmin(registrar grpc.ServiceRegistrar) {
 // last calls, and cuts what is left.
 func (h *house) runFace(ctx context.Context, f *face) error {
 	return runTasks(context.WithoutCancel(ctx), []task{ // ends when the server has stopped
-		{"serve", func(context.Context) error { return f.server.Serve(f.socket) }},
+		{"serve", func(context.Context) error {
+			if err := f.server.Serve(f.socket); !errors.Is(err, grpc.ErrServerStopped) { // before it could begin
+				return err
+			}
+			return nil
+		}},
 		{"stop", func(context.Context) error {
 			h.followHealth(ctx, f)
 			h.stopFace(f) //nolint:contextcheck // it has a time of its own, as ctx has ended

@@ -42,6 +42,7 @@ const (
 // cannot be started again, and the sessions of this replica need the cache.
 type sharedCache struct {
 	cache.Cache
+	over    chan struct{} // closed when the cache has ended
 	mu      sync.Mutex
 	indexed map[string]bool
 }
@@ -61,17 +62,39 @@ func (h *house) newCache() (*sharedCache, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making the cache: %w", err)
 	}
-	return &sharedCache{Cache: inner, indexed: map[string]bool{}}, nil
+	return &sharedCache{Cache: inner, over: make(chan struct{}), indexed: map[string]bool{}}, nil
 }
 
-// Start is what a manager calls. The hub has started the cache.
-func (*sharedCache) Start(ctx context.Context) error {
+// Start runs the cache until ctx ends. It is called once.
+func (c *sharedCache) Start(ctx context.Context) error {
+	defer close(c.over)
+	return c.Cache.Start(ctx)
+}
+
+// lentCache is the cache as managers have it: the hub starts it.
+type lentCache struct{ *sharedCache }
+
+// Start implements manager.Runnable.
+func (lentCache) Start(ctx context.Context) error {
 	<-ctx.Done()
 	return nil
 }
 
-// run is what the hub calls.
-func (c *sharedCache) run(ctx context.Context) error { return c.Cache.Start(ctx) }
+// WaitForCacheSync implements cache.Cache. It is true once the cache has ended, too:
+// a manager that starts waits for it whatever its context says, and the hub could
+// not stop.
+func (c lentCache) WaitForCacheSync(ctx context.Context) bool {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	synced := make(chan bool, 1)
+	go func() { synced <- c.sharedCache.WaitForCacheSync(ctx) }()
+	select {
+	case <-c.over:
+		return true
+	case ok := <-synced:
+		return ok
+	}
+}
 
 // IndexField adds each index once, whoever asks for it and how often.
 func (c *sharedCache) IndexField(ctx context.Context, obj client.Object, field string, extract client.IndexerFunc) error {
@@ -126,7 +149,7 @@ func (h *house) newManager() (manager.Manager, error) {
 	grace := managerGrace
 	mgr, err := manager.New(h.rest, manager.Options{
 		Scheme:                        h.scheme,
-		NewCache:                      func(*rest.Config, cache.Options) (cache.Cache, error) { return h.cache, nil },
+		NewCache:                      func(*rest.Config, cache.Options) (cache.Cache, error) { return lentCache{h.cache}, nil },
 		Client:                        client.Options{Cache: &client.CacheOptions{DisableFor: []client.Object{&corev1.Secret{}}}},
 		Controller:                    ctrlconfig.Controller{SkipNameValidation: new(true)}, // one manager a term
 		Metrics:                       metricsserver.Options{BindAddress: "0"},              // served with ours

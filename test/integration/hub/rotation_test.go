@@ -80,7 +80,7 @@ func (p *ownPKI) authority(name string) *pki.CA {
 func (p *ownPKI) path(name string) string { return filepath.Join(p.dir, name) }
 
 // write replaces all files: a new certificate of the hub, and these authorities
-// of agents.
+// of agents. The certificate comes last: with it the hub has the authorities, too.
 func (p *ownPKI) write(clients ...*pki.CA) (serial string) {
 	p.t.Helper()
 	serving, err := p.root.IssueServing([]string{"127.0.0.1"}, time.Now(), time.Hour)
@@ -93,10 +93,13 @@ func (p *ownPKI) write(clients ...*pki.CA) (serial string) {
 	for _, authority := range clients {
 		bundle = append(bundle, authority.Cert)
 	}
-	for name, content := range map[string][]byte{
-		"tls.key": key, "tls.crt": pki.EncodeCertificates(serving.Leaf, p.root.Cert), "ca.crt": pki.EncodeCertificates(bundle...),
+	for _, file := range []struct {
+		name    string
+		content []byte
+	}{
+		{"ca.crt", pki.EncodeCertificates(bundle...)}, {"tls.key", key}, {"tls.crt", pki.EncodeCertificates(serving.Leaf, p.root.Cert)},
 	} {
-		require.NoError(p.t, os.WriteFile(p.path(name), content, 0o600))
+		require.NoError(p.t, os.WriteFile(p.path(file.name), file.content, 0o600))
 	}
 	return pki.Serial(serving.Leaf)
 }
@@ -300,9 +303,7 @@ func (f *flock) usesOf(authority *pki.CA) (map[string]types.UID, error) {
 func TestT40_authorities_replaced_under_many_agents(t *testing.T) {
 	t.Parallel()
 	scale := rotationOf()
-	plane, err := env.Start(t.Context(), env.Options{Name: "t40", NoAudit: true}) // the controllers of another hub would sign
-	require.NoError(t, err)
-	t.Cleanup(plane.Stop)
+	plane := env.StartPlane(t, env.Options{Name: "t40", NoAudit: true}) // the controllers of another hub would sign
 	own := newOwnPKI(t, scale.life)
 	hub := startHub(t, plane.RESTConfig(), func(c *server.Config) {
 		c.TLSCert, c.TLSKey, c.AgentClientCA = own.path("tls.crt"), own.path("tls.key"), own.path("ca.crt")
