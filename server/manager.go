@@ -42,7 +42,8 @@ const (
 // cannot be started again, and the sessions of this replica need the cache.
 type sharedCache struct {
 	cache.Cache
-	over    chan struct{} // closed when the cache has ended
+	over    context.Context //nolint:containedctx // it ends when the cache has ended
+	end     context.CancelFunc
 	mu      sync.Mutex
 	indexed map[string]bool
 }
@@ -62,12 +63,17 @@ func (h *house) newCache() (*sharedCache, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making the cache: %w", err)
 	}
-	return &sharedCache{Cache: inner, over: make(chan struct{}), indexed: map[string]bool{}}, nil
+	return newSharedCache(inner), nil
+}
+
+func newSharedCache(inner cache.Cache) *sharedCache {
+	over, end := context.WithCancel(context.Background())
+	return &sharedCache{Cache: inner, over: over, end: end, indexed: map[string]bool{}}
 }
 
 // Start runs the cache until ctx ends. It is called once.
 func (c *sharedCache) Start(ctx context.Context) error {
-	defer close(c.over)
+	defer c.end()
 	return c.Cache.Start(ctx)
 }
 
@@ -86,14 +92,8 @@ func (lentCache) Start(ctx context.Context) error {
 func (c lentCache) WaitForCacheSync(ctx context.Context) bool {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	synced := make(chan bool, 1)
-	go func() { synced <- c.sharedCache.WaitForCacheSync(ctx) }()
-	select {
-	case <-c.over:
-		return true
-	case ok := <-synced:
-		return ok
-	}
+	defer context.AfterFunc(c.over, cancel)() //nolint:contextcheck // it ends with whichever ends first
+	return c.sharedCache.WaitForCacheSync(ctx) || c.over.Err() != nil
 }
 
 // IndexField adds each index once, whoever asks for it and how often.

@@ -38,7 +38,8 @@ func (u unsynced) WaitForCacheSync(ctx context.Context) bool {
 // A hub that is asked to stop while its cache has not come stops: its manager
 // would wait for the cache for ever.
 func TestManagerStopsBeforeItsCacheHasSynced(t *testing.T) {
-	shared := &sharedCache{Cache: unsynced{waited: make(chan struct{})}, over: make(chan struct{})}
+	slow := unsynced{waited: make(chan struct{})}
+	shared := newSharedCache(slow)
 	mgr, err := manager.New(&rest.Config{Host: "https://127.0.0.1:1"}, manager.Options{
 		NewCache: func(*rest.Config, cache.Options) (cache.Cache, error) { return lentCache{shared}, nil },
 		Metrics:  metricsserver.Options{BindAddress: "0"},
@@ -49,7 +50,7 @@ func TestManagerStopsBeforeItsCacheHasSynced(t *testing.T) {
 	ended := make(chan error, 2)
 	go func() { ended <- shared.Start(ctx) }()
 	go func() { ended <- mgr.Start(ctx) }()
-	<-shared.Cache.(unsynced).waited
+	<-slow.waited
 	stop()
 	for range 2 {
 		select {
