@@ -39,7 +39,7 @@ define told
 	@mkdir -p $(BIN); echo '$(1)'; $(1) 2>&1 | tee $(BIN)/test.log || { \
 	  echo; echo "What failed, in short; .bin/test.log has everything:"; \
 	  grep -E '^ *--- FAIL: |^FAIL[[:space:]]' $(BIN)/test.log | head -n 30; \
-	  grep -E -A 7 '^ *[a-z0-9_/]+\.go:[0-9:]+ |WARNING: DATA RACE|^panic: ' $(BIN)/test.log | cut -c 1-300 | head -n 60; \
+	  grep -E -A 7 '^ *[a-z0-9_/]+\.go:[0-9:]+ |WARNING: DATA RACE|^panic: |^goleak: ' $(BIN)/test.log | cut -c 1-300 | head -n 60; \
 	  exit 1; }
 endef
 
