@@ -172,7 +172,7 @@ func (f *follower) pass(ctx context.Context, from marks) error {
 	for i := range f.kinds {
 		group.Go(func() error { return f.feed(ctx, pending, i) })
 	}
-	group.Go(func() error { return f.send(ctx, pending, epoch, restored) })
+	group.Go(func() error { return f.send(ctx, pending, from, epoch, restored) })
 	return group.Wait()
 }
 
@@ -266,8 +266,9 @@ func (f *follower) drain(ctx context.Context, pending *dirty, i int, w watch.Int
 	}
 }
 
-// send tells the reader what is pending, as fast as he reads.
-func (f *follower) send(ctx context.Context, pending *dirty, epoch string, restored <-chan struct{}) error {
+// send tells the reader what is pending, as fast as he reads. Who goes on from a
+// token hears first that he does.
+func (f *follower) send(ctx context.Context, pending *dirty, from marks, epoch string, restored <-chan struct{}) error {
 	check := time.NewTicker(reauthorize)
 	defer check.Stop()
 	bookmark := time.NewTimer(heartbeat)
@@ -276,9 +277,12 @@ func (f *follower) send(ctx context.Context, pending *dirty, epoch string, resto
 		bookmark.Reset(heartbeat)
 		return f.bookmark(&schedulerv1.Bookmark{ResumeToken: token{epoch, f.watch, told}.String(), InitialSyncComplete: true})
 	}
-	told, err := f.flush(ctx, pending)
-	if err != nil {
-		return err
+	told := from
+	var err error
+	if from == (marks{}) {
+		if told, err = f.flush(ctx, pending); err != nil {
+			return err
+		}
 	}
 	if err := mark(told); err != nil {
 		return err

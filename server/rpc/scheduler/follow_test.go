@@ -106,7 +106,7 @@ func TestSlowReaderCostsItsKeys(t *testing.T) {
 		ctx, end := context.WithCancel(t.Context())
 		done := make(chan error, 2)
 		go func() { done <- f.feed(ctx, pending, 0) }()
-		go func() { done <- f.send(ctx, pending, "e1", nil) }()
+		go func() { done <- f.send(ctx, pending, marks{}, "e1", nil) }()
 		require.Equal(t, "mark 100", <-a.read, "it goes on from there")
 		w.Modify(object("a", 101))
 		synctest.Wait() // the sender is in the first message, and nobody reads
@@ -173,7 +173,7 @@ func TestAllIsToldBeforeTheFirstBookmark(t *testing.T) {
 		pending.put(change)
 		ctx, end := context.WithCancel(t.Context())
 		done := make(chan error, 1)
-		go func() { done <- f.send(ctx, pending, "e1", nil) }()
+		go func() { done <- f.send(ctx, pending, marks{}, "e1", nil) }()
 		synctest.Wait() // the cache has not got it yet
 		change.rv = 102
 		pending.put(change)
@@ -240,12 +240,12 @@ func TestSendEnds(t *testing.T) {
 		f, pending := hubOf(a, nil, fine)
 		a.right = rpcerr.New(codes.PermissionDenied, reason.PermissionDenied, "no")
 		began := time.Now()
-		require.ErrorIs(t, f.send(t.Context(), pending, "e1", nil), a.right)
+		require.ErrorIs(t, f.send(t.Context(), pending, marks{}, "e1", nil), a.right)
 		require.Equal(t, reauthorize, time.Since(began))
 		restored := f.restores()
 		f.Restored()
 		var again *anew
-		require.ErrorAs(t, f.send(t.Context(), pending, "e1", restored), &again)
+		require.ErrorAs(t, f.send(t.Context(), pending, marks{}, "e1", restored), &again)
 	})
 }
 

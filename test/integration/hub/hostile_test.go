@@ -100,7 +100,6 @@ func TestT49_every_field_names_another_cluster(t *testing.T) {
 		return hub.kube.Get(t.Context(), types.NamespacedName{Name: victim}, &corev1.Namespace{})
 	})
 	work := newWork(victim, "secret", "1")
-	// The certificate may come before the namespace.
 	hub.create(work)
 	require.NoError(t, hub.kube.Create(t.Context(), &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "mark", Namespace: victim}}))
 	since := settle(t, plane, victim)
