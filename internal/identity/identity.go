@@ -107,7 +107,7 @@ func (a Agent) User() string { return User(a.Cluster, a.Name) }
 // RFC 1123 label of at most 63 characters, since it also names a namespace.
 func ValidateClusterName(name string) error {
 	if problems := validation.IsDNS1123Label(name); len(problems) > 0 {
-		return malformed(fmt.Sprintf("cluster name %q is not an RFC 1123 label: lower-case letters, digits and '-', at most 63, no '-' at either end", name))
+		return malformed(fmt.Sprintf("cluster name %.64q is not an RFC 1123 label: lower-case letters, digits and '-', at most 63, no '-' at either end", name))
 	}
 	if name == strings.TrimPrefix(ManagedClustersGroup, subjectPrefix) {
 		return malformed(fmt.Sprintf("cluster name %q is reserved for the group of all clusters", name))

@@ -136,12 +136,23 @@ func (j JoinString) validate() error {
 func ValidateEndpoint(endpoint string) error {
 	host, port, err := net.SplitHostPort(endpoint)
 	if err != nil || host == "" || strings.ContainsAny(host, "/@? \t\r\n") {
-		return fmt.Errorf("endpoint %q is not host:port", endpoint)
+		return fmt.Errorf("endpoint %s is not host:port", quoted(endpoint))
 	}
 	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
-		return fmt.Errorf("endpoint %q: %q is not a port number", endpoint, port)
+		return fmt.Errorf("endpoint %s: %s is not a port number", quoted(endpoint), quoted(port))
 	}
 	return nil
+}
+
+// quoted prints a value of an unknown length into an error, at most some 200
+// characters of it, since an error is read by people.
+func quoted(value string) string {
+	const most = 200
+	text := strconv.Quote(value)
+	if len(text) <= most {
+		return text
+	}
+	return strings.ToValidUTF8(text[:most], "") + `…"`
 }
 
 func joinChecksum(text string) string {

@@ -48,6 +48,7 @@ func TestJoinString(t *testing.T) {
 		require.ErrorIs(t, err, pki.ErrJoinString, "%s: %s", name, tc.reason)
 		require.ErrorContains(t, err, tc.says, "%s: %s", name, tc.reason)
 		require.NotContains(t, err.Error(), "sekrit")
+		require.Less(t, len(err.Error()), 1000, "%s: %s", name, tc.reason)
 	}
 }
 
@@ -63,6 +64,9 @@ func TestJoinStringRefusesBadContent(t *testing.T) {
 		"CA":            {reason: "not a hash", change: func(j *pki.JoinString) { j.CASHA256 = "abc" }, says: "CA hash"},
 		"token":         {reason: "no secret", change: func(j *pki.JoinString) { j.Token = "sekrit" }, says: "<id>.<secret>"},
 		"cluster name":  {reason: "not a label", change: func(j *pki.JoinString) { j.Name = "Spoke_1" }, says: "Spoke_1"},
+		"long endpoint": {reason: "an error is read by people", change: func(j *pki.JoinString) { j.Endpoints = []string{strings.Repeat("\xf4", 5000)} }, says: `…" is not host:port`},
+		"long CA":       {reason: "an error is read by people", change: func(j *pki.JoinString) { j.CASHA256 = strings.Repeat("é", 5000) }, says: `…": want 64`},
+		"long name":     {reason: "an error is read by people", change: func(j *pki.JoinString) { j.Name = strings.Repeat("\U0010ffff", 5000) }, says: "not an RFC 1123 label"},
 		"far too many":  {reason: "bounded", change: func(j *pki.JoinString) { j.Endpoints = make([]string, 99) }, says: "99 endpoints"},
 		"too much text": {reason: "bounded", change: func(j *pki.JoinString) { j.Token = "id." + strings.Repeat("s", 9000) }, says: "longer than"},
 	}
