@@ -35,6 +35,8 @@ type intake struct {
 	// foreign is told of a requested delete of an object that the agent never
 	// held, while another one of that name is held.
 	foreign func(key wire.Key, uid string)
+	// wanted is told of an object that was stored, and so is not to be deleted.
+	wanted func(key wire.Key, uid string)
 	// synced is told that the hub has sent all that it had, but for what failed.
 	synced func(ctx context.Context, failed []wire.Key) error
 
@@ -52,7 +54,7 @@ func newIntake(cfg *Config, log *slog.Logger, limit uint64, foreign func(wire.Ke
 	}
 	return &intake{
 		store: cfg.Store, hub: cfg.Hub, codec: cfg.Codec, parallel: cfg.StoreParallel, limit: limit, log: log, metrics: cfg.Metrics,
-		foreign: foreign, synced: cfg.Hub.Synced, parts: wire.Assembler{Limit: limit}, asked: map[wire.Key]int{}, failed: map[wire.Key]struct{}{},
+		foreign: foreign, wanted: func(wire.Key, string) {}, synced: cfg.Hub.Synced, parts: wire.Assembler{Limit: limit}, asked: map[wire.Key]int{}, failed: map[wire.Key]struct{}{},
 	}
 }
 
@@ -196,6 +198,7 @@ func (in *intake) put(ctx context.Context, rev wire.Revision, change *agentv1.Ob
 	case err != nil:
 		return newAck(change, agentv1.AckCode_ACK_CODE_RETRY, reason.Internal, "storing it on the spoke: %v", err)
 	}
+	in.wanted(key, rev.UID)
 	in.clear(key)
 	return newAck(change, agentv1.AckCode_ACK_CODE_STORED, "", "")
 }

@@ -73,7 +73,7 @@ func newSession(s *session) *session {
 		// Nothing of an object that was never held here was ever applied here.
 		l.Report(Status{Key: key, UID: uid, Finalized: true})
 	})
-	s.intake.synced = l.synced
+	s.intake.wanted, s.intake.synced = l.statuses.wanted, l.synced
 	s.born = time.Now()
 	return s
 }

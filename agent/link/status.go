@@ -66,9 +66,7 @@ func (s *statuses) report(status Status, digest wire.Digest) bool {
 	if status.Finalized {
 		return s.reportFinal(next)
 	}
-	if final := s.finals[status.Key]; final != nil && final.UID == status.UID {
-		delete(s.finals, status.Key) // the object is wanted again
-	}
+	s.dropFinal(status.Key, status.UID)
 	old := s.pending[status.Key]
 	switch {
 	case old != nil && old.same(next):
@@ -90,6 +88,21 @@ func (s *statuses) reportFinal(next *pendingStatus) bool {
 	}
 	s.finals[next.Key] = next
 	return true
+}
+
+// wanted drops what says that an object is gone, since the hub has sent it again
+// (after a restore). The same object may be deleted later: that delete would be
+// finished by the news of this one.
+func (s *statuses) wanted(key wire.Key, uid string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.dropFinal(key, uid)
+}
+
+func (s *statuses) dropFinal(key wire.Key, uid string) {
+	if final := s.finals[key]; final != nil && final.UID == uid {
+		delete(s.finals, key)
+	}
 }
 
 func (p *pendingStatus) same(o *pendingStatus) bool { return p.asPersisted() == o.asPersisted() }

@@ -173,6 +173,33 @@ func TestT19_finalized_goes_first_and_is_forgotten_after_PERSISTED(t *testing.T)
 	})
 }
 
+func TestWantedAgainIsNotFinalized(t *testing.T) {
+	inBubble(t, func(b *bench) {
+		_, p := b.connected()
+		stop := p.heartbeats()
+		defer stop()
+		b.link.Report(Status{Key: work1("a"), UID: "uid-a", Finalized: true})
+		b.link.Report(Status{Key: work1("b"), UID: "uid-b", Finalized: true})
+		sent := map[string]*agentv1.ObjectStatus{}
+		for len(sent) < 2 {
+			for _, item := range p.status().GetItems() {
+				sent[item.GetUid()] = item
+			}
+		}
+		p.delta(upsert("a", 1, []byte("restored")))
+		require.Equal(t, agentv1.AckCode_ACK_CODE_STORED, p.ack().GetObjects()[0].GetCode())
+		p.answer(sent["uid-a"], agentv1.StatusCode_STATUS_CODE_RETRY, time.Second)
+		p.answer(sent["uid-b"], agentv1.StatusCode_STATUS_CODE_RETRY, time.Second)
+		again := p.status()
+		require.Len(t, again.GetItems(), 1)
+		require.Equal(t, "uid-b", again.GetItems()[0].GetUid(), "what the hub sent again is not deleted")
+		p.answer(sent["uid-a"], agentv1.StatusCode_STATUS_CODE_PERSISTED, 0)
+		p.answer(again.GetItems()[0], agentv1.StatusCode_STATUS_CODE_PERSISTED, 0)
+		synctest.Wait()
+		require.Equal(t, []string{"b/uid-b"}, b.store.forgot)
+	})
+}
+
 func TestThrottle(t *testing.T) {
 	inBubble(t, func(b *bench) {
 		_, p := b.connected()

@@ -44,6 +44,11 @@ func agents() []mutant {
 			old: "		case held && state == store.DeleteNone:", new: "		case held && false:",
 		},
 		{
+			name: "wanted-again-finalizes-the-next-delete", rule: "the news that an object is gone ends no later delete of it",
+			file: "agent/link/intake.go", tests: linking,
+			old: "	in.wanted(key, rev.UID)\n", new: "",
+		},
+		{
 			name: "mark-of-a-welcome-is-lost", rule: "decision 9: the newest mark outlives what it came with",
 			file: "agent/store/hub.go", tests: []string{"./agent/store"}, run: "TestHighWater",
 			old: "	s.metaStale = s.metaStale || s.book.High.ResourceVersion != before\n	behind", new: "	_ = before\n	behind",
