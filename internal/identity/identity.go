@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -103,11 +104,22 @@ func (a Agent) URI() *url.URL {
 // User is the Kubernetes user name of the agent.
 func (a Agent) User() string { return User(a.Cluster, a.Name) }
 
+// Quoted prints a value that somebody else sent into an error, at most some 300
+// characters of it: errors are read by people, and written to logs.
+func Quoted(value string) string {
+	const most = 300
+	text := strconv.Quote(value)
+	if len(text) <= most {
+		return text
+	}
+	return strings.ToValidUTF8(text[:most], "") + `…"`
+}
+
 // ValidateClusterName reports why name cannot name a cluster: it has to be an
 // RFC 1123 label of at most 63 characters, since it also names a namespace.
 func ValidateClusterName(name string) error {
 	if problems := validation.IsDNS1123Label(name); len(problems) > 0 {
-		return malformed(fmt.Sprintf("cluster name %.64q is not an RFC 1123 label: lower-case letters, digits and '-', at most 63, no '-' at either end", name))
+		return malformed(fmt.Sprintf("cluster name %s is not an RFC 1123 label: lower-case letters, digits and '-', at most 63, no '-' at either end", Quoted(name)))
 	}
 	if name == strings.TrimPrefix(ManagedClustersGroup, subjectPrefix) {
 		return malformed(fmt.Sprintf("cluster name %q is reserved for the group of all clusters", name))
@@ -119,7 +131,7 @@ func ValidateClusterName(name string) error {
 // (letters, digits, '-' and '.'), so that no separator of ours fits into it.
 func ValidateAgentName(name string) error {
 	if problems := validation.IsDNS1123Subdomain(name); len(problems) > 0 {
-		return fmt.Errorf("%w: agent name %q: %s", ErrMalformed, name, strings.Join(problems, "; "))
+		return fmt.Errorf("%w: agent name %s: %s", ErrMalformed, Quoted(name), strings.Join(problems, "; "))
 	}
 	return nil
 }
@@ -130,11 +142,11 @@ func ValidateAgentName(name string) error {
 func ParseSubject(subject pkix.Name) (Agent, error) {
 	rest, ok := strings.CutPrefix(subject.CommonName, subjectPrefix)
 	if !ok {
-		return Agent{}, fmt.Errorf("%w: common name %q is not %s<cluster>:<agent>", ErrMalformed, subject.CommonName, subjectPrefix)
+		return Agent{}, fmt.Errorf("%w: common name %s is not %s<cluster>:<agent>", ErrMalformed, Quoted(subject.CommonName), subjectPrefix)
 	}
 	cluster, name, ok := strings.Cut(rest, ":")
 	if !ok {
-		return Agent{}, fmt.Errorf("%w: common name %q names no agent", ErrMalformed, subject.CommonName)
+		return Agent{}, fmt.Errorf("%w: common name %s names no agent", ErrMalformed, Quoted(subject.CommonName))
 	}
 	if err := errors.Join(ValidateClusterName(cluster), ValidateAgentName(name)); err != nil {
 		return Agent{}, err
@@ -144,7 +156,7 @@ func ParseSubject(subject pkix.Name) (Agent, error) {
 	}
 	// Names has every attribute as parsed from DER; a subject built in memory has none.
 	if n := len(subject.Names); n != 0 && n != 1+len(subject.Organization) {
-		return Agent{}, fmt.Errorf("%w: subject %q has attributes besides CN and O", ErrMalformed, subject.String())
+		return Agent{}, fmt.Errorf("%w: subject %s has attributes besides CN and O", ErrMalformed, Quoted(subject.String()))
 	}
 	return Agent{Cluster: cluster, Name: name}, nil
 }
@@ -152,7 +164,7 @@ func ParseSubject(subject pkix.Name) (Agent, error) {
 func checkOrganizations(organizations []string, cluster string) error {
 	others := slices.DeleteFunc(slices.Clone(organizations), func(o string) bool { return o == ManagedClustersGroup })
 	if len(others) != 1 || others[0] != Group(cluster) || len(organizations) > 2 {
-		return fmt.Errorf("%w: organizations %q: want %q and at most %q", ErrMalformed, organizations, Group(cluster), ManagedClustersGroup)
+		return fmt.Errorf("%w: organizations %s: want %q and at most %q", ErrMalformed, Quoted(strings.Join(organizations, ", ")), Group(cluster), ManagedClustersGroup)
 	}
 	return nil
 }
@@ -166,7 +178,7 @@ func ParseCertificate(cert *x509.Certificate) (Agent, error) {
 		return Agent{}, err
 	}
 	if len(cert.DNSNames)+len(cert.EmailAddresses)+len(cert.IPAddresses) > 0 || len(cert.URIs) > 1 {
-		return Agent{}, fmt.Errorf("%w: certificate of %q has subject alternative names besides one URI", ErrMalformed, cert.Subject.CommonName)
+		return Agent{}, fmt.Errorf("%w: certificate of %s has subject alternative names besides one URI", ErrMalformed, Quoted(cert.Subject.CommonName))
 	}
 	if len(cert.URIs) == 0 {
 		return agent, nil
@@ -176,7 +188,7 @@ func ParseCertificate(cert *x509.Certificate) (Agent, error) {
 		return Agent{}, err
 	}
 	if named.Cluster != agent.Cluster || named.Name != agent.Name {
-		return Agent{}, fmt.Errorf("%w: URI %q and common name %q name different agents", ErrMalformed, cert.URIs[0], cert.Subject.CommonName)
+		return Agent{}, fmt.Errorf("%w: URI %s and common name %s name different agents", ErrMalformed, Quoted(cert.URIs[0].String()), Quoted(cert.Subject.CommonName))
 	}
 	return named, nil
 }
@@ -184,17 +196,17 @@ func ParseCertificate(cert *x509.Certificate) (Agent, error) {
 func parseURI(uri *url.URL) (Agent, error) {
 	parts := strings.Split(uri.Path, "/")
 	if len(parts) != 6 || parts[0] != "" || parts[1] != "cluster" || parts[4] != "agent" {
-		return Agent{}, fmt.Errorf("%w: URI %q is not spiffe://<hub-id>/cluster/<name>/<uid>/agent/<agent>", ErrMalformed, uri)
+		return Agent{}, fmt.Errorf("%w: URI %s is not spiffe://<hub-id>/cluster/<name>/<uid>/agent/<agent>", ErrMalformed, Quoted(uri.String()))
 	}
 	agent := Agent{Cluster: parts[2], UID: parts[3], Name: parts[5], HubID: uri.Host}
 	if agent.HubID == "" || agent.UID == "" {
-		return Agent{}, fmt.Errorf("%w: URI %q lacks a hub id or UID", ErrMalformed, uri)
+		return Agent{}, fmt.Errorf("%w: URI %s lacks a hub id or UID", ErrMalformed, Quoted(uri.String()))
 	}
 	if err := errors.Join(ValidateClusterName(agent.Cluster), ValidateAgentName(agent.Name)); err != nil {
 		return Agent{}, err
 	}
 	if agent.URI().String() != uri.String() {
-		return Agent{}, fmt.Errorf("%w: URI %q has parts that do not belong", ErrMalformed, uri)
+		return Agent{}, fmt.Errorf("%w: URI %s has parts that do not belong", ErrMalformed, Quoted(uri.String()))
 	}
 	return agent, nil
 }

@@ -109,6 +109,9 @@ func TestSubjectIsReadBackFromDER(t *testing.T) {
 func FuzzParseSubject(f *testing.F) {
 	f.Add("system:open-cluster-management:c1:a1", "system:open-cluster-management:c1", "")
 	f.Add("system:open-cluster-management:c1:a1", "system:open-cluster-management:c1x", ManagedClustersGroup)
+	long := strings.Repeat("\xf4", 5000)
+	f.Add("system:open-cluster-management:"+long+":"+long, long, long)
+	f.Add("system:open-cluster-management:c1:a1", long, "")
 	f.Fuzz(func(t *testing.T, cn, o1, o2 string) {
 		organizations := []string{o1}
 		if o2 != "" {
@@ -118,6 +121,7 @@ func FuzzParseSubject(f *testing.F) {
 		if err != nil {
 			require.ErrorIs(t, err, ErrMalformed)
 			require.Empty(t, agent)
+			require.Less(t, len(err.Error()), 2000, "an error is read by people")
 			return
 		}
 		require.Equal(t, User(agent.Cluster, agent.Name), cn)

@@ -15,6 +15,7 @@ import (
 	"encoding/asn1"
 	"net"
 	"net/url"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -154,6 +155,9 @@ func FuzzParseCSR(f *testing.F) {
 		f.Add(der, "system:open-cluster-management:c:a", "system:open-cluster-management:c", "")
 		f.Add(pki.EncodeCSR(der), subject.CommonName, "system:open-cluster-management:managed-clusters", "spoke")
 	}
+	long := strings.Repeat("\u200b", 2500)
+	f.Add([]byte{}, "system:open-cluster-management:c:a", long, "")
+	f.Add([]byte{}, "system:open-cluster-management:"+long+":"+long, "", "")
 	f.Fuzz(func(t *testing.T, raw []byte, name, organization, dns string) {
 		requests := [][]byte{raw}
 		if der, err := pki.DecodeCSR(raw); err == nil {

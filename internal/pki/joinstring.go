@@ -136,23 +136,12 @@ func (j JoinString) validate() error {
 func ValidateEndpoint(endpoint string) error {
 	host, port, err := net.SplitHostPort(endpoint)
 	if err != nil || host == "" || strings.ContainsAny(host, "/@? \t\r\n") {
-		return fmt.Errorf("endpoint %s is not host:port", quoted(endpoint))
+		return fmt.Errorf("endpoint %s is not host:port", identity.Quoted(endpoint))
 	}
 	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
-		return fmt.Errorf("endpoint %s: %s is not a port number", quoted(endpoint), quoted(port))
+		return fmt.Errorf("endpoint %s: %s is not a port number", identity.Quoted(endpoint), identity.Quoted(port))
 	}
 	return nil
-}
-
-// quoted prints a value of an unknown length into an error, at most some 200
-// characters of it, since an error is read by people.
-func quoted(value string) string {
-	const most = 200
-	text := strconv.Quote(value)
-	if len(text) <= most {
-		return text
-	}
-	return strings.ToValidUTF8(text[:most], "") + `…"`
 }
 
 func joinChecksum(text string) string {

@@ -11,6 +11,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"fairlead.dev/fairlead/internal/identity"
 )
 
 // What VerifyServer refuses, for callers that branch on it. A failed check of
@@ -38,7 +40,7 @@ func PinFromHex(text string) ([sha256.Size]byte, error) {
 	var pin [sha256.Size]byte
 	raw, err := hex.DecodeString(text)
 	if err != nil || len(raw) != len(pin) {
-		return pin, fmt.Errorf("CA hash %s: want %d hex characters, the SHA-256 of the root certificate", quoted(text), 2*len(pin))
+		return pin, fmt.Errorf("CA hash %s: want %d hex characters, the SHA-256 of the root certificate", identity.Quoted(text), 2*len(pin))
 	}
 	copy(pin[:], raw)
 	return pin, nil
