@@ -172,9 +172,17 @@ func Truncate(text string) string {
 	if len(text) <= MaxErrorMessage {
 		return text
 	}
-	cut := MaxErrorMessage - len(mark)
-	for cut > 0 && text[cut]&0xC0 == 0x80 {
-		cut--
+	return Prefix(text, MaxErrorMessage-len(mark)) + mark
+}
+
+// Prefix is what of a UTF-8 text fits into n bytes. It never cuts within a
+// character, which no proto message could carry.
+func Prefix(text string, n int) string {
+	if len(text) <= n {
+		return text
 	}
-	return text[:cut] + mark
+	for n > 0 && text[n]&0xC0 == 0x80 {
+		n--
+	}
+	return text[:n]
 }

@@ -212,6 +212,13 @@ func TestTruncate(t *testing.T) {
 	require.Contains(t, cut, "truncated")
 }
 
+func TestPrefix(t *testing.T) {
+	require.Equal(t, "aé", Prefix("aé", 3))
+	require.Equal(t, "a", Prefix("aé", 2), "not within a character")
+	require.Empty(t, Prefix("é", 1))
+	require.Empty(t, Prefix("", 0))
+}
+
 func parts(content []byte, size int) []Part {
 	rev := Revision{UID: "u", Generation: 1, Digest: sha256.Sum256(content), Size: uint64(len(content))}
 	pieces := Cut(content, size)

@@ -4,6 +4,7 @@
 package session
 
 import (
+	"regexp"
 	"time"
 
 	agentv1 "fairlead.dev/fairlead/gen/fairlead/agent/v1"
@@ -198,12 +199,18 @@ func (c *Core) release(now time.Time, seq uint64) {
 	c.frames = c.frames[n:]
 }
 
-// bounded is an agent's error, cut to what a condition or a log line can take.
+// aReason is what a condition takes as one, whole.
+var aReason = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_]*$`)
+
+// bounded is an agent's error, cut to what a condition or a log line can take; a
+// reason that is none is left out.
 func bounded(e *agentv1.ErrorInfo) *agentv1.ErrorInfo {
-	why := e.GetReason()
-	out := &agentv1.ErrorInfo{Reason: why[:min(len(why), maxReason)], Message: wire.Truncate(e.GetMessage())}
+	out := &agentv1.ErrorInfo{Message: wire.Truncate(e.GetMessage())}
+	if why := wire.Prefix(e.GetReason(), maxReason); aReason.MatchString(why) {
+		out.Reason = why
+	}
 	for _, path := range e.GetFieldPaths()[:min(len(e.GetFieldPaths()), maxFieldPaths)] {
-		out.FieldPaths = append(out.FieldPaths, path[:min(len(path), maxFieldPath)])
+		out.FieldPaths = append(out.FieldPaths, wire.Prefix(path, maxFieldPath))
 	}
 	return out
 }

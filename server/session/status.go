@@ -274,7 +274,7 @@ func (c *Core) answer(item *agentv1.ObjectStatus, code agentv1.StatusCode, why, 
 		after = statusBusy
 	}
 	key := wire.KeyOf(item.GetKey())
-	key.Name = key.Name[:min(len(key.Name), maxName)]
+	key.Name = wire.Prefix(key.Name, maxName)
 	c.result(key, item.GetStatusSeq(), code, info, after)
 }
 

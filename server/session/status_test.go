@@ -5,10 +5,12 @@ package session_test
 
 import (
 	"bytes"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/proto"
 	"pgregory.net/rapid"
 
 	agentv1 "fairlead.dev/fairlead/gen/fairlead/agent/v1"
@@ -41,6 +43,7 @@ func TestStatus_what_is_not_one_is_answered_INVALID(t *testing.T) {
 		"kind":   {"an object without a status", func(s *agentv1.ObjectStatus) { s.Key.Kind = agentv1.ObjectKind_OBJECT_KIND_CLUSTER_CONFIG }, "INVALID_ARGUMENT"},
 		"no key": {"nothing to write to", func(s *agentv1.ObjectStatus) { s.Key = nil }, "INVALID_ARGUMENT"},
 		"name":   {"no Kubernetes name", func(s *agentv1.ObjectStatus) { s.Key.Name = string(bytes.Repeat([]byte("n"), 300)) }, "INVALID_ARGUMENT"},
+		"long":   {"cut within no character", func(s *agentv1.ObjectStatus) { s.Key.Name = strings.Repeat("n", 252) + "é" }, "INVALID_ARGUMENT"},
 		"uid":    {"identity is key and UID", func(s *agentv1.ObjectStatus) { s.Uid = "" }, "INVALID_ARGUMENT"},
 		"seq":    {"it begins at 1", func(s *agentv1.ObjectStatus) { s.StatusSeq = 0 }, "INVALID_ARGUMENT"},
 		"size":   {"decision 14", func(s *agentv1.ObjectStatus) { s.UncompressedSize = wire.MaxStatus + 1 }, "STATUS_TOO_LARGE"},
@@ -57,6 +60,8 @@ func TestStatus_what_is_not_one_is_answered_INVALID(t *testing.T) {
 			require.Len(t, results, 1)
 			require.Equal(t, agentv1.StatusCode_STATUS_CODE_INVALID, results[0].GetCode(), tc.reason)
 			require.Equal(t, tc.want, results[0].GetError().GetReason(), tc.reason)
+			_, err := proto.Marshal(results[0])
+			require.NoError(t, err, "it can be sent")
 			require.Len(t, w.persists, 1, "the others of the batch go on")
 		})
 	}

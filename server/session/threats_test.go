@@ -8,10 +8,12 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/proto"
 
 	agentv1 "fairlead.dev/fairlead/gen/fairlead/agent/v1"
 	"fairlead.dev/fairlead/internal/wire"
@@ -337,6 +339,40 @@ func TestT55_broken_frames_end_in_a_typed_close(t *testing.T) {
 			require.NotNil(t, w.closed, tc.reason)
 			require.Equal(t, tc.want, w.closed.Reason, tc.reason)
 			require.Empty(t, w.core.Step(w.now, session.Frame{Message: tc.frame}), "a closed session does nothing")
+		})
+	}
+}
+
+// What an agent says is shown to people, over gRPC and in conditions.
+func TestT55_words_of_an_agent_are_cut_between_characters(t *testing.T) {
+	at := func(n int) string { return strings.Repeat("A", n-1) + "é" }
+	cases := map[string]struct{ says, want string }{
+		"a reason":   {"BAD_MANIFEST", "BAD_MANIFEST"},
+		"a long one": {at(64), strings.Repeat("A", 63)},
+		"none":       {"two words", ""},
+		"a number":   {"1", ""},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld()
+			w.hub.put("a", []byte("a"))
+			w.connect()
+			for {
+				m := w.next()
+				require.NotNil(t, m)
+				if changes := m.GetDelta().GetChanges(); len(changes) == 1 {
+					w.tell(ackOf(m.GetSeq(), &agentv1.ObjectAck{
+						Key: changes[0].GetKey(), Revision: changes[0].GetRevision(), Code: agentv1.AckCode_ACK_CODE_REJECTED,
+						Error: &agentv1.ErrorInfo{Reason: tc.says, Message: at(5000), FieldPaths: []string{at(256)}},
+					}))
+					break
+				}
+			}
+			said := w.core.State(work("a")).Rejected
+			require.NotNil(t, said)
+			require.Equal(t, tc.want, said.GetReason())
+			_, err := proto.Marshal(said)
+			require.NoError(t, err)
 		})
 	}
 }
