@@ -186,6 +186,8 @@ func (h *hub) sign(t *testing.T, name, key string, lifetime time.Duration) *x509
 		NotBefore: time.Now().Add(-pki.Backdate), NotAfter: time.Now().Add(lifetime), ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 	}, request.PublicKey)
 	require.NoError(t, err)
+	csr.Status.Certificate = pki.EncodeCertificates(cert)
+	require.NoError(t, h.admin.Status().Update(t.Context(), csr))
 	notAfter := metav1.NewTime(cert.NotAfter)
 	record := &v1alpha1.Certificate{KeySHA256: key, CSRName: csrName, Serial: pki.Serial(cert), NotAfter: &notAfter, Chain: pki.EncodeCertificates(cert)}
 	if e.EverIssued() {

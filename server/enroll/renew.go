@@ -6,9 +6,11 @@ package enroll
 import (
 	"context"
 	"crypto/x509"
+	"fmt"
 
 	certificatesv1 "k8s.io/api/certificates/v1"
 	"k8s.io/apimachinery/pkg/util/resourceversion"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"fairlead.dev/fairlead/internal/api/v1alpha1"
 	"fairlead.dev/fairlead/internal/identity"
@@ -40,7 +42,11 @@ func (s *Service) Renew(ctx context.Context, cert *x509.Certificate, csrDER []by
 	}
 	key := pki.KeySHA256(csr.RawSubjectPublicKeyInfo)
 	name := identity.EnrollmentName(verified.Agent.Cluster, identity.PairingCode(csr.RawSubjectPublicKeyInfo, verified.Agent.Cluster, s.cfg.HubID))
-	enrollment, err := s.recordNext(ctx, verified, key, name)
+	used, err := s.certified(ctx, name)
+	if err != nil {
+		return Enrollment{}, err
+	}
+	enrollment, err := s.recordNext(ctx, verified, key, name, used)
 	if err != nil {
 		return Enrollment{}, err
 	}
@@ -67,8 +73,20 @@ func turnedDown(request *certificatesv1.CertificateSigningRequest) error {
 	return nil
 }
 
-// recordNext writes the key into the enrollment as the next one.
-func (s *Service) recordNext(ctx context.Context, verified Verified, key, csrName string) (*v1alpha1.ClusterEnrollment, error) {
+// certified tells whether there was a certificate for the key that a CSR is named
+// after, as long as that CSR is there (Kubernetes keeps it for an hour).
+func (s *Service) certified(ctx context.Context, csrName string) (bool, error) {
+	request := &certificatesv1.CertificateSigningRequest{}
+	err := s.cfg.Agents.Get(ctx, client.ObjectKey{Name: csrName}, request)
+	if client.IgnoreNotFound(err) != nil {
+		return false, fmt.Errorf("reading CertificateSigningRequest %q: %w", csrName, err)
+	}
+	return len(request.Status.Certificate) > 0, nil
+}
+
+// recordNext writes the key into the enrollment as the next one. used tells that
+// the key has had a certificate.
+func (s *Service) recordNext(ctx context.Context, verified Verified, key, csrName string, used bool) (*v1alpha1.ClusterEnrollment, error) {
 	enrollment, wrote, err := s.updateStatus(ctx, verified.Enrollment, func(e *v1alpha1.ClusterEnrollment) (bool, error) {
 		if ended(e) || e.CertificateBySerial(verified.Serial) == nil {
 			return false, refuse(reason.SerialMismatch, "the certificate with serial %s was replaced or ended just now; connect again with the newest one", verified.Serial)
@@ -78,6 +96,9 @@ func (s *Service) recordNext(ctx context.Context, verified Verified, key, csrNam
 		}
 		if e.Status.Next != nil && e.Status.Next.KeySHA256 == key {
 			return false, nil // the same request again
+		}
+		if used {
+			return false, refuse(reason.InvalidCSR, "the certificate request has a key that had a certificate before; renewal needs a new key")
 		}
 		e.Status.Next = &v1alpha1.Certificate{KeySHA256: key, CSRName: csrName}
 		return true, nil

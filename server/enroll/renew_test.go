@@ -295,11 +295,17 @@ func TestRenewRefusals(t *testing.T) {
 	s := h.replica(t, nil)
 	m := h.active(t, s, "norenew-1")
 	other := h.active(t, s, "norenew-2")
+	first := m
+	second := h.renewed(t, s, first)
+	m = h.renewed(t, s, second)
+	before := h.theEnrollment(t, "norenew-1").Status.Next
 	cases := map[string]struct {
 		reason string
 		csr    []byte
 	}{
-		"T50 reused key":  {reason: "a renewal brings a new key", csr: m.csr},
+		"T50 first key":   {reason: "a renewal brings a new key", csr: first.csr},
+		"T50 earlier key": {reason: "a renewal brings a new key", csr: second.csr},
+		"T50 same key":    {reason: "a renewal brings a new key", csr: m.csr},
 		"another cluster": {reason: "nobody asks for others", csr: other.csr},
 		"garbage":         {reason: "not a request", csr: []byte("x")},
 	}
@@ -309,7 +315,7 @@ func TestRenewRefusals(t *testing.T) {
 		require.ErrorAs(t, err, &refused, "%s: %s", name, tc.reason)
 		require.Equal(t, reason.InvalidCSR, refused.Reason)
 	}
-	require.Nil(t, h.theEnrollment(t, "norenew-1").Status.Next)
+	require.Equal(t, before, h.theEnrollment(t, "norenew-1").Status.Next)
 }
 
 func TestDetachNeedsNobodyOnTheHub(t *testing.T) {
