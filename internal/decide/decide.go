@@ -21,6 +21,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/sets"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/utils/clock"
 	clusterv1beta1 "open-cluster-management.io/api/cluster/v1beta1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -260,27 +261,46 @@ func (s Submitter) misconfigured(
 	if d.Scheduler != "" || d.DryRun || !IsInvalid(cause) {
 		return Result{Generation: placement.Generation}, cause
 	}
-	d.Keep = false // it is not what was decided
-	d.Conditions = append(slices.DeleteFunc(slices.Clone(d.Conditions), func(c metav1.Condition) bool {
-		return c.Type == clusterv1beta1.PlacementConditionMisconfigured
-	}), metav1.Condition{
+	d.Keep = false                      // it is not what was decided
+	d.Conditions = []metav1.Condition{{ // PL-08
+		Type: clusterv1beta1.PlacementConditionSatisfied, Status: metav1.ConditionFalse, Reason: "NotAllDecisionsScheduled",
+		Message: fmt.Sprintf("%d cluster decisions unscheduled", len(d.Clusters)),
+	}, {
 		Type: clusterv1beta1.PlacementConditionMisconfigured, Status: metav1.ConditionTrue, Reason: "Misconfigured",
 		Message: "DecisionStrategy:" + cause.Error(),
-	})
-	bounds, err := Eligible(ctx, s.Reader, placement)
-	if err != nil {
+	}}
+	if len(own) == 0 && len(validation.IsValidLabelValue(placement.Name)) == 0 { // an object is to say so (PL-43)
+		w := &writer{Submitter: s, placement: placement, decision: d, result: Result{Generation: placement.Generation}}
+		if err := w.write(ctx, own, []group{{}}); err != nil {
+			return w.result, settle(placement, err)
+		}
+		return w.result, settle(placement, w.status(ctx, d.Conditions, 0, w.groups))
+	}
+	var err error
+	if d.Drop, err = s.outside(ctx, placement, own); err != nil {
 		return Result{}, err
 	}
+	return s.keep(ctx, placement, own, d)
+}
+
+// outside are the clusters that are decided on, and that the Placement may not have
+// any more.
+func (s Submitter) outside(ctx context.Context, placement *clusterv1beta1.Placement, own map[string]*clusterv1beta1.PlacementDecision) ([]string, error) {
+	bounds, err := Eligible(ctx, s.Reader, placement)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
 	for _, decision := range own {
 		for cluster := range clusterNames(decision) {
 			may, err := bounds.Has(ctx, cluster)
 			if err != nil {
-				return Result{}, err
+				return nil, err
 			}
 			if !may {
-				d.Drop = append(d.Drop, cluster)
+				names = append(names, cluster)
 			}
 		}
 	}
-	return s.keep(ctx, placement, own, d)
+	return names, nil
 }

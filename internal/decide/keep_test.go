@@ -146,4 +146,18 @@ func TestSubmit_cannot_group(t *testing.T) {
 	said := p.said(t)
 	require.Contains(t, said, "PlacementMisconfigured True DecisionStrategy:decisionGroups[0] \"canary\": groupClusterSelector.labelSelector: ")
 	require.Contains(t, said, "not a key")
+	require.Contains(t, said, "PlacementSatisfied False 0 cluster decisions unscheduled", "PL-08: nobody is to rely on what is shown")
+}
+
+// TestSubmit_cannot_group_from_the_start has no decisions that could be left.
+func TestSubmit_cannot_group_from_the_start(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, 2, func(p *clusterv1beta1.Placement) { badGroups(&p.Spec) })
+	require.True(t, p.submit(t, p.decision(p.clusters...)).Changed)
+	require.Equal(t, []string{"web-decision-1 0/: "}, p.shown(t), "PL-43")
+	require.False(t, p.submit(t, p.decision(p.clusters...)).Changed)
+	require.Contains(t, p.said(t), "PlacementSatisfied False 2 cluster decisions unscheduled")
+	p.change(t, func(spec *clusterv1beta1.PlacementSpec) { spec.DecisionStrategy.GroupStrategy.DecisionGroups = nil })
+	p.submit(t, p.decision(p.clusters...))
+	require.Equal(t, []string{"web-decision-1 0/: " + strings.Join(p.clusters, " ")}, p.shown(t))
 }

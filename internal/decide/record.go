@@ -158,11 +158,15 @@ func conditions(placement *clusterv1beta1.Placement, d Decision, chosen int) []m
 	}}
 }
 
-// setConditions leaves those of other types as they are.
+// setConditions leaves those of other types as they are. They are of the
+// Placement as it is, unless they say of which generation.
 func setConditions(placement *clusterv1beta1.Placement, wanted []metav1.Condition, now time.Time) {
 	for i := range wanted {
 		condition := wanted[i]
-		condition.ObservedGeneration, condition.LastTransitionTime = placement.Generation, metav1.NewTime(now)
+		condition.LastTransitionTime = metav1.NewTime(now)
+		if condition.ObservedGeneration == 0 {
+			condition.ObservedGeneration = placement.Generation
+		}
 		meta.SetStatusCondition(&placement.Status.Conditions, condition)
 	}
 }

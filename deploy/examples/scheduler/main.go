@@ -126,11 +126,11 @@ func (s *scheduler) decide(ctx context.Context) (err error) {
 	return err
 }
 
-// place submits a choice for one placement until the hub takes it.
+// place submits a choice for one placement until the hub takes it, and each 10 s: nobody tells that a binding is new.
 func (s *scheduler) place(ctx context.Context, p *v1.Placement, best []string) error {
 	spec, input := struct{ NumberOfClusters int }{len(best)}, fmt.Sprint(p.GetGeneration(), p.GetCurrent(), best)
-	err := json.Unmarshal([]byte(p.GetSpecJson()), &spec) //nolint:musttag // names are matched without case
-	for err == nil && s.done[p.GetRef().GetUid()] != input {
+	uid, now, err := p.GetRef().GetUid(), input+time.Now().Truncate(10*time.Second).String(), json.Unmarshal([]byte(p.GetSpecJson()), &spec) //nolint:musttag // whatever the case
+	for applied := s.done[uid] == now; err == nil && !applied; {
 		chosen := best[:min(len(best), spec.NumberOfClusters)]
 		answer, failed := s.api.SubmitDecision(ctx, &v1.SubmitDecisionRequest{
 			Placement: p.GetRef(), ObservedGeneration: p.GetGeneration(), Term: s.term, ClusterNames: chosen,
@@ -139,11 +139,11 @@ func (s *scheduler) place(ctx context.Context, p *v1.Placement, best []string) e
 		if code := status.Code(failed); code == codes.Aborted || code == codes.NotFound {
 			return nil // it has changed, and we are about to hear of that
 		}
-		if err = failed; answer.GetApplied() {
+		if err, applied = failed, answer.GetApplied(); applied && !strings.HasPrefix(s.done[uid], input) {
 			slog.Info("decided", "placement", key(p.GetRef()), "clusters", chosen)
-			s.done[p.GetRef().GetUid()] = input
 		}
 		best = slices.DeleteFunc(slices.Clone(best), func(name string) bool { return slices.Contains(answer.GetRejected(), name) })
 	}
+	s.done[uid] = now
 	return err
 }

@@ -300,6 +300,13 @@ type decided struct {
 	unfinished bool // to be gone on with: there is no outcome yet
 }
 
+// placement is the newest that is known, or nil.
+func (f *feed) placement(key types.NamespacedName) *clusterv1beta1.Placement {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.placements[key]
+}
+
 // decide chooses. ok is false where nothing is to be decided: there is no such
 // Placement, or skip says so.
 func (f *feed) decide(key types.NamespacedName, now time.Time, skip func(*clusterv1beta1.Placement) bool) (decided, bool) {

@@ -15,6 +15,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
 	clusterv1beta1 "open-cluster-management.io/api/cluster/v1beta1"
@@ -55,7 +56,7 @@ func (l *loop) Reconcile(ctx context.Context, request reconcile.Request) (reconc
 	d, ok := l.feed.decide(request.NamespacedName, now, skipped)
 	if !ok {
 		l.warned.Delete(request.NamespacedName)
-		return reconcile.Result{}, nil
+		return l.confine(ctx, request.NamespacedName)
 	}
 	l.metrics.scheduling.Observe(time.Since(start).Seconds())
 	if d.unfinished {
@@ -71,14 +72,32 @@ func (l *loop) Reconcile(ctx context.Context, request reconcile.Request) (reconc
 	}
 	l.tell(d, result)
 	switch {
-	case errors.Is(err, decide.ErrConflict), errors.Is(err, decide.ErrStale):
-		return reconcile.Result{RequeueAfter: kube.ConflictDelay}, nil // the cache will have it soon
+	case soon(err):
+		return reconcile.Result{RequeueAfter: kube.ConflictDelay}, nil
 	case errors.Is(err, decide.ErrGone), errors.Is(err, decide.ErrNotYours), errors.Is(err, decide.ErrFrozen):
 		return reconcile.Result{}, nil // and the feed will hear of it
 	case err != nil:
 		return reconcile.Result{}, err
 	}
 	return reconcile.Result{RequeueAfter: wait(d.outcome.Again, now)}, nil
+}
+
+// soon says whether the cache will have shortly what a write needs.
+func soon(err error) bool {
+	return errors.Is(err, decide.ErrConflict) || errors.Is(err, decide.ErrStale)
+}
+
+// confine has a Placement that the hub does not decide on lose the clusters that it
+// may not have any more, if it is an external scheduler's.
+func (l *loop) confine(ctx context.Context, key types.NamespacedName) (reconcile.Result, error) {
+	result, err := l.submit.Confine(ctx, key)
+	if placement := l.feed.placement(key); placement != nil {
+		l.tell(decided{placement: placement}, result)
+	}
+	if soon(err) {
+		return reconcile.Result{RequeueAfter: kube.ConflictDelay}, nil
+	}
+	return reconcile.Result{}, err
 }
 
 // skipped says whether the hub's own scheduler has nothing to do with a Placement.

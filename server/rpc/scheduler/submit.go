@@ -104,8 +104,11 @@ func (s *Service) decision(ctx context.Context, key types.NamespacedName, r *sch
 		return decide.Decision{}, person.Error(err, "reading placement %s", key)
 	}
 	scheduler := placement.Annotations[v1alpha1.AnnotationScheduler]
-	if checkScheduler(scheduler) != nil {
-		return decide.Decision{}, rpcerr.New(codes.FailedPrecondition, reason.OtherScheduler, "placement %s is decided by the hub: its annotation %s is %q and names no scheduler", key, v1alpha1.AnnotationScheduler, scheduler)
+	if scheduler != "" && checkScheduler(scheduler) != nil {
+		return decide.Decision{}, rpcerr.New(codes.FailedPrecondition, reason.OtherScheduler, "placement %s names the scheduler %q in annotation %s, which is not an RFC 1123 label and so none of SchedulerService", key, scheduler, v1alpha1.AnnotationScheduler)
+	}
+	if scheduler == "" {
+		return decide.Decision{}, rpcerr.New(codes.FailedPrecondition, reason.OtherScheduler, "placement %s is decided by the hub: its annotation %s names no scheduler", key, v1alpha1.AnnotationScheduler)
 	}
 	return decide.Decision{
 		Placement: key, UID: types.UID(r.GetPlacement().GetUid()), ObservedGeneration: r.GetObservedGeneration(), Clusters: r.GetClusterNames(),

@@ -30,6 +30,7 @@ func TestPlacement_life(t *testing.T) {
 		"PL-56_deleted":                    deleted,
 		"PL-62_sets_of_others":             setsOfOthers,
 		"PL-45_external_scheduler_is_left": leftToOthers,
+		"PL-62_external_scheduler":         boundToSets,
 	} {
 		t.Run(name, func(t *testing.T) { t.Parallel(); test(t) })
 	}
@@ -209,6 +210,25 @@ func leftToOthers(t *testing.T) {
 	require.Empty(t, s.decisions(t, p))
 	change(t, s, p, func(p *clusterv1beta1.Placement) { p.Annotations = nil })
 	s.await(t, p, one)
+}
+
+// boundToSets takes the binding of clusters away that somebody else has decided on.
+func boundToSets(t *testing.T) {
+	t.Helper()
+	s := newScene(t)
+	names := s.clusters(t, 2)
+	foreign := s.clusterIn(t, s.newSet(t), nil)
+	p := s.place(t, nil)
+	s.await(t, p, names...)
+	change(t, s, p, func(p *clusterv1beta1.Placement) { p.Annotations = labels{v1alpha1.AnnotationScheduler: "gone"} })
+	decision := s.decisions(t, p)[0]
+	decision.Status.Decisions = append(decision.Status.Decisions, clusterv1beta1.ClusterDecision{ClusterName: foreign})
+	require.NoError(t, s.kube.Status().Update(t.Context(), &decision))
+	s.await(t, p, names...)
+	s.relabel(t, names[0], clusterv1beta2.ClusterSetLabel, "another")
+	s.await(t, p, names[1])
+	require.NoError(t, s.kube.DeleteAllOf(t.Context(), &clusterv1beta2.ManagedClusterSetBinding{}, client.InNamespace(s.namespace)))
+	s.await(t, p)
 }
 
 // TestPlacement_leader has a second scheduler begin where the first has decided.

@@ -20,6 +20,7 @@ import (
 	clusterv1 "open-cluster-management.io/api/cluster/v1"
 	clusterv1alpha1 "open-cluster-management.io/api/cluster/v1alpha1"
 	clusterv1beta1 "open-cluster-management.io/api/cluster/v1beta1"
+	clusterv1beta2 "open-cluster-management.io/api/cluster/v1beta2"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"fairlead.dev/fairlead/internal/api/v1alpha1"
@@ -60,6 +61,13 @@ func TestSchedulers_sample_decides(t *testing.T) {
 	require.NoError(t, hub.kube.Update(t.Context(), two))
 	region.becomes("web", region.clusters[:2]...)
 	region.hubs("own")
+	foreign := &clusterv1.ManagedCluster{}
+	require.NoError(t, hub.kube.Get(t.Context(), client.ObjectKey{Name: region.name + "-foreign"}, foreign))
+	foreign.Labels[clusterv1beta2.ClusterSetLabel] = region.name
+	require.NoError(t, hub.kube.Update(t.Context(), foreign))
+	region.becomes("web", region.clusters[0], foreign.Name) // once it asks again
+	require.NoError(t, hub.kube.Delete(t.Context(), foreign))
+	region.becomes("web", region.clusters[:2]...)
 	until(t, "the sample to say so", func() error {
 		if want := fmt.Sprintf("decided placement=%s/web clusters=\"%v\"", region.namespace, region.clusters[:2]); !strings.Contains(out(), want) {
 			return fmt.Errorf("it says %q, not %q", out(), want)
