@@ -55,7 +55,12 @@ func choosings() []mutant {
 		{
 			name: "keeps-what-is-not-bound", rule: "PL-62: a placement that cannot be grouped loses the clusters of sets that are not bound any more",
 			file: "internal/decide/decide.go", tests: []string{"./internal/decide"},
-			old: "			if !may {\n				d.Drop", new: "			if !may && false {\n				d.Drop",
+			old: "			if !may {\n				names", new: "			if !may && false {\n				names",
+		},
+		{
+			name: "others-keep-what-is-not-bound", rule: "PL-62: the namespace is the border, whoever decides",
+			file: "server/controller/placement/loop.go", tests: []string{"./test/conformance/placement"}, run: "TestPlacement_.*/PL-62_external",
+			old: "		return l.confine(ctx, request.NamespacedName)\n", new: "		return reconcile.Result{}, nil\n",
 		},
 		{
 			name: "forgets-what-is-kept", rule: "PL-62: a decided cluster that leaves matters even if it does not match",
