@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"sync/atomic"
 
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -47,9 +48,10 @@ func (s *Service) WatchClusters(r *schedulerv1.WatchClustersRequest, stream grpc
 	if err != nil {
 		return err
 	}
+	waits := new(atomic.Int64)
 	f := &follower{
-		Service: s, watch: watchOf("clusters", selector.String(), strconv.FormatBool(scored)),
-		reporter: &clusterWatch{Service: s, who: who, selector: selector, scored: scored, stream: stream},
+		Service: s, waits: waits, watch: watchOf("clusters", selector.String(), strconv.FormatBool(scored)),
+		reporter: &clusterWatch{Service: s, who: who, selector: selector, scored: scored, stream: reader[schedulerv1.WatchClustersResponse]{stream, waits}},
 		kinds: []kind{{
 			resource: managedClusters, selector: selector.String(),
 			key: func(o *metav1.PartialObjectMetadata) (types.NamespacedName, bool) {
@@ -65,7 +67,9 @@ func (s *Service) WatchClusters(r *schedulerv1.WatchClustersRequest, stream grpc
 			},
 		})
 	}
-	return s.watches.Run(stream.Context(), func(ctx context.Context) error { return f.run(ctx, r.GetResumeToken()) })
+	return s.watches.Run(stream.Context(), func(ctx context.Context) error {
+		return f.serve(ctx, func(ctx context.Context) error { return f.run(ctx, r.GetResumeToken()) })
+	})
 }
 
 // listAll asks for the right to list a kind of cluster.open-cluster-management.io

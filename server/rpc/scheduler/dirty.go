@@ -29,6 +29,7 @@ type dirty struct {
 
 	mu    sync.Mutex
 	wants map[types.NamespacedName]*want
+	parts int // of all of them
 	upTo  marks
 }
 
@@ -55,7 +56,9 @@ func (d *dirty) put(c change) {
 		w = &want{}
 		d.wants[c.key] = w
 	}
+	before := len(w.parts)
 	w.add(c)
+	d.parts += len(w.parts) - before
 	d.mu.Unlock()
 	d.signal()
 }
@@ -102,7 +105,7 @@ func (d *dirty) take() (map[types.NamespacedName]*want, marks) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	taken := d.wants
-	d.wants = map[types.NamespacedName]*want{}
+	d.wants, d.parts = map[types.NamespacedName]*want{}, 0
 	return taken, d.upTo
 }
 
@@ -117,6 +120,7 @@ func (d *dirty) catchUp(taken map[types.NamespacedName]*want) {
 			continue
 		}
 		delete(d.wants, key)
+		d.parts -= len(newer.parts)
 		if newer.primary != nil {
 			w.primary = newer.primary
 		}
@@ -126,9 +130,9 @@ func (d *dirty) catchUp(taken map[types.NamespacedName]*want) {
 	}
 }
 
-// len is how many keys are dirty.
+// len is how many names wait: dirty keys, and what belongs to them.
 func (d *dirty) len() int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return len(d.wants)
+	return len(d.wants) + d.parts
 }

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -84,8 +85,9 @@ type reporter interface {
 type follower struct {
 	*Service
 	reporter
-	watch string // what tokens are bound to
-	kinds []kind // the primary first
+	watch string        // what tokens are bound to
+	kinds []kind        // the primary first
+	waits *atomic.Int64 // of the reader
 }
 
 // anew says that a watch begins anew, and why.
@@ -170,9 +172,11 @@ func (f *follower) pass(ctx context.Context, from marks) error {
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	for i := range f.kinds {
-		group.Go(func() error { return f.feed(ctx, pending, i) })
+		group.Go(func() error { return f.safely(ctx, func() error { return f.feed(ctx, pending, i) }) })
 	}
-	group.Go(func() error { return f.send(ctx, pending, from, epoch, restored) })
+	group.Go(func() error {
+		return f.safely(ctx, func() error { return f.send(ctx, pending, from, epoch, restored) })
+	})
 	return group.Wait()
 }
 
@@ -262,6 +266,9 @@ func (f *follower) drain(ctx context.Context, pending *dirty, i int, w watch.Int
 				f.mark(pending, i, meta.AsPartialObjectMetadata(object), event.Type == watch.Deleted)
 			}
 			pending.reached(i, object.GetResourceVersion())
+			if pending.len() > maxUnread {
+				return &anew{"more has changed than waits for a reader"}
+			}
 		}
 	}
 }

@@ -8,14 +8,17 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -86,7 +89,7 @@ func hubOf(a *audience, w watch.Interface, watchErr func() error) (*follower, *d
 	byName := func(o *metav1.PartialObjectMetadata) (types.NamespacedName, bool) {
 		return types.NamespacedName{Name: o.Name}, true
 	}
-	f := &follower{Service: service, reporter: a, watch: "w", kinds: []kind{{resource: managedClusters, key: byName}}}
+	f := &follower{Service: service, waits: new(atomic.Int64), reporter: a, watch: "w", kinds: []kind{{resource: managedClusters, key: byName}}}
 	return f, newDirty(marks{"100"})
 }
 
@@ -123,6 +126,54 @@ func TestSlowReaderCostsItsKeys(t *testing.T) {
 		require.ErrorIs(t, <-done, context.Canceled)
 		require.ErrorIs(t, <-done, context.Canceled)
 	})
+}
+
+// deaf is a stream whose client reads nothing.
+type deaf struct {
+	grpc.ServerStreamingServer[schedulerv1.WatchClustersResponse]
+	closed chan struct{}
+}
+
+func (d deaf) Send(*schedulerv1.WatchClustersResponse) error {
+	<-d.closed
+	return io.EOF
+}
+
+// A reader who takes nothing gives his place up, though his connection lives.
+func TestReaderWhoTakesNothingIsLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, _ := hubOf(nil, watch.NewFake(), fine)
+		stream := deaf{closed: make(chan struct{})}
+		f.reporter = &clusterWatch{Service: f.Service, stream: reader[schedulerv1.WatchClustersResponse]{stream, f.waits}}
+		began := time.Now()
+		first := func(context.Context) error { return f.reset("a message") }
+		err := f.watches.Run(t.Context(), func(ctx context.Context) error { return f.serve(ctx, first) })
+		require.Equal(t, reason.SlowConsumer, rpcerr.From(err).Reason)
+		require.InDelta(t, readPatience, time.Since(began), float64(readLook))
+		close(stream.closed) // as gRPC does when the handler has returned
+		synctest.Wait()
+		require.NoError(t, f.watches.Run(t.Context(), func(context.Context) error { return nil }), "its place is free")
+	})
+}
+
+// A panic is an error of that watch.
+func TestPanicEndsItsWatchOnly(t *testing.T) {
+	f, _ := hubOf(nil, nil, fine)
+	err := f.serve(t.Context(), func(context.Context) error { panic("canary") }) //nolint:forbidigo // it is what is tested
+	require.Equal(t, reason.Internal, rpcerr.From(err).Reason)
+	require.NotContains(t, err.Error(), "canary")
+}
+
+// A reader of whom too much would have to be remembered begins anew.
+func TestTooMuchForOneReader(t *testing.T) {
+	d := newDirty(marks{})
+	for i := range maxUnread / 2 {
+		d.put(change{kind: 1, name: strconv.Itoa(i), key: types.NamespacedName{Name: "web"}})
+		d.put(change{kind: 1, name: strconv.Itoa(i), key: types.NamespacedName{Name: "web"}})
+	}
+	require.Equal(t, maxUnread/2+1, d.len(), "each name once, also of what belongs to a key")
+	d.take()
+	require.Zero(t, d.len())
 }
 
 // What changed is told as soon as the cache has it, what the cache does not get is

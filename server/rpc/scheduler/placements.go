@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"sync/atomic"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -45,9 +46,10 @@ func (s *Service) WatchPlacements(r *schedulerv1.WatchPlacementsRequest, stream 
 	if err := checkScheduler(r.GetSchedulerName()); err != nil {
 		return err
 	}
+	waits := new(atomic.Int64)
 	f := &follower{
-		Service: s, watch: watchOf("placements", r.GetSchedulerName()),
-		reporter: &placementWatch{Service: s, who: who, scheduler: r.GetSchedulerName(), stream: stream},
+		Service: s, waits: waits, watch: watchOf("placements", r.GetSchedulerName()),
+		reporter: &placementWatch{Service: s, who: who, scheduler: r.GetSchedulerName(), stream: reader[schedulerv1.WatchPlacementsResponse]{stream, waits}},
 		kinds: []kind{
 			{resource: placements, key: func(o *metav1.PartialObjectMetadata) (types.NamespacedName, bool) {
 				return types.NamespacedName{Namespace: o.Namespace, Name: o.Name}, true
@@ -58,7 +60,9 @@ func (s *Service) WatchPlacements(r *schedulerv1.WatchPlacementsRequest, stream 
 			}},
 		},
 	}
-	return s.watches.Run(stream.Context(), func(ctx context.Context) error { return f.run(ctx, r.GetResumeToken()) })
+	return s.watches.Run(stream.Context(), func(ctx context.Context) error {
+		return f.serve(ctx, func(ctx context.Context) error { return f.run(ctx, r.GetResumeToken()) })
+	})
 }
 
 // checkScheduler gives an error unless that can be a scheduler's name.
