@@ -163,6 +163,7 @@ func (a *Agent) runWork(ctx context.Context) error {
 		REST: a.spoke.works, HubHash: hex.EncodeToString(hash[:]), AgentID: a.cfg.AgentID,
 		Source: a.outbound, Reporter: a.outbound, StatusSyncInterval: a.cfg.StatusSyncInterval,
 		Workers:       a.cfg.WorkWorkers,
+		MaxDeleteRate: a.cfg.MaxDeleteRate,
 		EvictionGrace: a.cfg.EvictionGrace, InSync: a.outbound.inSync, HeldChanged: a.reportCluster,
 		Feedback:      feedback.Limits{RawJSON: a.cfg.Gates.Enabled(ocmfeature.RawFeedbackJsonString), RawLength: a.cfg.MaxJSONRawLength},
 		ExecutorCache: a.cfg.Gates.Enabled(ocmfeature.ExecutorValidatingCaches),

@@ -468,6 +468,7 @@ func TestConfig(t *testing.T) {
 		"bad store":       {"one of three", func(c *Config) { c.Store = "etcd" }, "--store"},
 		"files nowhere":   {"a folder is needed", func(c *Config) { c.Store = StoreFiles }, "--data-dir"},
 		"bad controllers": {"unknown ones are named", func(c *Config) { c.Controllers = "*,-wirk" }, `no "wirk"; known: cluster, work`},
+		"delete rate":     {"a rate is not negative", func(c *Config) { c.MaxDeleteRate = -1 }, "--max-delete-rate"},
 		"no interval":     {"an interval is positive", func(c *Config) { c.StatusSyncInterval = 0 }, "--status-sync-interval"},
 	}
 	for name, tc := range tests {

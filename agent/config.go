@@ -69,6 +69,7 @@ type Config struct {
 	AgentID            string
 	StatusSyncInterval time.Duration
 	WorkWorkers        int
+	MaxDeleteRate      float64
 	// MaxJSONRawLength bounds JSON that is fed back with gate RawFeedbackJsonString.
 	MaxJSONRawLength int
 	// MaxFeedbackWatch is OCM's and has no effect: everything that was applied is watched.
@@ -99,7 +100,7 @@ type Config struct {
 func Default() Config {
 	return Config{
 		Namespace: identity.AgentNamespace, Store: StoreAuto, InstallCRDs: true,
-		StatusSyncInterval: work.DefaultStatusSyncInterval, WorkWorkers: work.DefaultWorkers, MaxJSONRawLength: feedback.DefaultRawLength, MaxFeedbackWatch: 50,
+		StatusSyncInterval: work.DefaultStatusSyncInterval, WorkWorkers: work.DefaultWorkers, MaxDeleteRate: work.DefaultMaxDeleteRate, MaxJSONRawLength: feedback.DefaultRawLength, MaxFeedbackWatch: 50,
 		EvictionGrace: store.DefaultGrace, ClusterPeriod: time.Minute, MaxClaims: 20,
 		OnDetach: OnDetachKeep, ConsentPeriod: ConsentPeriod, ConsentGrace: ConsentGrace,
 		Gates: feature.Agent(), Controllers: "*", QPS: work.DefaultQPS, Burst: work.DefaultBurst,
@@ -142,6 +143,9 @@ func (c *Config) Validate() error {
 	}
 	if c.WorkWorkers <= 0 {
 		errs = append(errs, fmt.Errorf("--workload-agent-workers=%d: want more than 0", c.WorkWorkers))
+	}
+	if !(c.MaxDeleteRate >= 0) {
+		errs = append(errs, fmt.Errorf("--max-delete-rate=%g: want works a second, or 0 for no limit", c.MaxDeleteRate))
 	}
 	if c.MaxClaims <= 0 || c.MaxClaims > maxClaims {
 		errs = append(errs, fmt.Errorf("--max-custom-cluster-claims=%d: want 1 to %d", c.MaxClaims, maxClaims))

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	workv1 "open-cluster-management.io/api/work/v1"
@@ -22,30 +23,44 @@ const named = 5
 
 // finalize makes one pass over a work that is to be deleted: it takes away what is listed in the inventory, then the inventory,
 // and then says that nothing is left.
-func (c *Controller) finalize(ctx context.Context, desired Desired) error {
+func (c *Controller) finalize(ctx context.Context, desired Desired) (time.Duration, error) {
 	name := desired.Work.Name
 	m := c.memory(name)
 	applied, err := c.store.Get(ctx, name)
 	if apierrors.IsNotFound(err) {
 		c.finalized(desired)
-		return nil
+		return 0, nil
 	}
 	if err != nil {
-		return fmt.Errorf("reading the inventory: %w", err)
+		return 0, fmt.Errorf("reading the inventory: %w", err)
+	}
+	if wait := c.turn(m); wait > 0 {
+		message := fmt.Sprintf("waiting for its turn: --max-delete-rate lets %g works a second go", c.cfg.MaxDeleteRate)
+		c.report(desired, m, condition.Deleting(c.before(m, desired.Work.UID, nil), desired.Work.Generation, message, c.cfg.Clock.Now()))
+		return wait, nil
 	}
 	c.watcher.Watch(name, append(listed(applied), c.inventoryObject(name)))
 	m.applied = applied
 	left, gone, err := c.empty(ctx, m, applied, desired.Work.Spec.DeleteOption)
 	if gone {
 		c.finalized(desired)
-		return nil
+		return 0, nil
 	}
 	status := condition.Deleting(c.before(m, desired.Work.UID, nil), desired.Work.Generation, deletingMessage(left, err), c.cfg.Clock.Now())
 	c.report(desired, m, status)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	return errAgain
+	return 0, errAgain
+}
+
+// turn says how long a delete has to wait until it may begin. Its place in the row is kept from its first pass on.
+func (c *Controller) turn(m *memory) time.Duration {
+	now := c.cfg.Clock.Now()
+	if m.turn.IsZero() {
+		m.turn = now.Add(c.deletes.ReserveN(now, 1).DelayFrom(now))
+	}
+	return m.turn.Sub(now)
 }
 
 // finalized reports that nothing of a work is left. It is reported each time: it is the last that is ever said of the work, and

@@ -47,6 +47,8 @@ type memory struct {
 	reported [sha256.Size]byte
 	resends  int64
 	objects  map[inventory.Key]*remembered
+	// turn is when its delete may begin.
+	turn time.Time
 	// full is when every object was last read.
 	full time.Time
 }
@@ -110,9 +112,10 @@ func (c *Controller) reconcile(ctx context.Context, name string) (time.Duration,
 		return 0, nil
 	}
 	if desired.Delete == DeleteRequested || desired.Delete == DeleteOrphaned {
-		return 0, c.finalize(ctx, desired)
+		return c.finalize(ctx, desired)
 	}
 	m := c.memory(name)
+	m.turn = time.Time{}
 	if m.complete(desired.Work.UID) {
 		c.rest(desired, m)
 		return 0, nil

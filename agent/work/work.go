@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/dynamic"
@@ -92,6 +93,7 @@ const (
 	DefaultEvictionGrace      = time.Hour
 	DefaultQPS                = 50
 	DefaultBurst              = 100
+	DefaultMaxDeleteRate      = 20
 )
 
 // debounce is how long changes of applied objects are gathered before a pass, busyDebounce if the last pass was less than
@@ -128,6 +130,8 @@ type Config struct {
 	// ExecutorCache remembers what executors may do while roles and bindings, which are watched for that, do not change.
 	ExecutorCache bool
 	Workers       int
+	// MaxDeleteRate is how many works begin to be deleted in a second, at most (c4); 0 is no limit.
+	MaxDeleteRate float64
 	// EvictionGrace is how long an AppliedManifestWork waits whose work is not there (MW-62); zero is DefaultEvictionGrace, and
 	// NoEviction or more is for ever. InSync tells whether the Source has all that the hub has, now; nil is never.
 	EvictionGrace time.Duration
@@ -191,6 +195,7 @@ type Controller struct {
 	watcher *drift.Watcher
 	checker *executor.Checker
 	rules   *rule.Evaluator
+	deletes *rate.Limiter
 	// resends counts calls of ResendAll; a work whose memory knows of fewer is reported again.
 	resends atomic.Int64
 
@@ -233,6 +238,10 @@ func New(cfg Config) (*Controller, error) {
 	c.memories, c.leftover, c.sweep = map[string]*memory{}, map[string]Eviction{}, make(chan struct{}, 1)
 	c.queue, c.order = newQueue()
 	c.remover = inventory.NewRemover(metas, c.mapper)
+	c.deletes = rate.NewLimiter(rate.Inf, 1)
+	if cfg.MaxDeleteRate > 0 {
+		c.deletes = rate.NewLimiter(rate.Limit(cfg.MaxDeleteRate), max(1, int(cfg.MaxDeleteRate)))
+	}
 	c.watcher = drift.New(drift.Config{Client: metas, Logger: cfg.Logger, Changed: c.changed})
 	return c, nil
 }

@@ -123,6 +123,7 @@ func addFlags(f *pflag.FlagSet, cfg *agent.Config) {
 	f.StringVar(&cfg.AgentID, "agent-id", cfg.AgentID, "marks the AppliedManifestWorks of this agent, and is kept when it moves to another hub; default the hash of the hub's id")
 	f.DurationVar(&cfg.StatusSyncInterval, "status-sync-interval", cfg.StatusSyncInterval, "how often objects are looked at that cannot be watched")
 	f.IntVar(&cfg.WorkWorkers, "workload-agent-workers", cfg.WorkWorkers, "how many works are reconciled at once")
+	f.Float64Var(&cfg.MaxDeleteRate, "max-delete-rate", cfg.MaxDeleteRate, "how many works a second begin to be deleted here, at most; 0 for no limit")
 	f.IntVar(&cfg.MaxJSONRawLength, "max-json-raw-length", cfg.MaxJSONRawLength, "bytes of JSON that one value of feedback may have, with feature gate RawFeedbackJsonString")
 	f.IntVar(&cfg.MaxFeedbackWatch, "max-feedback-watch", cfg.MaxFeedbackWatch, "accepted and without effect: everything that was applied is watched")
 	f.DurationVar(&cfg.EvictionGrace, "appliedmanifestwork-eviction-grace-period", cfg.EvictionGrace, "how long the agent waits, at least, before it deletes or gives up what is gone from the hub without having been deleted there; 876000h (100 years) or more is never")

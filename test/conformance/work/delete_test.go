@@ -32,6 +32,7 @@ func TestDelete(t *testing.T) {
 		"MW-59_deleting_condition":               deletingCondition,
 		"MW-61_inventory_deleted_by_hand":        inventoryDeletedByHand,
 		"MW-66_no_garbage_collector":             noGarbageCollector,
+		"deletes_are_paced":                      deletesArePaced,
 		"never_applied":                          neverApplied,
 		"unknown_to_the_store":                   unknownToTheStore,
 		"held_delete_and_held_prune":             held,
@@ -64,6 +65,27 @@ func allBeforeTheWork(b *bench) {
 	require.Equal(t, string(b.works["web"].Work.UID), r.UID)
 	require.False(t, b.exists(configMaps, "b"))
 	require.False(t, b.exists(inventories, b.inventoryName("web")))
+}
+
+// deletesArePaced has three works deleted where one may go each hour.
+func deletesArePaced(b *bench) {
+	t := b.t
+	e := b.start(func(c *work.Config) { c.MaxDeleteRate = 1.0 / 3600 })
+	for _, name := range []string{"one", "two", "three"} {
+		b.apply(e, b.work(name, []string{configMap(name, "k: v")}))
+	}
+	b.remove(e, "one")
+	for _, name := range []string{"two", "three"} {
+		b.markDeleted(e, name)
+		b.waitReport(name, func(r work.Report) bool { return deletingIs(r, "waiting for its turn: --max-delete-rate lets ") })
+		require.True(t, b.exists(configMaps, name))
+	}
+	b.apply(e, b.work("two", []string{configMap("two", "k: new")}, generation(2)))
+	b.waitField(configMaps, "two", "new", "data", "k")
+	b.edit(configMaps, "three", "{metadata: {labels: {a: b}}}") // brings a pass about
+	b.edit(configMaps, "two", "{data: {k: changed}}")
+	b.waitField(configMaps, "two", "new", "data", "k")
+	require.True(t, b.exists(configMaps, "three"))
 }
 
 func deletingIs(r work.Report, part string) bool {
