@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -69,6 +70,7 @@ type unjoin struct {
 	tellHub  bool
 
 	process process
+	account bool   // the agent's ServiceAccount is there
 	known   record // the agent's credentials, as far as they were found
 }
 
@@ -120,6 +122,7 @@ func (u *unjoin) find(ctx context.Context) error {
 	if err != nil && !apierrors.IsNotFound(err) {
 		return fmt.Errorf("reading ServiceAccount %s/%s of the cluster that leaves: %w", namespace, account, err)
 	}
+	u.account = err == nil
 	if u.name == "" {
 		u.name = own.GetAnnotations()[annotationName]
 	}
@@ -128,6 +131,9 @@ func (u *unjoin) find(ctx context.Context) error {
 		return fmt.Errorf("reading Secret %s/%s of the cluster that leaves: %w", namespace, credentials, err)
 	}
 	if err == nil {
+		if err := u.ours(secret); err != nil {
+			return err
+		}
 		u.known = recordOf(secret.Data)
 		u.name = or(u.name, u.known.cluster)
 	}
@@ -142,4 +148,16 @@ func (u *unjoin) find(ctx context.Context) error {
 		u.known, err = u.process.record()
 	}
 	return err
+}
+
+// ours refuses the Secret of another agent: OCM's has the same name.
+func (u *unjoin) ours(secret *corev1.Secret) error {
+	if isOCMs(secret) {
+		return errOCMs()
+	}
+	if len(secret.Data[keyHub]) == 0 && !u.account {
+		return fmt.Errorf("this cluster has an agent that «fairlead join» did not put there: Secret %s/%s has no %s, and there is no ServiceAccount %s\n"+
+			"Hint: if that Secret is of no agent at all, delete it first", namespace, credentials, keyHub, account)
+	}
+	return nil
 }

@@ -1,0 +1,160 @@
+// Copyright The Fairlead Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package join
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/dynamic"
+	workv1 "open-cluster-management.io/api/work/v1"
+	"sigs.k8s.io/yaml"
+
+	"fairlead.dev/fairlead/cmd/fairlead/cli"
+	"fairlead.dev/fairlead/test/env"
+)
+
+func (p *person) unjoin(ctx context.Context, args ...string) error {
+	o := &cli.Options{In: strings.NewReader(""), Out: p.out, Err: p.err, Now: time.Now, Timeout: p.timeout}
+	cmd := Unjoin(o) //nolint:contextcheck // the context comes with ExecuteContext
+	cmd.SilenceErrors, cmd.SilenceUsage = true, true
+	cmd.SetArgs(append([]string{"--spoke-kubeconfig", p.kubeconfig, "--data-dir", p.dir}, args...))
+	return cmd.ExecuteContext(ctx)
+}
+
+// joined has the spoke joined by an agent outside of it, which does not run, and
+// returns a client for everything else.
+func (p *person) joined(t *testing.T, name string) dynamic.Interface {
+	t.Helper()
+	p.settled(t)
+	require.NoError(t, p.join(t.Context(), joinString(t, name), "--agent", "print"))
+	write(p.dir, map[string]string{keyCluster: name, keyHub: "hub-x"})
+	client, err := dynamic.NewForConfig(env.Shared(t).RESTConfig())
+	require.NoError(t, err)
+	t.Cleanup(func() { p.settled(t) })
+	return client
+}
+
+// settled waits until a namespace that is deleted is gone, for the next to join.
+func (p *person) settled(t *testing.T) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		found, err := p.kube.CoreV1().Namespaces().Get(context.WithoutCancel(t.Context()), namespace, metav1.GetOptions{})
+		return apierrors.IsNotFound(err) || err == nil && found.DeletionTimestamp == nil
+	}, time.Minute, 50*time.Millisecond)
+}
+
+// manifest is one object, given as YAML.
+func manifest(t *testing.T, text string) *unstructured.Unstructured {
+	t.Helper()
+	object := &unstructured.Unstructured{}
+	require.NoError(t, yaml.Unmarshal([]byte(text), &object.Object))
+	return object
+}
+
+// thing is an object of a work; without a manifest it is there already.
+type thing struct {
+	at       workv1.AppliedManifestResourceMeta
+	manifest *unstructured.Unstructured
+}
+
+// applies makes what a work of the hub would have made: its inventory, and objects
+// that it owns.
+func applies(t *testing.T, client dynamic.Interface, things ...thing) {
+	t.Helper()
+	sum := sha256.Sum256([]byte("hub-x"))
+	hub := hex.EncodeToString(sum[:])
+	work := env.Shared(t).Unique("work")
+	one, err := client.Resource(inventories).Create(t.Context(), manifest(t, fmt.Sprintf(`
+apiVersion: work.open-cluster-management.io/v1
+kind: AppliedManifestWork
+metadata: {name: %s-%s, finalizers: [%s]}
+spec: {hubHash: %s, manifestWorkName: %s}
+`, hub, work, workv1.AppliedManifestWorkFinalizer, hub, work)), metav1.CreateOptions{})
+	require.NoError(t, err)
+	owners := []metav1.OwnerReference{{APIVersion: workv1.GroupVersion.String(), Kind: "AppliedManifestWork", Name: one.GetName(), UID: one.GetUID()}}
+	var list []workv1.AppliedManifestResourceMeta
+	for _, each := range things {
+		list = append(list, each.at)
+		objects := client.Resource(schema.GroupVersionResource{Group: each.at.Group, Version: each.at.Version, Resource: each.at.Resource}).Namespace(each.at.Namespace)
+		if each.manifest != nil {
+			_, err := objects.Create(t.Context(), each.manifest, metav1.CreateOptions{})
+			require.NoError(t, err)
+		}
+		patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"ownerReferences": owners}})
+		require.NoError(t, err)
+		_, err = objects.Patch(t.Context(), each.at.Name, types.MergePatchType, patch, metav1.PatchOptions{})
+		require.NoError(t, err)
+	}
+	patch, err := json.Marshal(map[string]any{"status": map[string]any{"appliedResources": list}})
+	require.NoError(t, err)
+	_, err = client.Resource(inventories).Patch(t.Context(), one.GetName(), types.MergePatchType, patch, metav1.PatchOptions{}, "status")
+	require.NoError(t, err)
+}
+
+func at(group, version, resource, within, name string) workv1.AppliedManifestResourceMeta {
+	return workv1.AppliedManifestResourceMeta{Version: version, ResourceIdentifier: workv1.ResourceIdentifier{Group: group, Resource: resource, Namespace: within, Name: name}}
+}
+
+// TestUnjoinLeavesAnOCMAgentAlone has a spoke with an agent of OCM's and none of
+// ours: its Secret and its namespace have the names of ours.
+func TestUnjoinLeavesAnOCMAgentAlone(t *testing.T) {
+	cases := map[string]struct {
+		reason string
+		data   map[string]string
+		err    string
+	}{
+		"joined":       {"its Secret has a kubeconfig", map[string]string{"kubeconfig": "of OCM", keyCluster: "eu-1"}, "this cluster has an agent of Open Cluster Management"},
+		"not accepted": {"there is none yet", map[string]string{keyCluster: "eu-1", "agent-name": "x"}, "an agent that «fairlead join» did not put there"},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			p := newPerson(t)
+			p.settled(t)
+			_, err := p.kube.CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}, metav1.CreateOptions{})
+			require.True(t, err == nil || apierrors.IsAlreadyExists(err), "%v", err)
+			secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: credentials}, StringData: tc.data}
+			_, err = p.kube.CoreV1().Secrets(namespace).Create(t.Context(), secret, metav1.CreateOptions{})
+			require.NoError(t, err)
+
+			require.ErrorContains(t, p.unjoin(t.Context()), tc.err, tc.reason)
+			require.ErrorContains(t, p.unjoin(t.Context(), "--name", "eu-1"), tc.err, tc.reason)
+			_, err = p.kube.CoreV1().Secrets(namespace).Get(t.Context(), credentials, metav1.GetOptions{})
+			require.NoError(t, err)
+		})
+	}
+}
+
+// TestUnjoinKeepsTheNamespaceOfOthers has a work that applied an object in the
+// agent's own namespace.
+func TestUnjoinKeepsTheNamespaceOfOthers(t *testing.T) {
+	p := newPerson(t)
+	client := p.joined(t, "eu-1")
+	applies(t, client, thing{at("", "v1", "configmaps", namespace, "stays"), manifest(t, "{apiVersion: v1, kind: ConfigMap, metadata: {name: stays}}")})
+	require.NoError(t, p.unjoin(t.Context()))
+	require.Contains(t, p.err.String(), "Left alone: Namespace "+namespace+": there is more in it: configmaps/stays\n")
+	stays, err := p.kube.CoreV1().ConfigMaps(namespace).Get(t.Context(), "stays", metav1.GetOptions{})
+	require.NoError(t, err)
+	require.Empty(t, stays.OwnerReferences)
+	found, err := p.kube.CoreV1().Namespaces().Get(t.Context(), namespace, metav1.GetOptions{})
+	require.NoError(t, err)
+	require.Nil(t, found.DeletionTimestamp)
+
+	require.NoError(t, p.kube.CoreV1().ConfigMaps(namespace).Delete(t.Context(), "stays", metav1.DeleteOptions{}))
+	require.NoError(t, p.unjoin(t.Context(), "--name", "eu-1"))
+	require.Contains(t, p.err.String(), "Removed: Namespace "+namespace+"\n")
+}
