@@ -70,8 +70,9 @@ type unjoin struct {
 	tellHub  bool
 
 	process process
-	account bool   // the agent's ServiceAccount is there
-	known   record // the agent's credentials, as far as they were found
+	account bool    // the agent's ServiceAccount is there
+	known   record  // the agent's credentials, as far as they were found
+	served  *served // what the cluster serves, once it was asked
 }
 
 func (u *unjoin) check(r *request) error {

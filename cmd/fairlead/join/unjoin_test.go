@@ -158,3 +158,97 @@ func TestUnjoinKeepsTheNamespaceOfOthers(t *testing.T) {
 	require.NoError(t, p.unjoin(t.Context(), "--name", "eu-1"))
 	require.Contains(t, p.err.String(), "Removed: Namespace "+namespace+"\n")
 }
+
+const definition = `
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: boats.%[1]s}
+spec:
+  group: %[1]s
+  names: {plural: boats, singular: boat, kind: Boat, listKind: BoatList}
+  scope: Namespaced
+  versions:
+  - {name: v1, served: true, storage: true, schema: {openAPIV3Schema: {type: object}}}
+  - {name: v1beta1, served: true, storage: false, schema: {openAPIV3Schema: {type: object}}}
+`
+
+var definitions = schema.GroupVersionResource{Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions"}
+
+// define makes a kind with two versions, in a group of its own, and waits until it
+// is served.
+func define(t *testing.T, client dynamic.Interface) (group string) {
+	t.Helper()
+	group = env.Shared(t).Unique("boats") + ".example"
+	require.NoError(t, env.InstallCRDs(t.Context(), env.Shared(t).RESTConfig(), fmt.Appendf(nil, definition, group)))
+	t.Cleanup(func() {
+		err := client.Resource(definitions).Delete(context.WithoutCancel(t.Context()), "boats."+group, metav1.DeleteOptions{})
+		require.True(t, err == nil || apierrors.IsNotFound(err), "%v", err)
+	})
+	return group
+}
+
+// serves waits for what discovery and the spoke say of a version.
+func serves(t *testing.T, p *person, client dynamic.Interface, gv schema.GroupVersion, want bool) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		_, err := p.kube.Discovery().ServerResourcesForGroupVersionWithContext(t.Context(), gv.String())
+		_, listed := client.Resource(gv.WithResource("boats")).List(t.Context(), metav1.ListOptions{})
+		return (err == nil) == want && (listed == nil) == want
+	}, time.Minute, 20*time.Millisecond)
+}
+
+// TestUnjoinFindsWhatIsServedOtherwise has an inventory that lists an object in a
+// version which is not served any more.
+func TestUnjoinFindsWhatIsServedOtherwise(t *testing.T) {
+	for _, onDetach := range []string{onDetachKeep, onDetachDelete} {
+		t.Run(onDetach, func(t *testing.T) {
+			p := newPerson(t)
+			client := p.joined(t, "eu-1")
+			group := define(t, client)
+			old, current := schema.GroupVersion{Group: group, Version: "v1beta1"}, schema.GroupVersion{Group: group, Version: "v1"}
+			serves(t, p, client, old, true)
+			applies(t, client, thing{at(group, old.Version, "boats", "default", "one"), manifest(t, "{apiVersion: "+old.String()+", kind: Boat, metadata: {name: one}}")})
+			retire := []byte(`[{"op": "replace", "path": "/spec/versions/1/served", "value": false}]`)
+			_, err := client.Resource(definitions).Patch(t.Context(), "boats."+group, types.JSONPatchType, retire, metav1.PatchOptions{})
+			require.NoError(t, err)
+			serves(t, p, client, old, false)
+
+			require.NoError(t, p.unjoin(t.Context(), "--on-detach", onDetach))
+			one, err := client.Resource(current.WithResource("boats")).Namespace("default").Get(t.Context(), "one", metav1.GetOptions{})
+			if onDetach == onDetachDelete {
+				require.True(t, apierrors.IsNotFound(err), "%v", err)
+				require.Contains(t, p.err.String(), "0 objects stay, 1 were deleted")
+				return
+			}
+			require.NoError(t, err)
+			require.Empty(t, one.GetOwnerReferences(), "the garbage collector has no ground to take it")
+		})
+	}
+}
+
+// TestUnjoinDeletesKinds has an object whose kind goes before it does.
+func TestUnjoinDeletesKinds(t *testing.T) {
+	for name, tc := range map[string]struct{ reason, said string }{
+		"before": {"nothing is left to be done", "What 1 works applied: 1 objects stay, 0 were deleted"},
+		"with":   {"the work deletes the kind, too", "What 1 works applied: 1 objects stay, 1 were deleted"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPerson(t)
+			client := p.joined(t, "eu-1")
+			group := define(t, client)
+			current := schema.GroupVersion{Group: group, Version: "v1"}
+			serves(t, p, client, current, true)
+			kind := thing{at: at(definitions.Group, definitions.Version, definitions.Resource, "", "boats."+group)}
+			object := thing{at(group, "v1", "boats", "default", "one"), manifest(t, "{apiVersion: "+current.String()+", kind: Boat, metadata: {name: one}}")}
+			if name == "with" {
+				applies(t, client, kind, object)
+			} else {
+				applies(t, client, object)
+				require.NoError(t, client.Resource(definitions).Delete(t.Context(), "boats."+group, metav1.DeleteOptions{}))
+				serves(t, p, client, current, false)
+			}
+			require.NoError(t, p.unjoin(t.Context(), "--on-detach", onDetachDelete))
+			require.Contains(t, p.err.String(), tc.said, tc.reason)
+		})
+	}
+}
