@@ -91,7 +91,7 @@ func (u *unjoin) remove(ctx context.Context) error {
 	if err := secrets.DeleteCollection(ctx, metav1.DeleteOptions{}, metav1.ListOptions{LabelSelector: labelStore}); err != nil && !apierrors.IsNotFound(err) {
 		return fmt.Errorf("removing what the agent received: %w", err)
 	}
-	for _, name := range []string{joinSecret, proxySecret, tokenSecret, credentials} {
+	for _, name := range []string{joinSecret, proxySecret, credentials} {
 		if err := secrets.Delete(ctx, name, metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
 			return fmt.Errorf("removing Secret %s/%s: %w", namespace, name, err)
 		}

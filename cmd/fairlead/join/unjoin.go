@@ -31,8 +31,8 @@ func Unjoin(o *cli.Options) *cobra.Command {
 		Use:   "unjoin --spoke-kubeconfig FILE",
 		Short: "Take a cluster away from its hub, and the agent off the cluster",
 		Long: "Take a cluster away from its hub, with the rights of an admin of this cluster alone: nobody on the hub is asked.\n\n" +
-			"It ends the agent, tells the hub so if it can be reached from here, and removes from the cluster what «fairlead join» put\n" +
-			"there. What works applied stays (--on-detach Keep), or is deleted (--on-detach Delete).",
+			"It ends the agent and takes its rights away, tells the hub so if it can be reached from here, and removes from the cluster\n" +
+			"what «fairlead join» put there. What works applied stays (--on-detach Keep), or is deleted (--on-detach Delete).",
 		Example: "  fairlead unjoin --spoke-kubeconfig eu-1.kubeconfig\n  fairlead unjoin --spoke-context eu-1 --on-detach Delete",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -91,13 +91,16 @@ func (u *unjoin) check(r *request) error {
 }
 
 // run takes the steps in an order that a repetition can go on from: the agent
-// first, so that nobody applies any more what is taken away; the credentials,
-// with which the hub is told, last.
+// and its rights first, so that nobody applies any more what is taken away; the
+// credentials, with which the hub is told, last.
 func (u *unjoin) run(ctx context.Context) error {
 	if err := u.find(ctx); err != nil {
 		return err
 	}
 	if err := errors.Join(u.stopDeployment(ctx), u.stopProcess(ctx)); err != nil {
+		return err
+	}
+	if err := u.fence(ctx); err != nil {
 		return err
 	}
 	if err := u.workloads(ctx); err != nil {

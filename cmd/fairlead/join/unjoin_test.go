@@ -9,12 +9,15 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -26,6 +29,7 @@ import (
 
 	"fairlead.dev/fairlead/cmd/fairlead/cli"
 	"fairlead.dev/fairlead/test/env"
+	"fairlead.dev/fairlead/test/house"
 )
 
 func (p *person) unjoin(ctx context.Context, args ...string) error {
@@ -251,4 +255,107 @@ func TestUnjoinDeletesKinds(t *testing.T) {
 			require.Contains(t, p.err.String(), tc.said, tc.reason)
 		})
 	}
+}
+
+// TestUnjoinFencesAnAgent has an agent that «fairlead join» did not start, with
+// rights that the spoke's admin gave it by hand, and that goes on all the while.
+func TestUnjoinFencesAnAgent(t *testing.T) {
+	binaries, err := house.Build(t.Context(), t.TempDir(), false)
+	require.NoError(t, err)
+	plane := env.StartPlane(t, env.Options{Name: "unjoin-hub"})
+	hub, err := house.StartHub(t.Context(), house.HubConfig{Binaries: binaries, Dir: t.TempDir(), Kubeconfig: plane.Kubeconfig(), REST: plane.RESTConfig()})
+	require.NoError(t, err)
+	t.Cleanup(func() { _, _ = hub.Stop() }) // what does not stop is killed
+	for _, onDetach := range []string{onDetachKeep, onDetachDelete} {
+		t.Run(onDetach, func(t *testing.T) {
+			p := newPerson(t)
+			p.settled(t)
+			t.Cleanup(func() { p.settled(t) })
+			name, dir := strings.ToLower(onDetach), t.TempDir()
+			p.dir = filepath.Join(dir, "data-"+name)
+			cli := func(args ...string) string {
+				t.Helper()
+				said, err := hub.CLI(t.Context(), args...)
+				require.NoError(t, err)
+				return strings.TrimSpace(said)
+			}
+			text := cli("token", "create", name, "--auto-accept")
+			require.NoError(t, p.join(t.Context(), text, "--agent", "print", "--role", "none"))
+			binding := p.byHand(t)
+			agent, err := house.StartAgent(house.AgentConfig{Binaries: binaries, Dir: dir, Cluster: name, Join: text, Kubeconfig: filepath.Join(p.dir, "spoke.kubeconfig")})
+			require.NoError(t, err)
+			t.Cleanup(agent.Kill)
+			file := filepath.Join(dir, "work.yaml")
+			require.NoError(t, os.WriteFile(file, []byte(configMap), 0o600))
+			require.NoError(t, house.Until(t.Context(), "the work to be applied", func(ctx context.Context) (bool, error) {
+				_, err := hub.CLI(ctx, "create", "work", "hello", "-c", name, "-f", file, "--wait", "--timeout", "30s")
+				return err == nil, err
+			}, agent.Process))
+			maps := p.kube.CoreV1().ConfigMaps("default")
+			before, err := maps.Get(t.Context(), "from-the-hub", metav1.GetOptions{})
+			require.NoError(t, err)
+			require.Len(t, before.OwnerReferences, 1)
+
+			p.timeout = 20 * time.Second
+			require.NoError(t, p.unjoin(t.Context(), "--on-detach", onDetach))
+			require.True(t, agent.Alive())
+			require.Contains(t, p.err.String(), " was told\n")
+			after, err := maps.Get(t.Context(), "from-the-hub", metav1.GetOptions{})
+			if onDetach == onDetachDelete {
+				require.True(t, apierrors.IsNotFound(err), "%v", err)
+			} else {
+				require.NoError(t, err)
+				require.Equal(t, before.UID, after.UID)
+				require.Empty(t, after.OwnerReferences)
+				require.NoError(t, maps.Delete(t.Context(), "from-the-hub", metav1.DeleteOptions{}))
+			}
+			left, err := p.kube.RbacV1().ClusterRoleBindings().Get(t.Context(), binding, metav1.GetOptions{})
+			require.NoError(t, err, "what the admin made stays")
+			require.Equal(t, []rbacv1.Subject{{Kind: "User", APIGroup: rbacv1.GroupName, Name: "somebody-else"}}, left.Subjects)
+		})
+	}
+}
+
+// byHand binds a role to the agent, and to somebody else.
+func (p *person) byHand(t *testing.T) (name string) {
+	t.Helper()
+	binding := &rbacv1.ClusterRoleBinding{
+		ObjectMeta: metav1.ObjectMeta{Name: env.Shared(t).Unique("by-hand")},
+		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "cluster-admin"},
+		Subjects: []rbacv1.Subject{
+			{Kind: "ServiceAccount", Name: account, Namespace: namespace},
+			{Kind: "User", APIGroup: rbacv1.GroupName, Name: "somebody-else"},
+		},
+	}
+	_, err := p.kube.RbacV1().ClusterRoleBindings().Create(t.Context(), binding, metav1.CreateOptions{})
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		require.NoError(t, p.kube.RbacV1().ClusterRoleBindings().Delete(context.WithoutCancel(t.Context()), binding.Name, metav1.DeleteOptions{}))
+	})
+	return binding.Name
+}
+
+// TestUnjoinOfAnAgentThatEverybodyHelps has rights that no binding gives to the
+// agent by name, so that they cannot be taken away from it.
+func TestUnjoinOfAnAgentThatEverybodyHelps(t *testing.T) {
+	p := newPerson(t)
+	client := p.joined(t, "eu-1")
+	binding := &rbacv1.ClusterRoleBinding{
+		ObjectMeta: metav1.ObjectMeta{Name: env.Shared(t).Unique("everybody")},
+		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "cluster-admin"},
+		Subjects:   []rbacv1.Subject{{Kind: "Group", APIGroup: rbacv1.GroupName, Name: "system:serviceaccounts:" + namespace}},
+	}
+	bindings := p.kube.RbacV1().ClusterRoleBindings()
+	_, err := bindings.Create(t.Context(), binding, metav1.CreateOptions{})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, bindings.Delete(t.Context(), binding.Name, metav1.DeleteOptions{})) }()
+	applies(t, client, thing{at("", "v1", "configmaps", "default", "everybodys"), manifest(t, "{apiVersion: v1, kind: ConfigMap, metadata: {name: everybodys}}")})
+	p.timeout = 2 * time.Second
+	require.ErrorContains(t, p.unjoin(t.Context()), "the agent may still patch appliedmanifestworks.work.open-cluster-management.io")
+	require.NoError(t, p.kube.CoreV1().ServiceAccounts(namespace).Delete(t.Context(), account, metav1.DeleteOptions{}))
+	require.NoError(t, p.unjoin(t.Context(), "--name", "eu-1"), "as the hint says")
+	stays, err := p.kube.CoreV1().ConfigMaps("default").Get(t.Context(), "everybodys", metav1.GetOptions{})
+	require.NoError(t, err)
+	require.Empty(t, stays.OwnerReferences)
+	require.NoError(t, p.kube.CoreV1().ConfigMaps("default").Delete(t.Context(), "everybodys", metav1.DeleteOptions{}))
 }

@@ -33,6 +33,9 @@ func (u *unjoin) workloads(ctx context.Context) error {
 	if err != nil || len(all) == 0 {
 		return err
 	}
+	if err := u.powerlessOver(ctx, all); err != nil {
+		return err
+	}
 	objects, err := metadata.NewForConfig(u.config)
 	if err != nil {
 		return fmt.Errorf("using the kubeconfig of the cluster that leaves: %w", err)
