@@ -91,7 +91,7 @@ func (u *unjoin) remove(ctx context.Context) error {
 	if err := secrets.DeleteCollection(ctx, metav1.DeleteOptions{}, metav1.ListOptions{LabelSelector: labelStore}); err != nil && !apierrors.IsNotFound(err) {
 		return fmt.Errorf("removing what the agent received: %w", err)
 	}
-	for _, name := range []string{joinSecret, proxySecret, tokenSecret, credentials} {
+	for _, name := range []string{joinSecret, proxySecret, credentials} {
 		if err := secrets.Delete(ctx, name, metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
 			return fmt.Errorf("removing Secret %s/%s: %w", namespace, name, err)
 		}
@@ -101,20 +101,23 @@ func (u *unjoin) remove(ctx context.Context) error {
 		return fmt.Errorf("removing what works may do: %w", err)
 	}
 	docs := deploy.AgentManifests()
-	slices.Reverse(docs) // the namespace last
+	slices.Reverse(docs) // what was made last goes first
 	for _, doc := range docs {
 		if err := u.removeOne(ctx, doc); err != nil {
 			return err
 		}
 	}
-	u.o.Notef("Removed: the agent's namespace, ServiceAccount, rights and credentials")
-	return errors.Join(u.removeCRDs(ctx), u.removeFiles())
+	u.o.Notef("Removed: the agent's ServiceAccount, rights and credentials")
+	return errors.Join(u.removeNamespace(ctx), u.removeCRDs(ctx), u.removeFiles())
 }
 
 func (u *unjoin) removeOne(ctx context.Context, doc []byte) error {
 	object := &unstructured.Unstructured{}
 	if err := yaml.Unmarshal(doc, &object.Object); err != nil {
 		return fmt.Errorf("an embedded manifest: %w", err)
+	}
+	if object.GetKind() == "Namespace" {
+		return nil // it is looked at when all else is gone
 	}
 	err := u.dynamic.Resource(resources()[object.GetKind()]).Namespace(object.GetNamespace()).Delete(ctx, object.GetName(), metav1.DeleteOptions{})
 	if err != nil && !apierrors.IsNotFound(err) {

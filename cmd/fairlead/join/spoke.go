@@ -10,6 +10,7 @@ import (
 	"time"
 
 	authorizationv1 "k8s.io/api/authorization/v1"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/dynamic"
@@ -55,6 +56,7 @@ func (r *request) reach(ctx context.Context) (*spoke, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the kubeconfig of the cluster: %w (--spoke-kubeconfig, --spoke-context)", err)
 	}
+	config.QPS, config.Burst = 50, 300 // as kubectl's: unjoin looks through the kinds of the cluster
 	s := &spoke{request: r, config: config}
 	if s.kube, err = kubernetes.NewForConfig(config); err != nil {
 		return nil, fmt.Errorf("using the kubeconfig of the cluster: %w", err)
@@ -149,10 +151,19 @@ func (s *spoke) notTaken(ctx context.Context) error {
 	}
 	known := stateOf(secret.Data)
 	switch {
-	case known.hub == "" && len(secret.Data["kubeconfig"]) > 0:
-		return fmt.Errorf("this cluster has an agent of Open Cluster Management: Secret %s/%s has its kubeconfig\nHint: remove its klusterlet first", namespace, credentials)
+	case isOCMs(secret):
+		return errOCMs()
 	case known.joined() && known.cluster != s.name:
 		return fmt.Errorf("this cluster has joined hub %s as %q already\nHint: go on with --name %s, or delete Secret %s/%s to join anew", known.hub, known.cluster, known.cluster, namespace, credentials)
 	}
 	return nil
+}
+
+// isOCMs tells an agent of OCM's from ours by its Secret.
+func isOCMs(secret *corev1.Secret) bool {
+	return len(secret.Data[keyHub]) == 0 && len(secret.Data["kubeconfig"]) > 0
+}
+
+func errOCMs() error {
+	return fmt.Errorf("this cluster has an agent of Open Cluster Management: Secret %s/%s has its kubeconfig\nHint: remove its klusterlet first", namespace, credentials)
 }

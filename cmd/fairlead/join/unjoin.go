@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -30,8 +31,8 @@ func Unjoin(o *cli.Options) *cobra.Command {
 		Use:   "unjoin --spoke-kubeconfig FILE",
 		Short: "Take a cluster away from its hub, and the agent off the cluster",
 		Long: "Take a cluster away from its hub, with the rights of an admin of this cluster alone: nobody on the hub is asked.\n\n" +
-			"It ends the agent, tells the hub so if it can be reached from here, and removes from the cluster what «fairlead join» put\n" +
-			"there. What works applied stays (--on-detach Keep), or is deleted (--on-detach Delete).",
+			"It ends the agent and takes its rights away, tells the hub so if it can be reached from here, and removes from the cluster\n" +
+			"what «fairlead join» put there. What works applied stays (--on-detach Keep), or is deleted (--on-detach Delete).",
 		Example: "  fairlead unjoin --spoke-kubeconfig eu-1.kubeconfig\n  fairlead unjoin --spoke-context eu-1 --on-detach Delete",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -69,7 +70,9 @@ type unjoin struct {
 	tellHub  bool
 
 	process process
-	known   record // the agent's credentials, as far as they were found
+	account bool    // the agent's ServiceAccount is there
+	known   record  // the agent's credentials, as far as they were found
+	served  *served // what the cluster serves, once it was asked
 }
 
 func (u *unjoin) check(r *request) error {
@@ -88,13 +91,16 @@ func (u *unjoin) check(r *request) error {
 }
 
 // run takes the steps in an order that a repetition can go on from: the agent
-// first, so that nobody applies any more what is taken away; the credentials,
-// with which the hub is told, last.
+// and its rights first, so that nobody applies any more what is taken away; the
+// credentials, with which the hub is told, last.
 func (u *unjoin) run(ctx context.Context) error {
 	if err := u.find(ctx); err != nil {
 		return err
 	}
 	if err := errors.Join(u.stopDeployment(ctx), u.stopProcess(ctx)); err != nil {
+		return err
+	}
+	if err := u.fence(ctx); err != nil {
 		return err
 	}
 	if err := u.workloads(ctx); err != nil {
@@ -120,6 +126,7 @@ func (u *unjoin) find(ctx context.Context) error {
 	if err != nil && !apierrors.IsNotFound(err) {
 		return fmt.Errorf("reading ServiceAccount %s/%s of the cluster that leaves: %w", namespace, account, err)
 	}
+	u.account = err == nil
 	if u.name == "" {
 		u.name = own.GetAnnotations()[annotationName]
 	}
@@ -128,6 +135,9 @@ func (u *unjoin) find(ctx context.Context) error {
 		return fmt.Errorf("reading Secret %s/%s of the cluster that leaves: %w", namespace, credentials, err)
 	}
 	if err == nil {
+		if err := u.ours(secret); err != nil {
+			return err
+		}
 		u.known = recordOf(secret.Data)
 		u.name = or(u.name, u.known.cluster)
 	}
@@ -142,4 +152,16 @@ func (u *unjoin) find(ctx context.Context) error {
 		u.known, err = u.process.record()
 	}
 	return err
+}
+
+// ours refuses the Secret of another agent: OCM's has the same name.
+func (u *unjoin) ours(secret *corev1.Secret) error {
+	if isOCMs(secret) {
+		return errOCMs()
+	}
+	if len(secret.Data[keyHub]) == 0 && !u.account {
+		return fmt.Errorf("this cluster has an agent that «fairlead join» did not put there: Secret %s/%s has no %s, and there is no ServiceAccount %s\n"+
+			"Hint: if that Secret is of no agent at all, delete it first", namespace, credentials, keyHub, account)
+	}
+	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -30,6 +31,9 @@ var inventories = schema.GroupVersionResource{Group: workv1.GroupName, Version: 
 func (u *unjoin) workloads(ctx context.Context) error {
 	all, err := u.applied(ctx)
 	if err != nil || len(all) == 0 {
+		return err
+	}
+	if err := u.powerlessOver(ctx, all); err != nil {
 		return err
 	}
 	objects, err := metadata.NewForConfig(u.config)
@@ -89,22 +93,11 @@ func (u *unjoin) applied(ctx context.Context) ([]workv1.AppliedManifestWork, err
 // that are deleted are gone, and removes the inventory.
 func (u *unjoin) disownAll(ctx context.Context, objects metadata.Interface, of *workv1.AppliedManifestWork, progress *cli.Progress) (kept, gone int, err error) {
 	for _, r := range of.Status.AppliedResources {
-		object := objects.Resource(schema.GroupVersionResource{Group: r.Group, Version: r.Version, Resource: r.Resource}).Namespace(r.Namespace)
 		text := fmt.Sprintf("%s.%s %s/%s", r.Resource, r.Group, r.Namespace, r.Name)
 		progress.Sayf("%s", text)
-		deleted := false
-		for {
-			left, err := u.disown(ctx, object, r.Name, of.UID)
-			if err != nil && !apierrors.IsConflict(err) {
-				return kept, gone, fmt.Errorf("%s of work %s: %w", text, of.Spec.ManifestWorkName, err)
-			}
-			if err == nil && !left {
-				break
-			}
-			deleted = deleted || err == nil
-			if err := cli.Pause(ctx, lookEvery); err != nil {
-				return kept, gone, cli.TimedOut(fmt.Errorf("%s of work %s is deleted, and not gone in time", text, of.Spec.ManifestWorkName))
-			}
+		deleted, err := u.letGo(ctx, objects, r, of.UID)
+		if err != nil {
+			return kept, gone, fmt.Errorf("%s of work %s: %w", text, of.Spec.ManifestWorkName, err)
 		}
 		if deleted {
 			gone++
@@ -124,11 +117,40 @@ func (u *unjoin) disownAll(ctx context.Context, objects metadata.Interface, of *
 	return kept, gone, nil
 }
 
+// letGo disowns one object, again as long as its end is to be waited for, somebody
+// else wrote in between, or it is served otherwise than a moment ago.
+func (u *unjoin) letGo(ctx context.Context, objects metadata.Interface, r workv1.AppliedManifestResourceMeta, owner types.UID) (deleted bool, err error) {
+	for {
+		resource, ok, err := u.servedAs(ctx, schema.GroupVersionResource{Group: r.Group, Version: r.Version, Resource: r.Resource})
+		if err != nil || !ok {
+			return deleted, err
+		}
+		left, err := u.disown(ctx, objects.Resource(resource).Namespace(r.Namespace), r.Name, owner)
+		switch {
+		case err == nil && !left:
+			return deleted, nil
+		case err == nil:
+			deleted = true
+		case isUnserved(err):
+			u.served = nil
+		case !apierrors.IsConflict(err) && !apierrors.IsNotFound(err):
+			return deleted, err
+		}
+		if cli.Pause(ctx, lookEvery) == nil {
+			continue
+		}
+		if err == nil {
+			err = errors.New("it is deleted, and not gone in time")
+		}
+		return deleted, cli.TimedOut(err)
+	}
+}
+
 // disown makes one object nobody's, or deletes it if it was only this work's;
 // left tells whether its end is to be waited for.
 func (u *unjoin) disown(ctx context.Context, object metadata.ResourceInterface, name string, owner types.UID) (left bool, err error) {
 	live, err := object.Get(ctx, name, metav1.GetOptions{})
-	if apierrors.IsNotFound(err) {
+	if apierrors.IsNotFound(err) && !isUnserved(err) {
 		return false, nil
 	}
 	if err != nil {
