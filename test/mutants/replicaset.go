@@ -24,6 +24,21 @@ func replicaSets() []mutant {
 			old: "return f.name == placement && f.missing != \"\" })", new: "return f.name == placement && f.missing == placement })",
 		},
 		{
+			name: "half-a-decision-is-one", rule: "MH-10: a decision that is yet to be filled says nothing",
+			file: dir + "refs.go", tests: rows,
+			old: "if d.Status.Decisions == nil {", new: "if d.Status.Decisions == nil && false {",
+		},
+		{
+			name: "missing-decision-unnoticed", rule: "MH-10: a decision that is missing is no ground to delete its clusters' works",
+			file: dir + "refs.go", tests: rows,
+			old: "if !there[name] {", new: "if !there[name] && false {",
+		},
+		{
+			name: "deletes-while-decisions-change", rule: "MH-10: no work is deleted while the placement's status says otherwise",
+			file: dir + "works.go", tests: rows,
+			old: "|| live.writing() != \"\" {", new: "|| live.writing() == \"no\" {",
+		},
+		{
 			name: "works-of-others-deleted", rule: "MH-26: a deleted set takes its own works along and no others",
 			file: dir + "remove.go", tests: rows,
 			old: "client.MatchingLabels{setLabel: label}, ", new: "client.HasLabels{setLabel}, ",

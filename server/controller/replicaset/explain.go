@@ -176,6 +176,9 @@ func (o *round) rest(works []Work) (states []ClusterState) {
 			continue
 		}
 		why := "no placement of the set chooses it"
+		if writing := o.writing(); writing != "" {
+			why = writing
+		}
 		if w.Deleting {
 			why = "its agent has yet to remove what the work applied"
 		}

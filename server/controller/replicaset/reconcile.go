@@ -88,6 +88,9 @@ func (r *reconciler) round(ctx context.Context, o *round, works []Work) (again t
 	if err := o.look(ctx, r.client, works, now); err != nil {
 		return 0, err
 	}
+	if pause := o.pause(now); pause > 0 {
+		return pause, nil
+	}
 	writes := o.writes(ctx)
 	removals, err := o.removals(ctx)
 	if err != nil {
@@ -98,6 +101,20 @@ func (r *reconciler) round(ctx context.Context, o *round, works []Work) (again t
 		return 0, err
 	}
 	return o.next(now, outcome), nil
+}
+
+// pause is for how long to wait for decisions that are being written, as most are
+// for a moment: conditions do not flap, and no other placement takes over. What is
+// written leads to another round.
+func (o *round) pause(now time.Time) time.Duration {
+	if o.writing() == "" {
+		o.note.halfway = time.Time{}
+		return 0
+	}
+	if o.note.halfway.IsZero() {
+		o.note.halfway = now
+	}
+	return o.note.halfway.Add(halfway).Sub(now)
 }
 
 // look finds out what the set wants of its works, and plans; it writes nothing.

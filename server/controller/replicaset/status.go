@@ -107,6 +107,9 @@ func (o *round) verified() metav1.Condition {
 		c.Reason, c.Message = workv1alpha1.ReasonPlacementDecisionEmpty, "no cluster was chosen"
 	default:
 		c.Status, c.Reason, c.Message = metav1.ConditionTrue, workv1alpha1.ReasonAsExpected, fmt.Sprintf("%d clusters were chosen", len(o.by))
+		if writing := o.writing(); writing != "" {
+			c.Message += "; " + writing + ": no work is deleted until then"
+		}
 	}
 	return c
 }

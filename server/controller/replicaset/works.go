@@ -82,6 +82,16 @@ func (o *round) undecided(placement string) bool {
 	return slices.ContainsFunc(o.refs, func(f *ref) bool { return f.name == placement && f.missing != "" })
 }
 
+// writing says of which placement the decisions are being written; "" of none.
+func (o *round) writing() string {
+	for _, f := range o.refs {
+		if f.writing != "" {
+			return f.writing
+		}
+	}
+	return ""
+}
+
 func (o *round) key() types.NamespacedName { return client.ObjectKeyFromObject(o.set) }
 
 // plan decides which clusters of a ref get the template now.
@@ -196,7 +206,8 @@ func (o *round) goes(ctx context.Context, name string) bool {
 }
 
 // removals are the works that are to go. Works of clusters that no placement
-// chooses go only if the apiserver says so too, not just the cache (MH-10).
+// chooses go only if the apiserver says so too, not just the cache (MH-10), and no
+// decision that is being written may yet choose them.
 func (o *round) removals(ctx context.Context) (removals []write, err error) {
 	live := &round{set: &workv1alpha1.ManifestWorkReplicaSet{}}
 	for _, w := range o.other {
@@ -204,8 +215,8 @@ func (o *round) removals(ctx context.Context) (removals []write, err error) {
 			if err := o.readLive(ctx, live); err != nil {
 				return nil, err
 			}
-			if live.by[w.Cluster] != nil || live.undecided(w.Placement) {
-				continue // the cache is yet to see it, and a new round comes of that
+			if live.by[w.Cluster] != nil || live.undecided(w.Placement) || live.writing() != "" {
+				continue // the cache is yet to see it, or what ends it: a new round comes of that
 			}
 		}
 		removals = append(removals, write{cluster: w.Cluster, work: w, remove: true})
