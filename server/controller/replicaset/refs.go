@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -81,6 +82,7 @@ func (f *ref) decisions(ctx context.Context, reader client.Reader, placement *cl
 			found = append(found, &list.Items[i])
 		}
 	}
+	slices.SortFunc(found, func(a, b *clusterv1beta1.PlacementDecision) int { return strings.Compare(a.Name, b.Name) })
 	why, none := unfinished(placement, found)
 	if why != "" {
 		f.writing = fmt.Sprintf("the decisions on Placement %q in namespace %q are not complete: %s", f.name, placement.Namespace, why)
