@@ -4,8 +4,10 @@
 package replicaset
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"maps"
 	"time"
 
 	workv1alpha1 "open-cluster-management.io/api/work/v1alpha1"
@@ -81,6 +83,7 @@ type round struct {
 	template []byte
 	current  map[wire.Digest]bool
 	labelled map[string]bool // by placement and labels: whether these are as wanted
+	fresh    bool            // a cluster is blocked that was not when this was planned
 }
 
 func (r *reconciler) round(ctx context.Context, o *round, works []Work) (again time.Duration, err error) {
@@ -127,6 +130,11 @@ func (o *round) look(ctx context.Context, reader client.Reader, works []Work, no
 		return err
 	}
 	o.by = claim(o.refs)
+	if !bytes.Equal(o.note.template, o.template) {
+		clear(o.note.blocked)
+		o.note.template = o.template
+	}
+	maps.DeleteFunc(o.note.blocked, func(cluster string, _ obstacle) bool { return o.by[cluster] == nil })
 	o.assign(works)
 	for _, ref := range o.refs {
 		o.plan(ref, now)
@@ -142,10 +150,10 @@ func (o *round) next(now time.Time, outcome outcome) time.Duration {
 			again = d
 		}
 	}
-	if outcome.more {
+	if outcome.more || o.fresh {
 		sooner(time.Millisecond)
 	}
-	if len(outcome.errors) > 0 {
+	if len(outcome.errors)+len(o.note.blocked) > 0 {
 		sooner(retry)
 	}
 	for _, ref := range o.refs {

@@ -142,6 +142,17 @@ type note struct {
 	// failed are clusters where the last write did not succeed; they are last in
 	// the next round.
 	failed map[string]bool
+	// blocked are clusters that could not be given the template. A hub that starts
+	// again tries them anew.
+	blocked  map[string]obstacle
+	template []byte
+}
+
+// obstacle is since when a cluster could not be given the template, when that was
+// tried last, and what came of it.
+type obstacle struct {
+	since, tried time.Time
+	err          error
 }
 
 // note returns that of a set.
@@ -150,10 +161,14 @@ func (r *reconciler) note(label string, set types.NamespacedName) *note {
 	defer r.mu.Unlock()
 	n := r.notes[label]
 	if n == nil {
-		n = &note{set: set, failed: map[string]bool{}}
+		n = newNote(set)
 		r.notes[label] = n
 	}
 	return n
+}
+
+func newNote(set types.NamespacedName) *note {
+	return &note{set: set, failed: map[string]bool{}, blocked: map[string]obstacle{}}
 }
 
 func (r *reconciler) forget(label string) {

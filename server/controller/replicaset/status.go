@@ -146,6 +146,7 @@ func (f *ref) words() string {
 		words string
 	}{
 		{n[rollout.Applying] + n[rollout.Progressing] + len(f.plan.Apply), "in progress"},
+		{n[rollout.Blocked], "could not be given the content yet"},
 		{n[rollout.Soaking], "succeeded less than minSuccessTime ago"},
 		{n[rollout.Failed], "failed"},
 		{n[rollout.TimeOut], "timed out"},
