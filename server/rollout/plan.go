@@ -17,11 +17,13 @@ import (
 // State is how far a cluster is.
 type State string
 
-// The states of a cluster. A caller gives the first five; Soaking and TimeOut
+// The states of a cluster. A caller gives the first six; Soaking and TimeOut
 // come of them and of the time.
 const (
 	// ToApply: it does not have the current content.
 	ToApply State = "ToApply"
+	// Blocked: its turn has come, and it could not be given the content.
+	Blocked State = "Blocked"
 	// Applying: it was given the content, and has not said how it does.
 	Applying    State = "Applying"
 	Progressing State = "Progressing"
@@ -54,6 +56,8 @@ type Progress struct {
 	State State
 	// Since counts for every state but ToApply.
 	Since time.Time
+	// Tried is when one that is Blocked was tried last.
+	Tried time.Time
 }
 
 // Input is all that a decision depends on. It is only read.
@@ -82,6 +86,8 @@ type Verdict struct {
 type Plan struct {
 	// Apply are the clusters that get the content now, in order of their turn.
 	Apply []string
+	// Retry are those that are Blocked and are to be tried again now.
+	Retry []string
 	// Clusters is the verdict on each.
 	Clusters map[string]Verdict
 	// Counts are how many are in each state.
@@ -120,7 +126,8 @@ func Decide(in Input) (Plan, error) {
 		}
 		before = d.run(s)
 	}
-	d.plan.Done = before == ""
+	d.retry()
+	d.plan.Done = before == "" && d.plan.Counts[Blocked] == 0
 	return d.plan, nil
 }
 
@@ -148,7 +155,8 @@ type decision struct {
 	in     Input
 	rules  rules
 	total  int
-	flying int // clusters that are in progress
+	flying int      // clusters that are in progress
+	turn   []string // those whose stage has begun
 	plan   Plan
 }
 
@@ -160,7 +168,7 @@ func (d *decision) judge(cluster string) {
 	}
 	state, until := progress.State, time.Time{}
 	switch state {
-	case Applying, Progressing, Failed:
+	case Blocked, Applying, Progressing, Failed:
 		if d.rules.deadline > 0 {
 			until = progress.Since.Add(d.rules.deadline)
 			if !d.in.Now.Before(until) {
@@ -196,7 +204,8 @@ type stage struct {
 	title    string
 	clusters []string
 	// failures is how many may fail; below zero, any number.
-	failures int
+	failures  int
+	mandatory bool
 }
 
 // stages puts the clusters in the order of the strategy.
@@ -211,7 +220,7 @@ func (d *decision) stages(groups []Group) (all []stage) {
 			found = true
 			if !taken[i] {
 				taken[i] = true
-				all = append(all, stage{title: "the mandatory decision group " + g.String(), clusters: g.Clusters})
+				all = append(all, stage{title: "the mandatory decision group " + g.String(), clusters: g.Clusters, mandatory: true})
 			}
 		}
 		if !found {
@@ -226,7 +235,7 @@ func (d *decision) stages(groups []Group) (all []stage) {
 		switch {
 		case taken[i]:
 		case d.rules.kind == clusterv1alpha1.ProgressivePerGroup:
-			all = append(all, stage{"the decision group " + g.String(), g.Clusters, count(d.rules.failures, len(g.Clusters))})
+			all = append(all, stage{title: "the decision group " + g.String(), clusters: g.Clusters, failures: count(d.rules.failures, len(g.Clusters))})
 		default:
 			rest.clusters = append(rest.clusters, g.Clusters...)
 		}
@@ -239,6 +248,7 @@ func (d *decision) stages(groups []Group) (all []stage) {
 // stages wait for; "" if this one is over.
 func (d *decision) run(s stage) (unfinished string) {
 	failed, over := d.failed(s), true
+	d.turn = append(d.turn, s.clusters...)
 	if s.failures >= 0 && len(failed) > s.failures {
 		d.plan.Stopped = fmt.Sprintf("%d of %s failed or timed out, %d may: %s", len(failed), s.title, s.failures, some(failed))
 		d.hold(s, "the rollout is stopped: "+d.plan.Stopped)
@@ -247,9 +257,11 @@ func (d *decision) run(s stage) (unfinished string) {
 	for _, cluster := range s.clusters {
 		state := d.plan.Clusters[cluster].State
 		switch {
+		case state == Blocked: // it holds up no other, unless it may yet count as a failure
+			over = over && !s.mandatory && d.rules.deadline == 0
 		case state != ToApply:
 			over = over && !inProgress(state) && (state != TimeOut || s.failures >= 0)
-		case d.rules.kind == clusterv1alpha1.Progressive && d.flying >= d.rules.concurrency:
+		case d.full():
 			d.wait(cluster, fmt.Sprintf("%d clusters are in progress, which is maxConcurrency", d.flying))
 			over = false
 		default:
@@ -262,6 +274,25 @@ func (d *decision) run(s stage) (unfinished string) {
 		return ""
 	}
 	return s.title + " is first"
+}
+
+// full tells whether as many clusters are in progress as may be.
+func (d *decision) full() bool {
+	return d.rules.kind == clusterv1alpha1.Progressive && d.flying >= d.rules.concurrency
+}
+
+// retry has those tried again that could not be given the content, in the places
+// that are left, those first that were not for longest. Of a rollout that is
+// stopped, those that count as failures are.
+func (d *decision) retry() {
+	slices.SortStableFunc(d.turn, func(a, b string) int { return d.in.Progress[a].Tried.Compare(d.in.Progress[b].Tried) })
+	for _, cluster := range d.turn {
+		failed := d.plan.Clusters[cluster].State == TimeOut
+		if d.in.Progress[cluster].State == Blocked && (failed || d.plan.Stopped == "") && !d.full() {
+			d.plan.Retry = append(d.plan.Retry, cluster)
+			d.flying++
+		}
+	}
 }
 
 func (d *decision) failed(s stage) (failed []string) {

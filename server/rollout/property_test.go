@@ -89,8 +89,12 @@ func TestProperties(t *testing.T) {
 			again, err := rollout.Decide(f.in)
 			require.NoError(t, err)
 			require.Equal(t, plan, again, "values in, values out")
-			for _, name := range plan.Apply {
-				f.in.Progress[name] = rollout.Progress{State: rollout.Applying, Since: f.in.Now}
+			for _, name := range slices.Concat(plan.Apply, plan.Retry) {
+				if rapid.IntRange(0, 3).Draw(t, "written") > 0 {
+					f.in.Progress[name] = rollout.Progress{State: rollout.Applying, Since: f.in.Now}
+				} else if f.in.Progress[name].State != rollout.Blocked {
+					f.in.Progress[name] = rollout.Progress{State: rollout.Blocked, Since: f.in.Now}
+				}
 			}
 			if len(f.in.Progress) > 0 {
 				names := slices.Sorted(func(yield func(string) bool) {
@@ -101,8 +105,10 @@ func TestProperties(t *testing.T) {
 					}
 				})
 				name := rapid.SampledFrom(names).Draw(t, "who")
-				f.in.Progress[name] = rollout.Progress{
-					State: rapid.SampledFrom([]rollout.State{rollout.Progressing, rollout.Succeeded, rollout.Succeeded, rollout.Failed}).Draw(t, "what"), Since: f.in.Now,
+				if f.in.Progress[name].State != rollout.Blocked { // who has nothing reports nothing
+					f.in.Progress[name] = rollout.Progress{
+						State: rapid.SampledFrom([]rollout.State{rollout.Progressing, rollout.Succeeded, rollout.Succeeded, rollout.Failed}).Draw(t, "what"), Since: f.in.Now,
+					}
 				}
 			}
 			f.in.Now = f.in.Now.Add(time.Duration(rapid.IntRange(0, 4).Draw(t, "minutes")) * time.Minute)
@@ -136,8 +142,8 @@ func (f *fleet) check(t *rapid.T, plan rollout.Plan) {
 	}
 	require.Equal(t, f.total, sum)
 	if f.in.Strategy.Type == clusterv1alpha1.Progressive {
-		if len(plan.Apply) > 0 {
-			require.LessOrEqual(t, flying+len(plan.Apply), f.limit, "maxConcurrency")
+		if given := len(plan.Apply) + len(plan.Retry); given > 0 {
+			require.LessOrEqual(t, flying+given, f.limit, "maxConcurrency")
 		}
 		if failed > f.allowed {
 			for _, name := range plan.Apply {
@@ -151,11 +157,19 @@ func (f *fleet) check(t *rapid.T, plan rollout.Plan) {
 		}
 	}
 	if plan.Done {
-		require.Zero(t, flying+plan.Counts[rollout.ToApply], "done is done")
+		require.Zero(t, flying+plan.Counts[rollout.ToApply]+plan.Counts[rollout.Blocked], "done is done")
 		require.True(t, mandatoryDone)
 	} else {
-		idle := len(plan.Apply) == 0 && flying == 0
-		require.Equal(t, idle, plan.Stopped != "" && flying == 0, "what is neither done nor stopped goes on")
+		if flying == 0 && len(plan.Apply)+len(plan.Retry) == 0 {
+			require.NotEmpty(t, plan.Stopped, "what is neither done nor stopped goes on")
+		}
+		if flying == 0 && plan.Stopped != "" {
+			require.Empty(t, plan.Apply, "what is stopped does not go on")
+		}
+		for _, name := range plan.Retry {
+			require.Equal(t, rollout.Blocked, f.in.Progress[name].State)
+			require.True(t, plan.Stopped == "" || plan.Clusters[name].State == rollout.TimeOut, "and who has not failed is not tried then")
+		}
 	}
 	if !plan.Again.IsZero() {
 		require.True(t, plan.Again.After(f.in.Now))

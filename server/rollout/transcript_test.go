@@ -34,7 +34,7 @@ func TestTranscripts(t *testing.T) {
 			case "say":
 				for _, arg := range d.CmdArgs {
 					for _, cluster := range arg.Vals {
-						in.Progress[cluster] = rollout.Progress{State: rollout.State(arg.Key), Since: in.Now}
+						in.Progress[cluster] = rollout.Progress{State: rollout.State(arg.Key), Since: in.Now, Tried: in.Now}
 					}
 				}
 			case "wait":
@@ -82,6 +82,9 @@ func show(plan rollout.Plan, now time.Time) string {
 	var b strings.Builder
 	if len(plan.Apply) > 0 {
 		fmt.Fprintf(&b, "apply: %s\n", strings.Join(plan.Apply, " "))
+	}
+	if len(plan.Retry) > 0 {
+		fmt.Fprintf(&b, "retry: %s\n", strings.Join(plan.Retry, " "))
 	}
 	why := map[string][]string{}
 	for cluster, verdict := range plan.Clusters {

@@ -3,9 +3,14 @@
 
 package main
 
+import "slices"
+
 // replicaSets are mutants of ManifestWorkReplicaSets.
-func replicaSets() []mutant {
-	rows, plans := []string{"./test/conformance/replicaset"}, []string{"./server/rollout"}
+func replicaSets() []mutant { return slices.Concat(generatedWorks(), rollouts()) }
+
+// generatedWorks are mutants of which works there are.
+func generatedWorks() []mutant {
+	rows := []string{"./test/conformance/replicaset"}
 	const dir = "server/controller/replicaset/"
 	return []mutant{
 		{
@@ -22,6 +27,21 @@ func replicaSets() []mutant {
 			name: "no-decision-is-a-decision", rule: "MH-10: while nobody decides, works stay",
 			file: dir + "works.go", tests: rows,
 			old: "return f.name == placement && f.missing != \"\" })", new: "return f.name == placement && f.missing == placement })",
+		},
+		{
+			name: "half-a-decision-is-one", rule: "MH-10: a decision that is yet to be filled says nothing",
+			file: dir + "refs.go", tests: rows,
+			old: "if d.Status.Decisions == nil {", new: "if d.Status.Decisions == nil && false {",
+		},
+		{
+			name: "missing-decision-unnoticed", rule: "MH-10: a decision that is missing is no ground to delete its clusters' works",
+			file: dir + "refs.go", tests: rows,
+			old: "if !there[name] {", new: "if !there[name] && false {",
+		},
+		{
+			name: "deletes-while-decisions-change", rule: "MH-10: no work is deleted while the placement's status says otherwise",
+			file: dir + "works.go", tests: rows,
+			old: "|| live.writing() != \"\" {", new: "|| live.writing() == \"no\" {",
 		},
 		{
 			name: "works-of-others-deleted", rule: "MH-26: a deleted set takes its own works along and no others",
@@ -48,10 +68,17 @@ func replicaSets() []mutant {
 			file: dir + "remove.go", tests: rows,
 			old: "if left > 0 && set.Spec", new: "if left < 0 && set.Spec",
 		},
+	}
+}
+
+// rollouts are mutants of which clusters have the content when.
+func rollouts() []mutant {
+	plans := []string{"./server/rollout"}
+	return []mutant{
 		{
 			name: "too-many-at-once", rule: "MH-17: no more than maxConcurrency are in progress",
 			file: "server/rollout/plan.go", tests: plans,
-			old: "d.flying >= d.rules.concurrency:", new: "d.flying > d.rules.concurrency:",
+			old: "d.flying >= d.rules.concurrency", new: "d.flying > d.rules.concurrency",
 		},
 		{
 			name: "failures-do-not-stop", rule: "MH-21: more failures than may be stop a rollout",
@@ -61,7 +88,17 @@ func replicaSets() []mutant {
 		{
 			name: "mandatory-may-fail", rule: "MH-21: mandatory decision groups tolerate no failure",
 			file: "server/rollout/plan.go", tests: plans,
-			old: "clusters: g.Clusters})", new: "clusters: g.Clusters, failures: count(d.rules.failures, d.total)})",
+			old: "clusters: g.Clusters, mandatory: true})", new: "clusters: g.Clusters, mandatory: true, failures: count(d.rules.failures, d.total)})",
+		},
+		{
+			name: "blocked-has-a-place", rule: "MH-17: who cannot be given the content holds up nobody",
+			file: "server/rollout/plan.go", tests: plans,
+			old: "return s == Applying ||", new: "return s == Blocked || s == Applying ||",
+		},
+		{
+			name: "blocked-never-times-out", rule: "MH-20: who was not given the content in time has timed out",
+			file: "server/rollout/plan.go", tests: plans,
+			old: "case Blocked, Applying, Progressing, Failed:", new: "case Applying, Progressing, Failed:",
 		},
 	}
 }

@@ -90,7 +90,7 @@ func (s *syncer) sync(ctx context.Context) error {
 	return s.clean(ctx, "MultiKueueCluster", chosen)
 }
 
-// chosen are the clusters of all decisions. Without any decision, nobody has decided yet.
+// chosen are the clusters of all decisions. Without any decision, or while one says nothing, nobody has decided yet.
 func (s *syncer) chosen(ctx context.Context) ([]string, error) {
 	list := &clusterv1beta1.PlacementDecisionList{}
 	if err := s.kube.List(ctx, list, client.InNamespace(s.namespace), client.MatchingLabels{clusterv1beta1.PlacementLabel: s.placement}); err != nil {
@@ -101,6 +101,9 @@ func (s *syncer) chosen(ctx context.Context) ([]string, error) {
 	}
 	var names []string
 	for _, item := range list.Items {
+		if item.Status.Decisions == nil { // [] would choose nobody
+			return nil, fmt.Errorf("PlacementDecision %q has no status yet", item.Name)
+		}
 		for _, decision := range item.Status.Decisions {
 			names = append(names, decision.ClusterName)
 		}

@@ -60,7 +60,7 @@ func Explain(ctx context.Context, cfg Config, reader client.Reader, set *workv1a
 	if !known {
 		return Explanation{}, false, nil
 	}
-	o := &round{reconciler: &reconciler{cfg: cfg}, set: set, label: label}
+	o := &round{reconciler: &reconciler{cfg: cfg}, set: set, label: label, note: newNote(client.ObjectKeyFromObject(set))}
 	if err := o.look(ctx, reader, works, cfg.Clock.Now()); err != nil {
 		return Explanation{}, false, err
 	}
@@ -153,6 +153,8 @@ func waiting(s rollout.State) string {
 	switch s {
 	case rollout.ToApply:
 		return "it is next"
+	case rollout.Blocked:
+		return "it could not be given the content, which is tried again"
 	case rollout.Applying:
 		return "its agent has yet to say how the current content does"
 	case rollout.Progressing:
@@ -176,6 +178,9 @@ func (o *round) rest(works []Work) (states []ClusterState) {
 			continue
 		}
 		why := "no placement of the set chooses it"
+		if writing := o.writing(); writing != "" {
+			why = writing
+		}
 		if w.Deleting {
 			why = "its agent has yet to remove what the work applied"
 		}

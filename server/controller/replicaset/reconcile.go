@@ -4,8 +4,10 @@
 package replicaset
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"maps"
 	"time"
 
 	workv1alpha1 "open-cluster-management.io/api/work/v1alpha1"
@@ -81,12 +83,16 @@ type round struct {
 	template []byte
 	current  map[wire.Digest]bool
 	labelled map[string]bool // by placement and labels: whether these are as wanted
+	fresh    bool            // a cluster is blocked that was not when this was planned
 }
 
 func (r *reconciler) round(ctx context.Context, o *round, works []Work) (again time.Duration, err error) {
 	now := r.cfg.Clock.Now()
 	if err := o.look(ctx, r.client, works, now); err != nil {
 		return 0, err
+	}
+	if pause := o.pause(now); pause > 0 {
+		return pause, nil
 	}
 	writes := o.writes(ctx)
 	removals, err := o.removals(ctx)
@@ -100,6 +106,20 @@ func (r *reconciler) round(ctx context.Context, o *round, works []Work) (again t
 	return o.next(now, outcome), nil
 }
 
+// pause is for how long to wait for decisions that are being written, as most are
+// for a moment: conditions do not flap, and no other placement takes over. What is
+// written leads to another round.
+func (o *round) pause(now time.Time) time.Duration {
+	if o.writing() == "" {
+		o.note.halfway = time.Time{}
+		return 0
+	}
+	if o.note.halfway.IsZero() {
+		o.note.halfway = now
+	}
+	return o.note.halfway.Add(halfway).Sub(now)
+}
+
 // look finds out what the set wants of its works, and plans; it writes nothing.
 func (o *round) look(ctx context.Context, reader client.Reader, works []Work, now time.Time) (err error) {
 	if o.template, err = canonical(&o.set.Spec.ManifestWorkTemplate); err != nil {
@@ -110,6 +130,11 @@ func (o *round) look(ctx context.Context, reader client.Reader, works []Work, no
 		return err
 	}
 	o.by = claim(o.refs)
+	if !bytes.Equal(o.note.template, o.template) {
+		clear(o.note.blocked)
+		o.note.template = o.template
+	}
+	maps.DeleteFunc(o.note.blocked, func(cluster string, _ obstacle) bool { return o.by[cluster] == nil })
 	o.assign(works)
 	for _, ref := range o.refs {
 		o.plan(ref, now)
@@ -125,10 +150,10 @@ func (o *round) next(now time.Time, outcome outcome) time.Duration {
 			again = d
 		}
 	}
-	if outcome.more {
+	if outcome.more || o.fresh {
 		sooner(time.Millisecond)
 	}
-	if len(outcome.errors) > 0 {
+	if len(outcome.errors)+len(o.note.blocked) > 0 {
 		sooner(retry)
 	}
 	for _, ref := range o.refs {

@@ -8,14 +8,17 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	clusterv1alpha1 "open-cluster-management.io/api/cluster/v1alpha1"
 	clusterv1beta1 "open-cluster-management.io/api/cluster/v1beta1"
 	workv1alpha1 "open-cluster-management.io/api/work/v1alpha1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"fairlead.dev/fairlead/internal/decide"
 	"fairlead.dev/fairlead/server/rollout"
 )
 
@@ -25,13 +28,13 @@ type ref struct {
 	strategy clusterv1alpha1.RolloutStrategy
 	// missing says what there is not: the placement, or a decision on it. What no
 	// decision says is no ground to delete anything.
-	missing  string
+	missing string
+	// writing says that decisions are being written: a cluster that none names may be
+	// named in a moment, and keeps its work. "" if nothing shows that.
+	writing  string
 	perGroup intstr.IntOrString
 	groups   []rollout.Group
-	// chosen is how many clusters its decisions name; own are those that no earlier
-	// ref has.
-	chosen int
-	own    []string
+	own      []string // clusters that no earlier ref chooses
 
 	progress map[string]rollout.Progress
 	plan     rollout.Plan
@@ -59,7 +62,7 @@ func (r *reconciler) readRefs(ctx context.Context, reader client.Reader, set *wo
 			return nil, fmt.Errorf("reading Placement %s/%s: %w", set.Namespace, spec.Name, err)
 		}
 		f.perGroup = placement.Spec.DecisionStrategy.GroupStrategy.ClustersPerDecisionGroup
-		if err := f.decisions(ctx, reader, set.Namespace); err != nil {
+		if err := f.decisions(ctx, reader, placement); err != nil {
 			return nil, err
 		}
 	}
@@ -67,19 +70,70 @@ func (r *reconciler) readRefs(ctx context.Context, reader client.Reader, set *wo
 }
 
 // decisions reads which clusters were chosen, by decision group.
-func (f *ref) decisions(ctx context.Context, reader client.Reader, namespace string) error {
+func (f *ref) decisions(ctx context.Context, reader client.Reader, placement *clusterv1beta1.Placement) error {
 	list := &clusterv1beta1.PlacementDecisionList{}
-	err := reader.List(ctx, list, client.InNamespace(namespace), client.MatchingLabels{clusterv1beta1.PlacementLabel: f.name}, client.UnsafeDisableDeepCopy)
+	err := reader.List(ctx, list, client.InNamespace(placement.Namespace), client.MatchingLabels{clusterv1beta1.PlacementLabel: f.name}, client.UnsafeDisableDeepCopy)
 	if err != nil {
-		return fmt.Errorf("reading the decisions on Placement %s/%s: %w", namespace, f.name, err)
+		return fmt.Errorf("reading the decisions on Placement %s/%s: %w", placement.Namespace, f.name, err)
 	}
-	groups, found := map[string]int{}, false
+	var found []*clusterv1beta1.PlacementDecision
 	for i := range list.Items {
-		decision := &list.Items[i]
-		if !decision.DeletionTimestamp.IsZero() {
-			continue
+		if list.Items[i].DeletionTimestamp.IsZero() {
+			found = append(found, &list.Items[i])
 		}
-		found = true
+	}
+	slices.SortFunc(found, func(a, b *clusterv1beta1.PlacementDecision) int { return strings.Compare(a.Name, b.Name) })
+	why, none := unfinished(placement, found)
+	if why != "" {
+		f.writing = fmt.Sprintf("the decisions on Placement %q in namespace %q are not complete: %s", f.name, placement.Namespace, why)
+	}
+	switch {
+	case len(found) == 0:
+		f.missing = fmt.Sprintf("nobody has decided on Placement %q in namespace %q yet", f.name, placement.Namespace)
+	case none:
+		f.missing = f.writing
+	default:
+		f.group(found)
+	}
+	return nil
+}
+
+// unfinished says what shows that decisions are being written, "" if nothing does;
+// none, that too little is there yet to go by. A scheduler makes a decision and
+// then fills it, and says last in the placement's status what there is. People who
+// write decisions themselves may leave that status as it is: they freeze the
+// placement, or no Placement controls what they write.
+func unfinished(placement *clusterv1beta1.Placement, decisions []*clusterv1beta1.PlacementDecision) (why string, none bool) {
+	there, chosen, scheduled := map[string]bool{}, 0, false
+	for _, d := range decisions {
+		if d.Status.Decisions == nil { // [] is an answer, and this is none
+			return fmt.Sprintf("PlacementDecision %q has no status yet", d.Name), true
+		}
+		there[d.Name] = true
+		chosen += len(d.Status.Decisions)
+		controller := metav1.GetControllerOf(d)
+		scheduled = scheduled || controller != nil && controller.Kind == "Placement"
+	}
+	if !scheduled || decide.Frozen(placement) {
+		return "", false
+	}
+	for _, group := range placement.Status.DecisionGroups {
+		for _, name := range group.Decisions {
+			if !there[name] {
+				return fmt.Sprintf("there is no PlacementDecision %q, which its status names", name), true
+			}
+		}
+	}
+	if said := int(placement.Status.NumberOfSelectedClusters); said != chosen {
+		return fmt.Sprintf("they choose %d clusters, and its status says %d", chosen, said), len(placement.Status.DecisionGroups) == 0
+	}
+	return "", false
+}
+
+// group sorts the chosen clusters by decision group.
+func (f *ref) group(decisions []*clusterv1beta1.PlacementDecision) {
+	groups := map[string]int{}
+	for _, decision := range decisions {
 		name, number := decision.Labels[clusterv1beta1.DecisionGroupNameLabel], decision.Labels[clusterv1beta1.DecisionGroupIndexLabel]
 		key := number + " " + name
 		at, ok := groups[key]
@@ -92,12 +146,7 @@ func (f *ref) decisions(ctx context.Context, reader client.Reader, namespace str
 		for _, d := range decision.Status.Decisions {
 			f.groups[at].Clusters = append(f.groups[at].Clusters, d.ClusterName)
 		}
-		f.chosen += len(decision.Status.Decisions)
 	}
-	if !found {
-		f.missing = fmt.Sprintf("nobody has decided on Placement %q in namespace %q yet", f.name, namespace)
-	}
-	return nil
 }
 
 // claim gives each cluster to the first ref that chooses it, and takes it out of

@@ -36,6 +36,8 @@ const (
 	tick = 50 * time.Millisecond
 	// patience is for how long what was written is waited for to be known.
 	patience = 10 * time.Second
+	// halfway is for how long a round waits for decisions that are being written.
+	halfway = 2 * time.Second
 	// retry is after what time writes are tried again that failed.
 	retry = 15 * time.Second
 	// batch is how many writes there are between two statuses.
@@ -100,7 +102,7 @@ func Setup(mgr manager.Manager, cfg Config) error {
 		})).
 		Watches(&clusterv1beta1.Placement{}, handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, o client.Object) []reconcile.Request {
 			return r.using(ctx, o.GetNamespace(), o.GetName())
-		}), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		})). // its status, too, tells when decisions are complete
 		WatchesRawSource(source.Func(func(ctx context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
 			cancel := cfg.Works.WatchGenerated(func(label string) {
 				if set, ok := r.named(label); ok {
@@ -135,9 +137,22 @@ type note struct {
 	// written is the newest resourceVersion of a work that was written, at when.
 	written uint64
 	at      time.Time
+	// halfway is since when decisions are being written; zero if they are not.
+	halfway time.Time
 	// failed are clusters where the last write did not succeed; they are last in
 	// the next round.
 	failed map[string]bool
+	// blocked are clusters that could not be given the template. A hub that starts
+	// again tries them anew.
+	blocked  map[string]obstacle
+	template []byte
+}
+
+// obstacle is since when a cluster could not be given the template, when that was
+// tried last, and what came of it.
+type obstacle struct {
+	since, tried time.Time
+	err          error
 }
 
 // note returns that of a set.
@@ -146,10 +161,14 @@ func (r *reconciler) note(label string, set types.NamespacedName) *note {
 	defer r.mu.Unlock()
 	n := r.notes[label]
 	if n == nil {
-		n = &note{set: set, failed: map[string]bool{}}
+		n = newNote(set)
 		r.notes[label] = n
 	}
 	return n
+}
+
+func newNote(set types.NamespacedName) *note {
+	return &note{set: set, failed: map[string]bool{}, blocked: map[string]obstacle{}}
 }
 
 func (r *reconciler) forget(label string) {

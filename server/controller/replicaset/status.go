@@ -107,6 +107,9 @@ func (o *round) verified() metav1.Condition {
 		c.Reason, c.Message = workv1alpha1.ReasonPlacementDecisionEmpty, "no cluster was chosen"
 	default:
 		c.Status, c.Reason, c.Message = metav1.ConditionTrue, workv1alpha1.ReasonAsExpected, fmt.Sprintf("%d clusters were chosen", len(o.by))
+		if writing := o.writing(); writing != "" {
+			c.Message += "; " + writing + ": no work is deleted until then"
+		}
 	}
 	return c
 }
@@ -143,6 +146,7 @@ func (f *ref) words() string {
 		words string
 	}{
 		{n[rollout.Applying] + n[rollout.Progressing] + len(f.plan.Apply), "in progress"},
+		{n[rollout.Blocked], "could not be given the content yet"},
 		{n[rollout.Soaking], "succeeded less than minSuccessTime ago"},
 		{n[rollout.Failed], "failed"},
 		{n[rollout.TimeOut], "timed out"},

@@ -82,14 +82,32 @@ func (o *round) undecided(placement string) bool {
 	return slices.ContainsFunc(o.refs, func(f *ref) bool { return f.name == placement && f.missing != "" })
 }
 
+// writing says of which placement the decisions are being written; "" of none.
+func (o *round) writing() string {
+	for _, f := range o.refs {
+		if f.writing != "" {
+			return f.writing
+		}
+	}
+	return ""
+}
+
 func (o *round) key() types.NamespacedName { return client.ObjectKeyFromObject(o.set) }
 
 // plan decides which clusters of a ref get the template now.
 func (o *round) plan(f *ref, now time.Time) {
 	f.progress = make(map[string]rollout.Progress, len(f.own))
 	for _, cluster := range f.own {
-		if w := o.works[cluster]; w != nil {
+		w := o.works[cluster]
+		if w == nil && o.leaving[cluster] {
+			o.block(cluster, nil)
+		}
+		b, blocked := o.note.blocked[cluster]
+		switch {
+		case w != nil && o.isCurrent(w):
 			f.progress[cluster] = o.progress(w)
+		case blocked:
+			f.progress[cluster] = rollout.Progress{State: rollout.Blocked, Since: b.since, Tried: b.tried}
 		}
 	}
 	f.plan, f.problem = rollout.Decide(rollout.Input{
@@ -97,12 +115,20 @@ func (o *round) plan(f *ref, now time.Time) {
 	})
 }
 
-// progress is how far a work is (MH-22). A condition may have been as it is for
+// block takes note that a cluster's turn has come and that it cannot have the
+// content, nil because of what is there: others have theirs then.
+func (o *round) block(cluster string, err error) {
+	b, known := o.note.blocked[cluster]
+	b.tried, b.err = o.cfg.Clock.Now(), err
+	if !known {
+		b.since, o.fresh = b.tried, true
+	}
+	o.note.blocked[cluster] = b
+}
+
+// progress is how far a work is that has the template (MH-22). A condition may have been as it is for
 // longer than the work has had its content: what counts began with that.
 func (o *round) progress(w *Work) rollout.Progress {
-	if !o.isCurrent(w) {
-		return rollout.Progress{State: rollout.ToApply}
-	}
 	p := rollout.Progress{State: rollout.Applying, Since: time.Unix(w.Written, 0)}
 	if !w.Applied.True() || w.Applied.Generation != w.Generation || w.Progressing.Generation != w.Generation {
 		return p
@@ -169,13 +195,16 @@ func (o *round) writes(ctx context.Context) (writes []write) {
 			continue
 		}
 		turn := make(map[string]bool, len(f.plan.Apply))
-		for _, cluster := range f.plan.Apply {
+		for _, cluster := range slices.Concat(f.plan.Apply, f.plan.Retry) {
 			turn[cluster] = true
 			w := o.works[cluster]
 			switch {
 			case w != nil:
 				writes = append(writes, write{cluster: cluster, placement: f.name, work: w, spec: true})
-			case !o.leaving[cluster] && !o.goes(ctx, cluster):
+			case o.leaving[cluster]:
+			case o.goes(ctx, cluster):
+				o.block(cluster, nil)
+			default:
 				writes = append(writes, write{cluster: cluster, placement: f.name, spec: true})
 			}
 		}
@@ -196,7 +225,8 @@ func (o *round) goes(ctx context.Context, name string) bool {
 }
 
 // removals are the works that are to go. Works of clusters that no placement
-// chooses go only if the apiserver says so too, not just the cache (MH-10).
+// chooses go only if the apiserver says so too, not just the cache (MH-10), and no
+// decision that is being written may yet choose them.
 func (o *round) removals(ctx context.Context) (removals []write, err error) {
 	live := &round{set: &workv1alpha1.ManifestWorkReplicaSet{}}
 	for _, w := range o.other {
@@ -204,8 +234,8 @@ func (o *round) removals(ctx context.Context) (removals []write, err error) {
 			if err := o.readLive(ctx, live); err != nil {
 				return nil, err
 			}
-			if live.by[w.Cluster] != nil || live.undecided(w.Placement) {
-				continue // the cache is yet to see it, and a new round comes of that
+			if live.by[w.Cluster] != nil || live.undecided(w.Placement) || live.writing() != "" {
+				continue // the cache is yet to see it, or what ends it: a new round comes of that
 			}
 		}
 		removals = append(removals, write{cluster: w.Cluster, work: w, remove: true})

@@ -65,14 +65,25 @@ func (o *round) write(ctx context.Context, writes []write) outcome {
 				out.more = true
 			case err != nil:
 				out.errors[w.cluster], o.note.failed[w.cluster] = err, true
+				if w.spec {
+					o.block(w.cluster, err)
+				}
 			default:
 				done++
+				if w.spec {
+					delete(o.note.blocked, w.cluster)
+				}
 				o.note.written, o.note.at = max(o.note.written, version), o.cfg.Clock.Now()
 			}
 			return nil
 		})
 	}
 	_ = group.Wait() // errors are by cluster
+	for cluster, b := range o.note.blocked {
+		if b.err != nil {
+			out.errors[cluster] = b.err // also where there was no place to try again
+		}
+	}
 	if len(writes) > 0 {
 		o.cfg.Log.InfoContext(ctx, "works of a replica set written", "set", o.key(), "written", done, "failed", len(out.errors), "more", out.more, "error", out.err())
 	}
@@ -143,8 +154,9 @@ func (o *round) create(ctx context.Context, w write) (uint64, error) {
 	return versionOf(work), nil
 }
 
-// exists is about a work that there is already: it is not known yet, is being
-// deleted, had its label taken off, or is somebody else's.
+// exists is about a work that there is already: it is not known yet, had its label
+// taken off, is being deleted without it, or is somebody else's. Nobody hears when
+// one without the label is gone.
 func (o *round) exists(ctx context.Context, w write, name types.NamespacedName) (uint64, error) {
 	found := metadataOf(name)
 	if err := o.live.Get(ctx, name, found); err != nil {
@@ -152,8 +164,10 @@ func (o *round) exists(ctx context.Context, w write, name types.NamespacedName) 
 	}
 	label, has := found.Labels[setLabel]
 	switch {
-	case label == o.label || found.DeletionTimestamp != nil:
+	case label == o.label:
 		return versionOf(found), nil
+	case found.DeletionTimestamp != nil:
+		return 0, fmt.Errorf("the ManifestWork %q that there was is being deleted first", name.Name)
 	case !has && found.GenerateName == generateName(o.key()): // MH-09
 		return o.patch(ctx, w, name, test("/metadata/resourceVersion", found.ResourceVersion))
 	default:

@@ -139,6 +139,19 @@ func TestKueue(t *testing.T) {
 			}, 30*time.Second, 50*time.Millisecond)
 		})
 	}
+	t.Run("PL-44_not_said_yet", func(t *testing.T) {
+		decision := &clusterv1beta1.PlacementDecision{}
+		require.NoError(t, c.Get(ctx, types.NamespacedName{Namespace: namespace, Name: "multikueue-decision-1"}, decision))
+		require.NoError(t, c.Delete(ctx, decision))
+		decision.ResourceVersion, decision.UID, decision.Status.Decisions = "", "", nil
+		require.NoError(t, c.Create(ctx, decision), "as after a restore: its status is yet to come")
+		out, err := sync()
+		require.Error(t, err)
+		require.Contains(t, out, "has no status yet")
+		profiles, err := check(ctx, c, namespace, "multikueue")
+		require.NoError(t, err)
+		require.NotEmpty(t, profiles, "what there is stays")
+	})
 	t.Run("PL-43_nobody", func(t *testing.T) {
 		theirs := &unstructured.Unstructured{Object: map[string]any{
 			"apiVersion": "kueue.x-k8s.io/v1beta2", "kind": "MultiKueueCluster", "metadata": map[string]any{"name": "by-hand"},

@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	clusterv1alpha1 "open-cluster-management.io/api/cluster/v1alpha1"
@@ -199,6 +200,62 @@ func deadlineRow(t *testing.T) {
 	w.eventually(func(ct *assert.CollectT) {
 		require.Contains(ct, w.awaitCondition(s, "PlacementRolledOut", "False", "Progressing").Message, "3 of the clusters failed or timed out, 2 may")
 	})
+}
+
+// blocked: a cluster whose namespace is missing and one whose old work is still
+// being deleted hold no place, and have theirs when they can.
+func blocked(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 3)
+	c, nowhere := w.clusters, w.plane.Unique("a-nowhere")
+	w.placement("p", c[:1])
+	s := w.set("web", by(progressively("1", clusterv1alpha1.RolloutConfig{})), "p")
+	old := w.await(s, "1", c[0])[c[0]]
+	patch(w, &old, func(work *workv1.ManifestWork) { work.Finalizers = []string{"example.com/agent"} })
+	require.NoError(t, w.kube.Delete(t.Context(), &old))
+	w.decide("p", append([]string{nowhere}, c...))
+	w.await(s, "1", c[1])
+	w.eventually(func(ct *assert.CollectT) {
+		said := w.awaitCondition(s, "PlacementRolledOut", "False", "Progressing")
+		require.Contains(ct, said.Message, "1 in progress, 2 could not be given the content yet, 1 wait")
+	})
+	w.say(s, succeeded, c[1])
+	w.await(s, "1", c[1], c[2])
+	patch(w, &old, func(work *workv1.ManifestWork) { work.Finalizers = nil })
+	w.settled(s)
+	require.Len(t, w.works(t, s), 2, "it is one at a time for them, too")
+	w.say(s, succeeded, c[2])
+	w.await(s, "1", c...)
+	require.NoError(t, w.kube.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: nowhere}}))
+	w.say(s, succeeded, c[0])
+	w.await(s, "1", append([]string{nowhere}, c...)...)
+	w.say(s, succeeded, nowhere)
+	w.awaitCondition(s, "PlacementRolledOut", "True", "Complete")
+}
+
+// blockedTooLong: past its deadline such a cluster counts as a failure, which it
+// ends when it has the content and succeeds.
+func blockedTooLong(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 2)
+	c, nowhere := w.clusters, w.plane.Unique("a-nowhere")
+	w.placement("p", append([]string{nowhere}, c...))
+	s := w.set("web", by(progressively("1", clusterv1alpha1.RolloutConfig{ProgressDeadline: "3s"})), "p")
+	w.await(s, "1", c[0])
+	stopped := func(who string) {
+		w.eventually(func(ct *assert.CollectT) {
+			said := w.awaitCondition(s, "PlacementRolledOut", "False", "Progressing")
+			require.Contains(ct, said.Message, "failed or timed out, 0 may: "+who)
+		})
+	}
+	stopped(nowhere + ", " + c[0])
+	w.say(s, succeeded, c[0])
+	stopped(nowhere)
+	require.Len(t, w.works(t, s), 1)
+	require.NoError(t, w.kube.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: nowhere}}))
+	w.await(s, "1", nowhere, c[0])
+	w.say(s, succeeded, nowhere)
+	w.await(s, "1", nowhere, c[0], c[1])
 }
 
 func failures(t *testing.T) {

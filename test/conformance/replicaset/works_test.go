@@ -27,12 +27,19 @@ func TestReplicaSet(t *testing.T) {
 	t.Run("MH-06_MH-07_a_work_per_cluster", workPerCluster)
 	t.Run("MH-08_a_long_name", longName)
 	t.Run("MH-09_deleted_or_edited_works_come_back", comeBack)
+	t.Run("MH-09_one_that_goes_without_its_label", goesUnlabelled)
 	t.Run("MH-10_clusters_that_leave", clustersLeave)
 	t.Run("MH-10_nobody_decides", nobodyDecides)
+	t.Run("MH-10_decisions_are_made_one_by_one", oneByOne)
+	t.Run("MH-10_another_placement_of_the_name", anotherPlacement)
+	t.Run("MH-10_decisions_against_the_status", contradiction)
+	t.Run("MH-10_a_decision_without_status", withoutStatus)
 	t.Run("MH-11_two_placements_choose_one_cluster", overlap)
 	t.Run("MH-12_MH-14_conditions_of_placements", placementConditions)
 	t.Run("MH-13_MH-14_MH-15_counts", counts)
 	t.Run("MH-14_a_cluster_without_namespace", withoutNamespace)
+	t.Run("MH-14_MH-17_who_cannot_have_it_holds_up_nobody", blocked)
+	t.Run("MH-14_MH-20_who_cannot_have_it_times_out", blockedTooLong)
 	t.Run("MH-16_all_at_once", allAtOnce)
 	t.Run("MH-17_progressive", progressive)
 	t.Run("MH-17_mandatory_groups_are_first", mandatory)
@@ -205,6 +212,24 @@ func comeBack(t *testing.T) {
 		require.Equal(c, edited.UID, back.UID, "its label comes back")
 		require.Equal(c, "p", back.Labels[placementLabel])
 	})
+}
+
+// goesUnlabelled: when a work without the label is gone, nobody hears of it, and the
+// next one is made all the same.
+func goesUnlabelled(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	w.placement("p", w.clusters)
+	s := w.set("web", nil, "p")
+	old := w.await(s, "1", w.clusters...)[w.clusters[0]]
+	patch(w, &old, func(work *workv1.ManifestWork) { work.Finalizers = []string{"example.com/agent"} })
+	require.NoError(t, w.kube.Delete(t.Context(), &old))
+	patch(w, &old, func(work *workv1.ManifestWork) { delete(work.Labels, setLabel) })
+	said := w.awaitCondition(s, "ManifestworkApplied", "False", "NotAsExpected")
+	require.Contains(t, said.Message, "is being deleted first")
+	patch(w, &old, func(work *workv1.ManifestWork) { work.Finalizers = nil })
+	again := w.await(s, "1", w.clusters...)[w.clusters[0]]
+	require.NotEqual(t, old.UID, again.UID)
 }
 
 func clustersLeave(t *testing.T) {

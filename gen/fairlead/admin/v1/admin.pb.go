@@ -4334,8 +4334,9 @@ type ReplicaSetCluster struct {
 	Name      string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Placement string                 `protobuf:"bytes,2,opt,name=placement,proto3" json:"placement,omitempty"`
 	Work      string                 `protobuf:"bytes,3,opt,name=work,proto3" json:"work,omitempty"` // empty if it has none
-	// ToApply, Applying, Progressing, Succeeded, Failed, Soaking, TimeOut; Leaving if
-	// its work goes, Kept if its work stays as nobody has decided on the placement.
+	// ToApply, Applying, Progressing, Succeeded, Failed, Soaking, TimeOut; Blocked if
+	// its work cannot be made, Leaving if its work goes, Kept if it stays as nobody has
+	// decided on the placement.
 	State         string                 `protobuf:"bytes,4,opt,name=state,proto3" json:"state,omitempty"`
 	Since         *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=since,proto3" json:"since,omitempty"`
 	Why           string                 `protobuf:"bytes,6,opt,name=why,proto3" json:"why,omitempty"` // what it waits for; empty if for nothing
