@@ -54,7 +54,7 @@ func (p placements) simulate(ctx context.Context, placement *clusterv1beta1.Plac
 	if err != nil {
 		return scheduling.Explanation{}, err
 	}
-	return world.Simulate(placement, p.now()), nil
+	return world.Simulate(ctx, placement, p.now())
 }
 
 // placementReader reads from memory where the controller of placements runs, as

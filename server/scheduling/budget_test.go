@@ -4,6 +4,7 @@
 package scheduling_test
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"strings"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	clusterv1beta1 "open-cluster-management.io/api/cluster/v1beta1"
 	"pgregory.net/rapid"
 )
 
@@ -199,4 +201,34 @@ func cpu(b *testing.B) time.Duration {
 	var usage syscall.Rusage
 	require.NoError(b, syscall.Getrusage(syscall.RUSAGE_SELF, &usage))
 	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
+}
+
+// TestSimulate_ends: an explanation that nobody waits for any more is not gone on
+// with, and no expression is evaluated twice for one.
+func TestSimulate_ends(t *testing.T) {
+	h, seen := newHub(t), &counting{}
+	h.Observe(seen)
+	h.set("a")
+	h.bind("n", "a")
+	for i := range 50 {
+		h.cluster(fmt.Sprintf("c%02d", i), "set=a")
+	}
+	text := strings.Repeat("a", 1000) // 10 000
+	p := &clusterv1beta1.Placement{ObjectMeta: metav1.ObjectMeta{Namespace: "n", Name: "p"}}
+	p.Spec.Predicates = []clusterv1beta1.ClusterPredicate{{RequiredClusterSelector: clusterv1beta1.ClusterSelector{
+		CelSelector: clusterv1beta1.ClusterCelSelector{CelExpressions: []string{fmt.Sprintf("!%[1]q.contains(%[1]q)", text)}},
+	}}}
+	e, err := h.Simulate(t.Context(), p, h.now)
+	require.NoError(t, err)
+	require.Len(t, e.All, 50)
+	require.Contains(t, e.All[49].Why, "predicates[0]: celExpressions[0]")
+	require.Contains(t, e.All[49].Why, "is false")
+	require.Equal(t, 50, seen.evaluated, "each once")
+
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	seen.evaluated = 0
+	_, err = h.Simulate(ctx, p, h.now)
+	require.ErrorIs(t, err, context.Canceled)
+	require.LessOrEqual(t, seen.evaluated, 2)
 }

@@ -4,10 +4,12 @@
 package scheduling
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/google/cel-go/cel"
 	"github.com/google/cel-go/checker"
@@ -27,6 +29,9 @@ const (
 	// quarter for empty loops, which take longest for their cost. Nothing else is
 	// decided meanwhile.
 	costPerCall = 1_000_000
+	// timePerCall is for the same, since CEL takes much longer than it counts to go
+	// through a list of tens of thousands.
+	timePerCall = 5 * time.Second
 	// costPerCluster is for all expressions of a placement on one cluster. It is
 	// counted by cluster, so that no cluster depends on how many others there are.
 	costPerCluster = 10_000_000
@@ -45,7 +50,10 @@ const (
 const variable = "managedCluster"
 
 // compiler makes expressions.
-type compiler struct{ env *cel.Env }
+type compiler struct {
+	env   *cel.Env
+	guard guard
+}
 
 // expression is an entry of celExpressions, compiled.
 type expression struct {
@@ -62,7 +70,7 @@ func newCompiler() (*compiler, error) {
 		cel.CrossTypeNumericComparisons(true), cel.OptionalTypes(),
 		cel.CostEstimatorOptions(checker.PresenceTestHasCost(false)),
 		cel.ASTValidators(cel.ValidateDurationLiterals(), cel.ValidateTimestampLiterals(), cel.ValidateRegexLiterals(), cel.ValidateHomogeneousAggregateLiterals()),
-		ext.Strings(ext.StringsVersion(2)), ext.Sets(), ext.Lists(ext.ListsVersion(3)), ext.TwoVarComprehensions(),
+		ext.Strings(ext.StringsVersion(2), ext.StringsMaxPrecision(maxNumber)), ext.Sets(), ext.Lists(ext.ListsVersion(3)), ext.TwoVarComprehensions(),
 		library.URLs(), library.Regex(), library.Lists(library.ListsVersion(1)), library.Quantity(), library.IP(), library.CIDR(), library.Format(),
 		library.SemverLib(library.SemverVersion(1)),
 		cel.Variable(variable, cel.DynType),
@@ -73,10 +81,20 @@ func newCompiler() (*compiler, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making the CEL environment of placements: %w", err)
 	}
-	return &compiler{env: env}, nil
+	guard, err := newGuard(env)
+	if err != nil {
+		return nil, fmt.Errorf("making the CEL environment of placements: %w", err)
+	}
+	return &compiler{env: env, guard: guard}, nil
 }
 
 func (c *compiler) compile(text string) (*expression, error) {
+	parsed, issues := c.env.Parse(text)
+	if issues.Err() == nil {
+		if err := checkPatterns(parsed); err != nil {
+			return nil, fmt.Errorf("%q does not compile: %w", text, err)
+		}
+	}
 	checked, issues := c.env.Compile(text)
 	if issues.Err() != nil {
 		var found []string
@@ -91,7 +109,7 @@ func (c *compiler) compile(text string) (*expression, error) {
 	program, err := c.env.Program(
 		checked,
 		cel.EvalOptions(cel.OptOptimize, cel.OptTrackCost), cel.CostLimit(costPerCall),
-		cel.CostTrackerOptions(interpreter.PresenceTestHasCost(false)), cel.CostTracking(&costs{}),
+		cel.CostTrackerOptions(interpreter.PresenceTestHasCost(false)), cel.CostTracking(&costs{}), cel.CustomDecoratorV2(c.guard.decorate), cel.InterruptCheckFrequency(100),
 	)
 	if err != nil {
 		return nil, fmt.Errorf("%q cannot be run: %w", text, err)
@@ -163,12 +181,19 @@ func (w *World) result(e *expression, c *cluster, l *look) (r result, known bool
 	return l.known[l.next-1], true
 }
 
+var errTime = fmt.Errorf("it takes longer than %s", timePerCall)
+
 var errBudget = fmt.Errorf("all expressions together cost more than %d", costPerCluster)
 
 func (e *expression) holds(seen ref.Val) (ok bool, cost int64, err error) {
-	result, details, err := e.program.Eval(map[string]any{variable: seen})
+	ctx, cancel := context.WithTimeoutCause(context.Background(), timePerCall, errTime)
+	defer cancel()
+	result, details, err := e.program.ContextEval(ctx, map[string]any{variable: seen})
 	if details != nil && details.ActualCost() != nil {
 		cost = int64(min(*details.ActualCost(), costPerCluster))
+	}
+	if err != nil && ctx.Err() != nil {
+		return false, costPerCall, errTime
 	}
 	if err != nil {
 		return false, cost, err
@@ -241,29 +266,33 @@ func parseJSON(of ref.Val) ref.Val {
 
 var errNotJSON = errors.New("parseJSON() of a string that is not JSON")
 
-// costs are Kubernetes' for its libraries, and a traversal of what is read for
-// the functions of placements.
+// costs are Kubernetes' for its libraries, a traversal of what is read for the
+// functions of placements, and the price of the call if that is more.
 type costs struct{ library.CostEstimator }
 
-// CallCost gives the cost of a call, or nil for what CEL itself knows.
+// CallCost gives the cost of a call.
 func (c *costs) CallCost(function, overload string, args []ref.Val, result ref.Val) *uint64 {
+	cost := uint64(price(function, args)) //nolint:gosec // it is positive
 	switch function {
 	case "parseJSON":
-		return traversal(args[0], 10)
+		cost = max(cost, traversal(args[0], 10))
 	case "scores":
-		return traversal(result, 1)
+		cost = max(cost, traversal(result, 1))
 	default:
-		return c.CostEstimator.CallCost(function, overload, args, result)
+		if known := c.CostEstimator.CallCost(function, overload, args, result); known != nil {
+			cost = max(cost, *known)
+		}
 	}
+	return &cost
 }
 
 // traversal costs one for each so many elements, and one for the call.
-func traversal(of ref.Val, elements uint64) *uint64 {
+func traversal(of ref.Val, elements uint64) uint64 {
 	cost := uint64(1)
 	if sized, ok := of.(traits.Sizer); ok {
 		if n, ok := sized.Size().(types.Int); ok && n > 0 {
 			cost += uint64(n) / elements
 		}
 	}
-	return &cost
+	return cost
 }

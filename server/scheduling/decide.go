@@ -136,7 +136,7 @@ func (c *choice) prioritize(now time.Time) {
 	for k := range c.p.rules.prioritizers {
 		p := &c.p.rules.prioritizers[k]
 		c.raw[k] = make([]int64, n)
-		done := c.world.observer.Plugin(PluginPrioritizer, p.name)
+		done := c.world.observer.Plugin(PluginPrioritizer, p.plugin())
 		c.score(p, c.raw[k], now)
 		done()
 		for i, score := range c.raw[k] {

@@ -4,6 +4,7 @@
 package scheduling
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"slices"
@@ -68,9 +69,17 @@ func (w *World) Explain(key types.NamespacedName, now time.Time) (explanation Ex
 }
 
 // Simulate explains a placement that is not stored. One that is stored under the
-// same name lends it its decisions, and is not touched.
-func (w *World) Simulate(object *clusterv1beta1.Placement, now time.Time) Explanation {
-	return w.choose(w.prepare(object), now).explain()
+// same name lends it its decisions, and is not touched. It ends with ctx, between two
+// expressions.
+func (w *World) Simulate(ctx context.Context, object *clusterv1beta1.Placement, now time.Time) (Explanation, error) {
+	p := w.prepare(object)
+	p.reasons = map[*cluster]string{}
+	for !w.filter(p, now, costAtOnce) {
+		if err := ctx.Err(); err != nil {
+			return Explanation{}, err
+		}
+	}
+	return w.choose(p, now).explain(), nil
 }
 
 // Filtered says which clusters are left after each filter, in the order in which
@@ -189,11 +198,20 @@ func (c *choice) mismatches(one *cluster) string {
 	if err := c.p.rules.predicateErr; err != nil {
 		return "no predicate can be read: " + err.Error()
 	}
+	if why, known := c.p.reasons[one]; known {
+		return why
+	}
+	_, why := c.world.reasons(c.p, one, &look{turn: math.MaxInt64})
+	return why
+}
+
+// reasons says whether a cluster matches a placement, and of each predicate why not.
+func (w *World) reasons(p *placement, one *cluster, l *look) (ok bool, why string) {
 	var reasons []string
-	c.p.rules.match(c.world, one, &look{turn: math.MaxInt64}, func(predicate int, why string) {
+	ok = p.rules.match(w, one, l, func(predicate int, why string) {
 		reasons = append(reasons, fmt.Sprintf("predicates[%d]: %s", predicate, why))
 	})
-	return strings.Join(reasons, "; ")
+	return ok, strings.Join(reasons, "; ")
 }
 
 func describeTaint(t *clusterv1.Taint) string {

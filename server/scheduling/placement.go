@@ -43,6 +43,7 @@ type placement struct {
 	known    []result  // of those
 	count    [verdicts]int
 	dirty    bool
+	reasons  map[*cluster]string // why it does not match, if that will be asked for
 }
 
 // same says whether another state of the object is to be decided like this one.
@@ -170,7 +171,13 @@ func (w *World) check(p *placement, c *cluster, l *look) verdict {
 	case c.deleting():
 		return deleting
 	}
-	switch ok := p.rules.match(w, c, l, nil); {
+	var ok bool
+	if p.reasons == nil {
+		ok = p.rules.match(w, c, l, nil)
+	} else {
+		ok, p.reasons[c] = w.reasons(p, c, l)
+	}
+	switch {
 	case l.paused:
 		return unknown
 	case ok:

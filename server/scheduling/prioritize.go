@@ -37,6 +37,15 @@ type prioritizer struct {
 	addOn    *clusterv1beta1.AddOnScore // of those of add-ons
 }
 
+// plugin is what a prioritizer is called in metrics: users name scores of add-ons as
+// they like, and each name would be there for ever.
+func (p *prioritizer) plugin() string {
+	if p.addOn != nil {
+		return "AddOn"
+	}
+	return p.name
+}
+
 // prioritizersOf gives the prioritizers with a weight, sorted by name: those of
 // the configuration, and in Additive mode Balance and Steady unless it has them.
 func prioritizersOf(policy *clusterv1beta1.PrioritizerPolicy) ([]prioritizer, error) {

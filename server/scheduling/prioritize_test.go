@@ -226,3 +226,26 @@ func TestSpread(t *testing.T) {
 		require.Equal(t, want, h.decide("n/p"))
 	})
 }
+
+// named collects the names of plugins.
+type named map[string]bool
+
+func (n named) Plugin(kind, name string) func() { n[kind+" "+name] = true; return func() {} }
+func (named) CEL() func()                       { return func() {} }
+
+// TestPL61_names: plugins are named by what they are, not by what users call their
+// scores, of which there can be any number.
+func TestPL61_names(t *testing.T) {
+	h, seen := newHub(t), named{}
+	h.Observe(seen)
+	h.set("a")
+	h.bind("n", "a")
+	h.cluster("c0", "set=a")
+	for i := range 3 {
+		h.placement("n/p", fmt.Sprintf("prioritizerPolicy: {configurations: [{scoreCoordinate: {type: AddOn, addOn: {resourceName: r%d, scoreName: s%d}}}]}", i, i))
+		h.decide("n/p")
+	}
+	require.Equal(t, named{
+		"filter Predicate": true, "filter TaintToleration": true, "prioritizer Balance": true, "prioritizer Steady": true, "prioritizer AddOn": true,
+	}, seen)
+}

@@ -21,7 +21,14 @@ type topology struct {
 	domains []int // by place in passed: which domain it is in, -1 for none
 	names   []string
 	chosen  []int // by domain
+	left    []int // by domain: candidates that are not chosen
+	floor   int   // the least of chosen
+	lowest  int   // no domain with candidates left has fewer chosen
+	sizes   []tier
 }
+
+// tier counts the domains with so many chosen: all, and those with candidates left.
+type tier struct{ all, left int }
 
 // domain is the value of a constraint's key that a cluster has.
 func domain(of *clusterv1beta1.SpreadConstraintsTerm, c *cluster) (value string, ok bool) {
@@ -58,18 +65,17 @@ func (c *choice) spread(n int) {
 	topologies := c.topologies()
 	buckets := c.buckets(topologies)
 	c.selected = nil
+	kept := slices.ContainsFunc(buckets, func(b *bucket) bool { return b.kept })
 	for len(c.selected) < n {
-		best := next(topologies, buckets)
+		best := next(topologies, buckets, kept)
 		if best == nil {
 			break
 		}
 		for k, t := range topologies {
-			if d := best.domains[k]; d >= 0 {
-				t.chosen[d]++
-			}
+			t.take(best.domains[k])
 		}
 		c.selected = append(c.selected, c.order[best.ranks[0]])
-		best.ranks = best.ranks[1:]
+		buckets = best.shift(buckets)
 	}
 	if len(c.selected) < n {
 		c.block(topologies, buckets)
@@ -103,25 +109,39 @@ func (c *choice) buckets(topologies []*topology) []*bucket {
 	return all
 }
 
-// next finds the bucket to take the next cluster from; nil: none may be taken.
-func next(topologies []*topology, buckets []*bucket) *bucket {
-	floors := make([]int, len(topologies))
+// shift drops the best cluster of a bucket, and keeps the buckets in the order of the
+// best that each has left.
+func (b *bucket) shift(all []*bucket) []*bucket {
+	byRank := func(b *bucket, rank int) int { return cmp.Compare(b.ranks[0], rank) }
+	at, _ := slices.BinarySearchFunc(all, b.ranks[0], byRank)
+	if b.ranks = b.ranks[1:]; len(b.ranks) == 0 {
+		return slices.Delete(all, at, at+1)
+	}
+	end, _ := slices.BinarySearchFunc(all[at+1:], b.ranks[0], byRank)
+	copy(all[at:], all[at+1:at+1+end])
+	all[at+end] = b
+	return all
+}
+
+// next finds the bucket to take the next cluster from; nil: none may be taken. It
+// looks no further than to one that nothing can be better than: a fleet has many.
+func next(topologies []*topology, buckets []*bucket, kept bool) *bucket {
+	lowest := make([]int, len(topologies))
 	for k, t := range topologies {
-		floors[k] = t.floor()
+		if !kept {
+			lowest[k] = t.lowestExcess()
+		}
 	}
 	var best *bucket
 	excess, least := make([]int, len(topologies)), make([]int, len(topologies))
 	for _, b := range buckets {
-		if len(b.ranks) == 0 || !b.measure(topologies, floors, excess) {
+		if !b.measure(topologies, excess) || best != nil && slices.Compare(excess, least) >= 0 {
 			continue
 		}
-		order := -1
-		if best != nil {
-			order = cmp.Or(slices.Compare(excess, least), cmp.Compare(b.ranks[0], best.ranks[0]))
-		}
-		if order < 0 {
-			best = b
-			copy(least, excess)
+		best = b
+		copy(least, excess)
+		if slices.Compare(least, lowest) <= 0 {
+			break
 		}
 	}
 	return best
@@ -129,9 +149,9 @@ func next(topologies []*topology, buckets []*bucket) *bucket {
 
 // measure finds by how much one more of a bucket would exceed each constraint;
 // false if one forbids it.
-func (b *bucket) measure(topologies []*topology, floors, excess []int) bool {
+func (b *bucket) measure(topologies []*topology, excess []int) bool {
 	for k, t := range topologies {
-		excess[k] = t.excess(b.domains[k], floors[k])
+		excess[k] = t.excess(b.domains[k])
 		if t.strict && excess[k] > 0 {
 			return false
 		}
@@ -142,22 +162,55 @@ func (b *bucket) measure(topologies []*topology, floors, excess []int) bool {
 	return true
 }
 
-// floor is the least number of clusters chosen in a domain.
-func (t *topology) floor() int {
-	least := math.MaxInt
-	for _, n := range t.chosen {
-		least = min(least, n)
-	}
-	return least
+// add counts a candidate in a domain, before any is chosen.
+func (t *topology) add(domain int) {
+	t.left[domain]++
+	t.sizes = []tier{{len(t.left), len(t.left)}}
 }
+
+// take counts one more chosen in a domain.
+func (t *topology) take(domain int) {
+	if domain < 0 {
+		return
+	}
+	n := t.chosen[domain]
+	t.chosen[domain]++
+	t.left[domain]--
+	if n+1 == len(t.sizes) {
+		t.sizes = append(t.sizes, tier{})
+	}
+	t.sizes[n].all--
+	t.sizes[n].left--
+	t.sizes[n+1].all++
+	t.sizes[n+1].left++
+	if t.left[domain] == 0 {
+		t.sizes[n+1].left--
+	}
+	for t.sizes[t.floor].all == 0 {
+		t.floor++
+	}
+	for t.lowest < len(t.sizes) && t.sizes[t.lowest].left == 0 {
+		t.lowest++
+	}
+}
+
+// lowestExcess is what no candidate that is left can be below.
+func (t *topology) lowestExcess() int {
+	if t.lowest == len(t.sizes) {
+		return math.MaxInt
+	}
+	return t.over(t.lowest)
+}
+
+func (t *topology) over(chosen int) int { return max(0, chosen+1-t.floor-t.skew) }
 
 // excess is by how much one more cluster in a domain exceeds maxSkew. A cluster
 // without the key is worst: it is in no domain that could be counted.
-func (t *topology) excess(domain, floor int) int {
+func (t *topology) excess(domain int) int {
 	if domain < 0 {
 		return math.MaxInt
 	}
-	return max(0, t.chosen[domain]+1-floor-t.skew)
+	return t.over(t.chosen[domain])
 }
 
 func (c *choice) topologies() []*topology {
@@ -186,10 +239,11 @@ func (c *choice) topology(of *clusterv1beta1.SpreadConstraintsTerm) *topology {
 		if !ok {
 			d = len(t.chosen)
 			known[value] = d
-			t.chosen = append(t.chosen, 0)
+			t.chosen, t.left = append(t.chosen, 0), append(t.left, 0)
 			t.names = append(t.names, value)
 		}
 		t.domains[i] = d
+		t.add(d)
 	}
 	return t
 }
@@ -199,21 +253,20 @@ func (c *choice) block(topologies []*topology, buckets []*bucket) {
 	c.blocked = map[int]string{}
 	for _, b := range buckets {
 		for k, t := range topologies {
-			floor := t.floor()
-			if !t.strict || t.excess(b.domains[k], floor) == 0 {
+			if !t.strict || t.excess(b.domains[k]) == 0 {
 				continue
 			}
 			for _, rank := range b.ranks {
-				c.blocked[c.order[rank]] = fmt.Sprintf("spreadConstraints[%d] forbids it: %s", k, t.describe(b.domains[k], floor))
+				c.blocked[c.order[rank]] = fmt.Sprintf("spreadConstraints[%d] forbids it: %s", k, t.describe(b.domains[k]))
 			}
 			break
 		}
 	}
 }
 
-func (t *topology) describe(domain, floor int) string {
+func (t *topology) describe(domain int) string {
 	if domain < 0 {
 		return fmt.Sprintf("it has no %q", t.key)
 	}
-	return fmt.Sprintf("%s=%s has %d of the chosen and another only %d (maxSkew %d)", t.key, t.names[domain], t.chosen[domain], floor, t.skew)
+	return fmt.Sprintf("%s=%s has %d of the chosen and another only %d (maxSkew %d)", t.key, t.names[domain], t.chosen[domain], t.floor, t.skew)
 }

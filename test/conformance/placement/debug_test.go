@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
@@ -135,10 +136,41 @@ func TestPlacement_debug(t *testing.T) {
 			})
 		}
 	})
-	t.Run("PL-61_histograms", func(t *testing.T) {
+	t.Run("PL-61_OB-03_histograms", func(t *testing.T) {
 		d.await(t, d.place(t, matching(byCEL("has(managedCluster.metadata.name)"))), all[:2]...)
-		for _, name := range []string{"scheduling_scheduling_duration_seconds", "scheduling_bind_duration_seconds", "scheduling_plugin_duration_seconds", "scheduling_cel_runtime_duration_seconds"} {
-			require.Positive(t, d.count(t, name), name)
+		d.score(t, all[1], "s", time.Time{}, map[string]int32{"x": 50})
+		d.await(t, d.place(t, best(1, addOn("s", "x", 1))), all[1])
+		const name = "name=placement_scheduling"
+		for _, family := range []string{"scheduling_scheduling_duration_seconds", "scheduling_bind_duration_seconds", "scheduling_cel_runtime_duration_seconds"} {
+			require.Equal(t, []string{name}, d.series(t, family), family)
+			require.Positive(t, d.count(t, family), family)
+		}
+		plugins := d.series(t, "scheduling_plugin_duration_seconds")
+		require.Subset(t, plugins, []string{
+			name + ",plugin_name=Predicate,plugin_type=filter", name + ",plugin_name=TaintToleration,plugin_type=filter",
+			name + ",plugin_name=Steady,plugin_type=prioritizer", name + ",plugin_name=AddOn,plugin_type=prioritizer",
+		})
+		for _, labels := range plugins { // no name of a user among them
+			require.Regexp(t, "^"+name+",plugin_name=[A-Za-z]+,plugin_type=(filter|prioritizer)$", labels)
 		}
 	})
+}
+
+// series are the labels of all series of a metric, each sorted by name.
+func (d *debugger) series(t *testing.T, name string) (series []string) {
+	t.Helper()
+	families, err := d.metrics.Gather()
+	require.NoError(t, err)
+	for _, family := range families {
+		for _, m := range family.GetMetric() {
+			var labels []string
+			for _, l := range m.GetLabel() {
+				labels = append(labels, l.GetName()+"="+l.GetValue())
+			}
+			if family.GetName() == name {
+				series = append(series, strings.Join(labels, ","))
+			}
+		}
+	}
+	return series
 }
