@@ -94,16 +94,6 @@ func requests() []mutant {
 			old: "	if why := content.IsPathSegmentName(segment); len(why) > 0 {", new: `	if why := content.IsPathSegmentName("a"); len(why) > 0 {`,
 		},
 		{
-			name: "any-cluster", rule: "T49: the certificate says which cluster it is, no message does",
-			file: "server/store/write.go", tests: []string{"./server/store"}, run: "TestStatus_T49_",
-			old: "	s, raw, err := w.works.read(ctx, j.grant.Scope().Namespace(), j.key.Name)",
-			new: `	namespace, name := j.grant.Scope().Namespace(), j.key.Name
-	if at := slices.Index([]byte(name), '/'); at > 0 {
-		namespace, name = name[:at], name[at+1:]
-	}
-	s, raw, err := w.works.read(ctx, namespace, name)`,
-		},
-		{
 			name: "unlisted-method", rule: "B46: a method that is not in the table is refused",
 			file: "server/rpc/interceptor/admit.go", tests: []string{"./server/rpc/interceptor"},
 			old: "	if !ok || rule.Listeners&c.cfg.Listener == 0 {", new: "	if false && ok {",
