@@ -340,6 +340,16 @@ func (w *world) linger(full time.Duration) {
 	}
 }
 
+// within logs how long something took; in a soak it has to be what its threat allows.
+func (w *world) within(limit time.Duration, began time.Time, what string) {
+	w.t.Helper()
+	took := time.Since(began)
+	w.t.Logf("%s took %s (the threat says %s)", what, took.Round(time.Millisecond), limit)
+	if soak {
+		require.LessOrEqual(w.t, took, limit, what)
+	}
+}
+
 // ready tells whether a hub says that it is.
 func ready(ctx context.Context, hub *house.Hub) (bool, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+hub.HTTPAddress+"/readyz", http.NoBody)
