@@ -165,7 +165,7 @@ func TestT61_two_agents_of_one_cluster(t *testing.T) {
 }
 
 // TestT68_stale_replica: an agent that moves to a replica whose watch hangs is
-// never sent back to what it had before.
+// never sent back to what it had before, and keeps what that replica does not know.
 func TestT68_stale_replica(t *testing.T) {
 	t.Parallel()
 	t.Logf("scale: frozen %s", scaled("until the agent has been there", "60 s (full)"))
@@ -185,6 +185,7 @@ func TestT68_stale_replica(t *testing.T) {
 	})
 	thaw := faults.Freeze(works)
 	defer thaw()
+	all = append(all, c+"-new") // which the stale replica has never heard of
 	w.put(c, nil, all...)
 	w.equal(c)
 	faults.ResetCounts()
@@ -197,6 +198,7 @@ func TestT68_stale_replica(t *testing.T) {
 	})
 	w.linger(time.Minute)
 	w.equal(c) // the spoke has what it had
+	w.nothingHeld()
 	thaw()
 	w.put(c, nil, all...)
 	w.verdict(c)

@@ -266,11 +266,7 @@ func (w *world) equal(clusters ...string) {
 func (w *world) verdict(clusters ...string) {
 	w.t.Helper()
 	w.equal(clusters...)
-	for _, agent := range w.agents {
-		if agent.Alive() {
-			require.Zero(w.t, w.metric(agent, "fairlead_agent_held_deletes"), agent.Name)
-		}
-	}
+	w.nothingHeld()
 	w.pace(time.Now().Add(2 * orphanGrace)) // until what was taken for an orphan would be gone
 	ctx, cancel := context.WithTimeout(w.t.Context(), patience)
 	defer cancel()
@@ -280,6 +276,17 @@ func (w *world) verdict(clusters ...string) {
 		require.NoError(w.t, found.Err())
 	}
 	w.noAlarm(0)
+}
+
+// nothingHeld requires that no agent holds a delete, as none of these tests has one
+// that a person has to release.
+func (w *world) nothingHeld() {
+	w.t.Helper()
+	for _, agent := range w.agents {
+		if agent.Alive() {
+			require.Zero(w.t, w.metric(agent, "fairlead_agent_held_deletes"), agent.Name)
+		}
+	}
 }
 
 // noAlarm checks what must stay zero, but for mismatches that the test made.
