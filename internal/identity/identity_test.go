@@ -6,8 +6,11 @@ package identity
 import (
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"math/rand/v2"
 	"net"
 	"net/url"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -95,6 +98,76 @@ func TestT48_only_the_exact_subject(t *testing.T) {
 			require.Equal(t, "a1", agent.Name)
 		})
 	}
+}
+
+// TestT48_of_10000_certificates_the_exact_ones puts certificates together from parts
+// that are right, nearly right and of others, and says on its own which are an agent's.
+func TestT48_of_10000_certificates_the_exact_ones(t *testing.T) {
+	dice, accepted := rand.New(rand.NewPCG(48, 48)), 0
+	for n := range 10_000 {
+		cert, cluster, name := drawn(dice)
+		want, ok := exact(cert, cluster, name)
+		agent, err := ParseCertificate(cert)
+		if !ok {
+			require.ErrorIs(t, err, ErrMalformed, "certificate %d: %+v %v", n, cert.Subject, cert.URIs)
+			require.Empty(t, agent)
+			continue
+		}
+		accepted++
+		require.NoError(t, err, "certificate %d: %+v %v", n, cert.Subject, cert.URIs)
+		require.Equal(t, want, agent)
+	}
+	require.Greater(t, accepted, 500, "the right ones are among them")
+	require.Less(t, accepted, 5000)
+}
+
+// drawn is a certificate of mostly right parts, and the names that are in it.
+func drawn(dice *rand.Rand) (cert *x509.Certificate, cluster, name string) {
+	const prefix = "system:open-cluster-management:"
+	either := func(right string, others ...string) string {
+		if dice.IntN(8) > 0 {
+			return right
+		}
+		return others[dice.IntN(len(others))]
+	}
+	cluster = either("c1", "c2", "c1x", "C1", "с1", "-c1", "managed-clusters", strings.Repeat("c", 63), strings.Repeat("c", 64), "")
+	name = either("a1", "a2", "a1:b", "A1", "", "a.b", "a/b")
+	cert = &x509.Certificate{Subject: pkix.Name{CommonName: either(prefix, "system:", "") + cluster + either(":", "", "::", "/") + name}}
+	groups := []string{prefix + either(cluster, "c1", "c2", ""), prefix + either("managed-clusters", "", "c2"), either("", "system:masters")}
+	cert.Subject.Organization = slices.DeleteFunc(groups, func(group string) bool { return group == "" || dice.IntN(8) == 0 })
+	for range []int{1, 1, 1, 1, 0, 2}[dice.IntN(6)] {
+		text := either("spiffe", "https", "") + "://" + either("hub", "", "u@hub", "other") + "/cluster/" + either(cluster, "c2", "") + "/" +
+			either("0d9c", "", "0d9c%2F", "0d9c/x") + "/" + either("agent", "agents") + "/" + either(name, "a2", "") + either("", "/", "?x=1", "#x")
+		if uri, err := url.Parse(text); err == nil {
+			cert.URIs = append(cert.URIs, uri)
+		}
+	}
+	cert.DNSNames = make([]string, dice.IntN(16)/15)
+	cert.IPAddresses = make([]net.IP, dice.IntN(16)/15)
+	cert.EmailAddresses = make([]string, dice.IntN(16)/15)
+	return cert, cluster, name
+}
+
+// exact says, without the code under test, whether a drawn certificate is an agent's,
+// and whose.
+func exact(cert *x509.Certificate, cluster, name string) (agent Agent, ok bool) {
+	const prefix, all = "system:open-cluster-management:", "system:open-cluster-management:managed-clusters"
+	own, groups := prefix+cluster, slices.Sorted(slices.Values(cert.Subject.Organization))
+	switch {
+	case !regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`).MatchString(cluster), own == all,
+		!slices.Contains([]string{"a1", "a2", "a.b"}, name),
+		cert.Subject.CommonName != own+":"+name,
+		!slices.Equal(groups, []string{own}) && !slices.Equal(groups, slices.Sorted(slices.Values([]string{own, all}))),
+		len(cert.DNSNames)+len(cert.IPAddresses)+len(cert.EmailAddresses) > 0, len(cert.URIs) > 1:
+		return Agent{}, false
+	case len(cert.URIs) == 0:
+		return Agent{Cluster: cluster, Name: name}, true
+	}
+	uri := regexp.MustCompile(`^spiffe://([^/?#@%]+)/cluster/([^/?#%]+)/([^/?#%]+)/agent/([^/?#%]+)$`).FindStringSubmatch(cert.URIs[0].String())
+	if uri == nil || uri[2] != cluster || uri[4] != name {
+		return Agent{}, false
+	}
+	return Agent{Cluster: cluster, Name: name, HubID: uri[1], UID: uri[3]}, true
 }
 
 func TestSubjectIsReadBackFromDER(t *testing.T) {

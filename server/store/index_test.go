@@ -27,6 +27,7 @@ func TestT13_marks_follow_what_is_delivered(t *testing.T) {
 		marks  bool
 	}{
 		"label":              {"a label is delivered though no generation moves", func(o *synthetic) { o.labels = map[string]string{"a": "b"} }, true},
+		"annotation":         {"so is an annotation", func(o *synthetic) { o.annotations = map[string]string{"note": "changed"} }, true},
 		"foreign finalizer":  {"another's finalizer is delivered", func(o *synthetic) { o.finalizers = []string{"example.com/keep"} }, true},
 		"spec":               {"content", func(o *synthetic) { o.app, o.generation = 2, 2 }, true},
 		"deletion":           {"a delete is delivered", func(o *synthetic) { o.deleted = "2026-01-02T03:04:09Z" }, true},

@@ -24,6 +24,7 @@ type synthetic struct {
 	generation         int64
 	app                int // equal numbers have equal specs
 	labels             map[string]string
+	annotations        map[string]string
 	finalizers         []string
 	deleted            string
 	status             string // JSON, or empty
@@ -43,6 +44,9 @@ func (o synthetic) json() []byte {
 	}
 	if o.labels != nil {
 		metadata["labels"] = o.labels
+	}
+	if o.annotations != nil {
+		metadata["annotations"] = o.annotations
 	}
 	if o.finalizers != nil {
 		metadata["finalizers"] = o.finalizers

@@ -171,7 +171,7 @@ func scanFile(root, path string, row *regexp.Regexp) (scanned, bool, error) {
 // startsPlanes tells what every package that runs control planes has in its tests.
 func startsPlanes(n *ast.SelectorExpr) bool {
 	x, ok := n.X.(*ast.Ident)
-	return ok && x.Name == "env" && slices.Contains([]string{"Main", "Start", "Verify"}, n.Sel.Name)
+	return ok && x.Name == "env" && slices.Contains([]string{"Main", "Start", "StartPlane", "Verify"}, n.Sel.Name)
 }
 
 // addRows adds the test once for each ID that its name begins with.

@@ -15,8 +15,9 @@ import (
 const (
 	// PageFile is the generated page, seen from the root of the repository.
 	PageFile = "docs/conformance.md"
-	// differences is the page on what Fairlead does otherwise; a row that it names is one of those.
+	// differences is the page on what Fairlead does otherwise; a row that it names before kept is one of those.
 	differences = "docs/coming-from-ocm.md"
+	kept        = "\nKept as they are, "
 )
 
 // most is how many tests of a row the page names.
@@ -57,7 +58,11 @@ func Page(root string) (string, error) {
 	for _, row := range partly {
 		p.missing[row.ID] = row.Text
 	}
-	for _, id := range regexp.MustCompile(`\b[A-Z]{2}-[0-9]{2,3}\b`).FindAllString(string(page), -1) {
+	differing, _, ok := strings.Cut(string(page), kept)
+	if !ok {
+		return "", fmt.Errorf("%s has no line that begins with %q: which rows differ, and which do not?", differences, strings.TrimSpace(kept))
+	}
+	for _, id := range regexp.MustCompile(`\b[A-Z]{2}-[0-9]{2,3}\b`).FindAllString(differing, -1) {
 		p.differs[id] = true
 	}
 	p.head(rows, threats)
@@ -90,6 +95,7 @@ attack that Fairlead is to stand. A test says by its name which row it shows. Th
 | kept (unit) | a test without control planes shows it |
 | partly | tests show a part; the last column says what none does |
 | differs | kept otherwise, or not at all: [coming from OCM](coming-from-ocm.md) says how, and why; tests show what is done instead |
+| differs (unit) | likewise, shown without control planes |
 | **open** | no test is named after it: take it as not there |
 
 | Area | Rows | With a test |
@@ -132,6 +138,8 @@ func (p *printer) status(id string, tests []Test) string {
 	switch {
 	case p.differs[id] && len(tests) == 0:
 		return "differs, **no test**"
+	case p.differs[id] && !tests[0].Plane:
+		return "differs (unit)"
 	case p.differs[id]:
 		return "differs"
 	case len(tests) == 0:

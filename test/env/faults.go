@@ -53,15 +53,27 @@ type Fault struct {
 	// Retry-After of one second), 500, ... A create that gets 409 reads it as
 	// AlreadyExists, anything else as Conflict.
 	Status int
-	// EmptyList answers a LIST from the apiserver with its items taken out. Only
-	// requests with the verb list are affected.
+	// EmptyList answers a LIST from the apiserver with its items taken out, Lose
+	// without those of these names. Only requests with the verb list are affected.
 	EmptyList bool
+	Lose      []string
 
 	// Share of the matching requests that the fault hits, drawn with the proxy's
 	// seed; 0 stands for all.
 	Share float64
 	// Times is how many requests it hits at most; 0 stands for no limit.
 	Times int
+}
+
+// lost tells which items are missing in a LIST; it is nil if the fault takes none out.
+func (f *Fault) lost() func(name string) bool {
+	switch {
+	case f.EmptyList:
+		return func(string) bool { return true }
+	case len(f.Lose) > 0:
+		return func(name string) bool { return slices.Contains(f.Lose, name) }
+	}
+	return nil
 }
 
 type activeFault struct {
@@ -135,7 +147,7 @@ func (p *Proxy) thaw(ctx context.Context, call Call) error {
 // handle serves one request.
 func (p *Proxy) handle(w http.ResponseWriter, r *http.Request, forward http.Handler) {
 	call := p.callOf(r)
-	delay, status, empty := p.judge(call)
+	delay, status, lost := p.judge(call)
 	if delay > 0 {
 		timer := time.NewTimer(delay)
 		defer timer.Stop()
@@ -153,7 +165,7 @@ func (p *Proxy) handle(w http.ResponseWriter, r *http.Request, forward http.Hand
 		refuse(w, r, call, status)
 		return
 	}
-	ctx := context.WithValue(r.Context(), treatmentKey{}, treatment{call: call, empty: empty})
+	ctx := context.WithValue(r.Context(), treatmentKey{}, treatment{call: call, lost: lost})
 	forward.ServeHTTP(w, r.WithContext(ctx))
 }
 
@@ -168,7 +180,7 @@ func (p *Proxy) count(call Call, status int) {
 }
 
 // judge decides what happens to a call, and uses up the faults that hit it.
-func (p *Proxy) judge(call Call) (delay time.Duration, status int, empty bool) {
+func (p *Proxy) judge(call Call) (delay time.Duration, status int, lost func(name string) bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	asList := call
@@ -178,11 +190,12 @@ func (p *Proxy) judge(call Call) (delay time.Duration, status int, empty bool) {
 		if spent {
 			continue
 		}
-		aboutLists := fault.EmptyList || slices.Contains(fault.Verbs, "list")
+		lost := fault.lost()
+		aboutLists := lost != nil || slices.Contains(fault.Verbs, "list")
 		if call.Verb == "watchlist" && aboutLists && fault.fits(asList) {
-			return 0, http.StatusUnprocessableEntity, false
+			return 0, http.StatusUnprocessableEntity, nil
 		}
-		if !fault.fits(call) || (fault.EmptyList && call.Verb != "list") {
+		if !fault.fits(call) || (lost != nil && call.Verb != "list") {
 			continue
 		}
 		if fault.Share > 0 && p.random.Float64() >= fault.Share {
@@ -190,11 +203,11 @@ func (p *Proxy) judge(call Call) (delay time.Duration, status int, empty bool) {
 		}
 		fault.hits++
 		delay += fault.Delay
-		if fault.Status != 0 || fault.EmptyList {
-			return delay, fault.Status, fault.EmptyList
+		if fault.Status != 0 || lost != nil {
+			return delay, fault.Status, lost
 		}
 	}
-	return delay, 0, false
+	return delay, 0, nil
 }
 
 func isWatch(call Call) bool { return call.Verb == "watch" || call.Verb == "watchlist" }
@@ -219,7 +232,7 @@ func refuse(w http.ResponseWriter, r *http.Request, call Call, code int) {
 // rewrite turns a request to the proxy into one to the apiserver.
 func rewrite(r *httputil.ProxyRequest, target *url.URL) {
 	r.SetURL(target)
-	if treatmentOf(r.In.Context()).empty {
+	if treatmentOf(r.In.Context()).lost != nil {
 		// An answer that modify can read.
 		accept := strings.ReplaceAll(r.Out.Header.Get("Accept"), "application/vnd.kubernetes.protobuf", "application/json")
 		r.Out.Header.Set("Accept", strings.ReplaceAll(accept, "application/cbor", "application/json"))
@@ -234,8 +247,10 @@ func (p *Proxy) modify(r *http.Response) error {
 	if isWatch(how.call) {
 		r.Body = &gatedBody{ReadCloser: r.Body, open: func() error { return p.thaw(ctx, how.call) }}
 	}
-	if how.empty && r.StatusCode == http.StatusOK {
-		return emptyList(r)
+	if how.lost != nil && r.StatusCode == http.StatusOK {
+		if err := shorten(r, how.lost); err != nil {
+			return fmt.Errorf("taking items out of a list: %w", err)
+		}
 	}
 	return nil
 }
@@ -255,33 +270,58 @@ func (b *gatedBody) Read(into []byte) (int, error) {
 	return n, err
 }
 
-// emptyList takes the items out of a list or table, and leaves its resourceVersion.
-func emptyList(r *http.Response) error {
+// shorten takes what is lost out of a list or table, and leaves its resourceVersion.
+// A list that is empty then has no more pages either.
+func shorten(r *http.Response, lost func(name string) bool) error {
 	var list map[string]json.RawMessage
 	err := json.NewDecoder(r.Body).Decode(&list)
 	_ = r.Body.Close()
 	if err != nil {
-		return fmt.Errorf("emptying a list: %w", err)
+		return err
 	}
+	left := 0
 	for _, field := range []string{"items", "rows"} {
-		if _, ok := list[field]; ok {
-			list[field] = json.RawMessage("[]")
+		if list[field] == nil {
+			continue
+		}
+		var items []json.RawMessage
+		if err := json.Unmarshal(list[field], &items); err != nil {
+			return err
+		}
+		items = slices.DeleteFunc(items, func(item json.RawMessage) bool { return lost(nameOf(item)) })
+		left += len(items)
+		if list[field], err = json.Marshal(items); err != nil {
+			return err
 		}
 	}
 	var metadata metav1.ListMeta
 	if err := json.Unmarshal(list["metadata"], &metadata); err != nil {
-		return fmt.Errorf("emptying a list: %w", err)
+		return err
 	}
-	metadata.Continue, metadata.RemainingItemCount = "", nil
+	if left == 0 {
+		metadata.Continue, metadata.RemainingItemCount = "", nil
+	}
 	if list["metadata"], err = json.Marshal(metadata); err != nil {
-		return fmt.Errorf("emptying a list: %w", err)
+		return err
 	}
 	body, err := json.Marshal(list)
 	if err != nil {
-		return fmt.Errorf("emptying a list: %w", err)
+		return err
 	}
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	r.ContentLength = int64(len(body))
 	r.Header.Set("Content-Length", strconv.Itoa(len(body)))
 	return nil
+}
+
+// nameOf is the name of an item of a list, or of a row of a table.
+func nameOf(item json.RawMessage) string {
+	var named struct {
+		metav1.ObjectMeta `json:"metadata"`
+		Object            struct {
+			metav1.ObjectMeta `json:"metadata"`
+		} `json:"object"`
+	}
+	_ = json.Unmarshal(item, &named) // what has no name is not lost
+	return named.Name + named.Object.Name
 }

@@ -222,8 +222,8 @@ func (p *Proxy) roundTrip(r *http.Request) (*http.Response, error) {
 
 // treatment is how one request is treated, kept in its context.
 type treatment struct {
-	call  Call
-	empty bool // the list in the answer is to be emptied
+	call Call
+	lost func(name string) bool // which items the list in the answer is to lose; nil: none
 }
 
 type treatmentKey struct{}

@@ -173,6 +173,14 @@ func TestProxy_delays_and_empties_lists(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, list.Items, 1, "once only")
 
+	_, err = proxy.direct.CoreV1().ConfigMaps(proxy.namespace).Create(t.Context(), configMap("b", "1"), metav1.CreateOptions{})
+	require.NoError(t, err)
+	proxy.Inject(Fault{Match: Match{Resources: []string{"configmaps"}}, Lose: []string{"a"}, Times: 1})
+	list, err = maps.List(t.Context(), metav1.ListOptions{})
+	require.NoError(t, err)
+	require.Len(t, list.Items, 1)
+	require.Equal(t, "b", list.Items[0].Name, "a is lost, and nothing else")
+
 	const delay = 300 * time.Millisecond
 	remove := proxy.Inject(Fault{Match: Match{Verbs: []string{"list"}}, Delay: delay})
 	began := time.Now()

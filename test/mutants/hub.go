@@ -15,6 +15,16 @@ func sessions() []mutant {
 	pure := []string{"./server/session"}
 	return []mutant{
 		{
+			name: "works-unread", rule: "T5: no session before the works were listed: what is not known yet is not absent",
+			file: "server/gate.go", tests: []string{"./test/integration/hub"}, run: "TestT05_",
+			old: "when(h.index.Synced() && h.index.Current(), errNotYet)", new: "when(true || h.index.Synced(), errNotYet)",
+		},
+		{
+			name: "leases-unread", rule: "c6: no session before it is known who has which cluster",
+			file: "server/gate.go", tests: []string{"./test/integration/hub"}, run: "TestT05_",
+			old: "when(h.sessions.Synced(), errNotYet)", new: "nil",
+		},
+		{
 			name: "register-after-welcome", rule: "B1: a session hears of changes before it compares, or one falls between",
 			file: "server/rpc/agent/session.go", tests: []string{"./server/rpc/agent", "./test/scenario"},
 			old: `	r.unwatch = r.works.Watch(func(m session.Marked) {

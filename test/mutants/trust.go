@@ -84,6 +84,16 @@ func requests() []mutant {
 			old: "	if err := csr.CheckSignature(); err != nil {", new: "	if csr == nil {",
 		},
 		{
+			name: "any-name", rule: "T49: a name that is a path would lead to another cluster's object",
+			file: "server/rpc/agent/effects.go", tests: []string{"./server/rpc/agent"}, run: "TestT49_",
+			old: "return len(validation.IsDNS1123Subdomain(key.Name)) == 0 }", new: `return len(validation.IsDNS1123Subdomain("a")) == 0 }`,
+		},
+		{
+			name: "any-segment", rule: "T49: nor is it put into the path of a request",
+			file: "server/store/client.go", tests: []string{"./server/store"}, run: "TestStatus_T49_",
+			old: "	if why := content.IsPathSegmentName(segment); len(why) > 0 {", new: `	if why := content.IsPathSegmentName("a"); len(why) > 0 {`,
+		},
+		{
 			name: "unlisted-method", rule: "B46: a method that is not in the table is refused",
 			file: "server/rpc/interceptor/admit.go", tests: []string{"./server/rpc/interceptor"},
 			old: "	if !ok || rule.Listeners&c.cfg.Listener == 0 {", new: "	if false && ok {",

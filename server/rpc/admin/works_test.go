@@ -6,6 +6,8 @@ package admin_test
 import (
 	"encoding/json"
 	"fmt"
+	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -25,6 +27,7 @@ import (
 // TestT76_rights_in_one_namespace gives a person works in one cluster's
 // namespace and tries every call for another's.
 func TestT76_rights_in_one_namespace(t *testing.T) {
+	const t76 = "system:serviceaccount:people:t76"
 	f := newFace(t)
 	cluster := f.cluster(t, "t76-c1")
 	other := f.cluster(t, "t76-c2")
@@ -70,7 +73,14 @@ func TestT76_rights_in_one_namespace(t *testing.T) {
 		},
 	}
 	for name, call := range calls {
-		t.Run(name, func(t *testing.T) { requireReason(t, call(other), codes.PermissionDenied, reason.PermissionDenied) })
+		t.Run(name, func(t *testing.T) {
+			_, before, err := f.plane.AuditEventsFrom(0)
+			require.NoError(t, err)
+			requireReason(t, call(other), codes.PermissionDenied, reason.PermissionDenied)
+			events, _, err := f.plane.AuditEventsFrom(before)
+			require.NoError(t, err)
+			require.True(t, slices.ContainsFunc(events, func(e auditv1.Event) bool { return asked(e, t76, other) }), "the apiserver's audit log names who tried")
+		})
 	}
 	events, err := f.plane.AuditEvents()
 	require.NoError(t, err)
@@ -78,13 +88,25 @@ func TestT76_rights_in_one_namespace(t *testing.T) {
 	for _, e := range events {
 		if e.ObjectRef != nil && e.ObjectRef.Namespace == cluster && e.Verb == "create" && e.ObjectRef.Resource == "manifestworks" {
 			written = true
-			require.Equal(t, "system:serviceaccount:people:t76", e.User.Username, "T70: the apiserver's audit log names the person")
+			require.Equal(t, t76, e.User.Username, "T70: the apiserver's audit log names the person")
 		}
 		if e.ObjectRef != nil && e.ObjectRef.Namespace == other && e.ObjectRef.Resource == "manifestworks" {
 			require.GreaterOrEqual(t, e.ResponseStatus.Code, int32(400), "no call on t76-c2 succeeded")
 		}
 	}
 	require.True(t, written)
+}
+
+// asked tells whether the event is the apiserver's refusal of works in the namespace to
+// the user or, where the hub acts, the user's own question whether it is allowed.
+func asked(e auditv1.Event, user, namespace string) bool {
+	switch {
+	case e.User.Username != user || e.ObjectRef == nil || e.ResponseStatus == nil:
+		return false
+	case e.ObjectRef.Resource == "selfsubjectaccessreviews":
+		return true
+	}
+	return e.ObjectRef.Resource == "manifestworks" && e.ObjectRef.Namespace == namespace && e.ResponseStatus.Code == http.StatusForbidden
 }
 
 func TestApplyWork(t *testing.T) {

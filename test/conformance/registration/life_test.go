@@ -4,6 +4,7 @@
 package registration
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"os/exec"
@@ -22,6 +23,7 @@ import (
 	clusterv1 "open-cluster-management.io/api/cluster/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	agentenroll "fairlead.dev/fairlead/agent/enroll"
 	"fairlead.dev/fairlead/internal/api/v1alpha1"
 	"fairlead.dev/fairlead/internal/identity"
 	"fairlead.dev/fairlead/internal/pki"
@@ -40,6 +42,7 @@ func TestLife(t *testing.T) {
 		"RA-05_a_token_that_is_refused_ends_the_agent":                  refused,
 		"RA-23_the_lease_is_written_when_availability_turns":            leaseOfTheHub,
 		"RA-24_RA-25_RA-27_joined_and_available_without_the_lease":      joinedAndAvailable,
+		"RA-10_RA-02_the_Secret_keeps_certificate_and_names":            secretOfTheAgent,
 		"RC-70_on_detach_delete_cleans_up_a_spoke_that_was_forced_out":  onDetachDelete,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -309,4 +312,29 @@ func joinedAndAvailable(w *town) {
 	for _, field := range lease.ManagedFields {
 		require.NotContains(t, field.Manager, "agent")
 	}
+}
+
+func secretOfTheAgent(w *town) {
+	require.NoError(w.t, w.spoke.Create(w.t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: w.name}}))
+	t := w.join("--store=secrets", "--namespace="+w.name).t
+	read := func() map[string][]byte {
+		secret := &corev1.Secret{}
+		require.NoError(t, w.spoke.Get(t.Context(), client.ObjectKey{Namespace: w.name, Name: agentenroll.DefaultSecret}, secret))
+		require.NotContains(t, secret.Data, "kubeconfig", "nothing on the spoke can call the hub's apiserver")
+		return secret.Data
+	}
+	before := read()
+	require.Equal(t, w.name, string(before["cluster-name"]))
+	_, err := tls.X509KeyPair(before["tls.crt"], before["tls.key"])
+	require.NoError(t, err)
+	certificates, err := pki.ParseCertificates(before["tls.crt"])
+	require.NoError(t, err)
+	require.Equal(t, identity.User(w.name, string(before["agent-name"])), certificates[0].Subject.CommonName)
+
+	_, err = w.agent.Stop()
+	require.NoError(t, err)
+	require.NoError(t, w.agent.LaunchWith(""))
+	w.applied(w.work("after"))
+	require.Equal(t, before, read(), "the restart was told by the Secret")
+	require.Len(t, w.enrollments(), 1)
 }

@@ -5,7 +5,11 @@ package hub
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"net/http"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -23,6 +27,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	agentv1 "fairlead.dev/fairlead/gen/fairlead/agent/v1"
+	"fairlead.dev/fairlead/internal/api/v1alpha1"
 	"fairlead.dev/fairlead/internal/identity"
 	"fairlead.dev/fairlead/internal/wire/reason"
 	"fairlead.dev/fairlead/server"
@@ -206,6 +211,16 @@ func TestT45_revocation_ends_the_session(t *testing.T) {
 				return nil
 			})
 		}, []string{reason.UnknownCluster, reason.ClusterRemoved, reason.Revoked}},
+		"serial": {"somebody lists the certificate's serial in revokedSerials", func(cluster string) {
+			enrollments := &v1alpha1.ClusterEnrollmentList{}
+			require.NoError(t, hub.kube.List(t.Context(), enrollments))
+			at := slices.IndexFunc(enrollments.Items, func(e v1alpha1.ClusterEnrollment) bool { return e.Spec.ClusterName == cluster })
+			require.GreaterOrEqual(t, at, 0)
+			enrollment := &enrollments.Items[at]
+			patch := client.MergeFrom(enrollment.DeepCopy())
+			enrollment.Status.RevokedSerials = append(enrollment.Status.RevokedSerials, enrollment.Status.Current.Serial)
+			require.NoError(t, hub.kube.Status().Patch(t.Context(), enrollment, patch))
+		}, []string{reason.Revoked}},
 	}
 	for name, tc := range cases {
 		t.Run("RQ-05_"+name, func(t *testing.T) {
@@ -220,6 +235,39 @@ func TestT45_revocation_ends_the_session(t *testing.T) {
 			require.Contains(t, tc.want, rpcerr.ReasonOf(err), "%v", err)
 			_, err = agent.trySession(&agentv1.Hello{})
 			require.Equal(t, codes.PermissionDenied, status.Code(err), "the next call: %v", err)
+		})
+	}
+}
+
+// TestT05_no_session_before_everything_is_read: while an apiserver does not answer
+// one of the LISTs that sessions are decided by, the hub's own gate turns agents away.
+func TestT05_no_session_before_everything_is_read(t *testing.T) {
+	t.Parallel()
+	config := env.Shared(t).RESTConfig()
+	cluster := env.Shared(t).Unique("t5")
+	one := startHub(t, config, nil).ready()
+	agent := newAgent(t, one, cluster)
+	agent.join(one.token(cluster, true), false)
+	for condition, resource := range map[string]string{"works index": "manifestworks", "session leases": "leases"} {
+		t.Run(condition, func(t *testing.T) {
+			proxy := env.StartProxy(t, config)
+			answer := proxy.Inject(env.Fault{Match: env.Match{Verbs: []string{"list"}, Resources: []string{resource}}, Status: http.StatusServiceUnavailable})
+			hub := startHub(t, proxy.RESTConfig(), nil)
+			until(t, "everything else to be there", func() error {
+				_, text := hub.get("/readyz?verbose")
+				if others := strings.ReplaceAll(text, "[-] "+condition, ""); strings.Contains(others, "[-]") || !strings.Contains(others, "[+]") {
+					return errors.New(text)
+				}
+				return nil
+			})
+			agent.hub = hub
+			agent.dial()
+			_, err := agent.trySession(&agentv1.Hello{})
+			require.Equal(t, codes.Unavailable, status.Code(err), "%v", err)
+			require.Equal(t, reason.HubStarting, rpcerr.ReasonOf(err))
+			require.ErrorContains(t, err, condition)
+			answer()
+			agent.session(&agentv1.Hello{})
 		})
 	}
 }

@@ -121,7 +121,7 @@ func TestT15_slow_link_with_cuts(t *testing.T) {
 // its heap, which takes minutes to see, in a soak.
 func TestT16_connections_leave_nothing_behind(t *testing.T) {
 	t.Parallel()
-	rounds, streams := scaled(40, 30_000), scaled(4, 100)
+	rounds, streams := scaled(40, 50_000), scaled(4, 100)
 	t.Logf("scale: %d connections of each kind, %d sessions", rounds, streams)
 	side, err := shared()
 	if soak { // what other tests have the hub keep is no leak

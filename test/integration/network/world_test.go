@@ -35,6 +35,10 @@ import (
 // machine that is busy with other things; what a threat allows is logged.
 var patience = scaled(3*time.Minute, time.Hour)
 
+// orphanGrace is what hubs and agents wait before they delete what is gone from the
+// hub: so shortly that a test sees what should not have been believed gone.
+const orphanGrace = time.Second
+
 // world is what one test has of its own on the shared apiservers.
 type world struct {
 	*hubSide
@@ -44,6 +48,7 @@ type world struct {
 	spoke  *spokeSide
 	mark   int // of the journal, at the beginning
 	hubs   []*house.Hub
+	agents []*house.Agent
 	values atomic.Int64
 }
 
@@ -98,7 +103,7 @@ func (w *world) replica(options hubOptions, proxies ...*netfault.Proxy) *house.H
 	name := fmt.Sprintf("hub-%d", len(w.hubs))
 	config := house.HubConfig{
 		Binaries: built, Dir: w.dir, Name: name, Kubeconfig: options.kubeconfig, REST: w.plane.RESTConfig(),
-		Flags: append([]string{"--controllers="}, options.flags...), Environment: options.environment,
+		Flags: append([]string{"--controllers=", "--orphan-grace=" + orphanGrace.String()}, options.flags...), Environment: options.environment,
 	}
 	for _, p := range proxies {
 		config.Endpoints = append(config.Endpoints, p.Address())
@@ -156,9 +161,10 @@ func (w *world) agent(config house.AgentConfig) *house.Agent {
 	if config.Kubeconfig == "" {
 		config.Kubeconfig = w.spoke.plane.Kubeconfig()
 	}
-	config.Flags = append([]string{"--agent-id=" + config.Cluster}, config.Flags...)
+	config.Flags = append([]string{"--agent-id=" + config.Cluster, "--appliedmanifestwork-eviction-grace-period=" + orphanGrace.String()}, config.Flags...)
 	agent, err := house.StartAgent(config)
 	require.NoError(w.t, err)
+	w.agents = append(w.agents, agent)
 	w.t.Cleanup(func() { w.stopped(agent.Process) })
 	return agent
 }
@@ -255,10 +261,13 @@ func (w *world) equal(clusters ...string) {
 }
 
 // verdict is the checker's last word: everything equal, nothing deleted that
-// was not to be, nothing back that was gone, and no alarm on any hub.
+// was not to be, nor held or about to be, nothing back that was gone, and no alarm
+// on any hub.
 func (w *world) verdict(clusters ...string) {
 	w.t.Helper()
 	w.equal(clusters...)
+	w.nothingHeld()
+	w.pace(time.Now().Add(2 * orphanGrace)) // until what was taken for an orphan would be gone
 	ctx, cancel := context.WithTimeout(w.t.Context(), patience)
 	defer cancel()
 	for _, cluster := range clusters {
@@ -267,6 +276,17 @@ func (w *world) verdict(clusters ...string) {
 		require.NoError(w.t, found.Err())
 	}
 	w.noAlarm(0)
+}
+
+// nothingHeld requires that no agent holds a delete, as none of these tests has one
+// that a person has to release.
+func (w *world) nothingHeld() {
+	w.t.Helper()
+	for _, agent := range w.agents {
+		if agent.Alive() {
+			require.Zero(w.t, w.metric(agent, "fairlead_agent_held_deletes"), agent.Name)
+		}
+	}
 }
 
 // noAlarm checks what must stay zero, but for mismatches that the test made.
@@ -324,6 +344,16 @@ func (w *world) linger(full time.Duration) {
 	select {
 	case <-time.After(scaled(0, full)):
 	case <-w.t.Context().Done():
+	}
+}
+
+// within logs how long something took; in a soak it has to be what its threat allows.
+func (w *world) within(limit time.Duration, began time.Time, what string) {
+	w.t.Helper()
+	took := time.Since(began)
+	w.t.Logf("%s took %s (the threat says %s)", what, took.Round(time.Millisecond), limit)
+	if soak {
+		require.LessOrEqual(w.t, took, limit, what)
 	}
 }
 

@@ -21,9 +21,11 @@ import (
 
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	k8sruntime "k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	clusterclient "open-cluster-management.io/api/client/cluster/clientset/versioned"
 	workclient "open-cluster-management.io/api/client/work/clientset/versioned"
@@ -37,6 +39,10 @@ import (
 
 // patience bounds each wait for something that has to come about.
 const patience = 90 * time.Second
+
+// orphanGrace is what hubs and agents wait before they delete what is gone from the
+// hub: so shortly that a test sees what should not have been believed gone.
+const orphanGrace = time.Second
 
 // parallel is how many tests run at once: they wait for time to pass more than
 // they work.
@@ -124,7 +130,7 @@ func startSharedHub() (hubSide, error) {
 	defer cancel()
 	hub, err := house.StartHub(ctx, house.HubConfig{
 		Binaries: built, Dir: dir, Kubeconfig: plane.Kubeconfig(), REST: plane.RESTConfig(),
-		Flags: []string{"--feature-gates=ManifestWorkReplicaSet=true"},
+		Flags: []string{"--feature-gates=ManifestWorkReplicaSet=true", "--orphan-grace=" + orphanGrace.String()},
 	})
 	if err != nil {
 		return hubSide{}, err
@@ -172,7 +178,8 @@ func (j *journal) ours(name string) bool { return strings.HasPrefix(name, j.clus
 func newWorld(t *testing.T, kubeconfig func(*env.Plane) string, hubFlags ...string) *world {
 	t.Helper()
 	dir, plane := t.TempDir(), env.StartPlane(t, env.Options{Name: "hub"})
-	config := house.HubConfig{Binaries: built, Dir: dir, Kubeconfig: plane.Kubeconfig(), REST: plane.RESTConfig(), Flags: hubFlags}
+	config := house.HubConfig{Binaries: built, Dir: dir, Kubeconfig: plane.Kubeconfig(), REST: plane.RESTConfig()}
+	config.Flags = append([]string{"--orphan-grace=" + orphanGrace.String()}, hubFlags...)
 	if kubeconfig != nil {
 		config.Kubeconfig = kubeconfig(plane)
 	}
@@ -238,6 +245,7 @@ func (w *world) join(name string, flags ...string) *house.Agent {
 	w.t.Helper()
 	out, err := w.hub.CLI(w.t.Context(), "token", "create", name, "--auto-accept")
 	require.NoError(w.t, err)
+	flags = append([]string{"--appliedmanifestwork-eviction-grace-period=" + orphanGrace.String()}, flags...)
 	if w.shared { // agents of one hub on one spoke need it, to tell their inventories apart
 		flags = append(flags, "--agent-id="+name)
 	}
@@ -247,6 +255,36 @@ func (w *world) join(name string, flags ...string) *house.Agent {
 	w.journal.cluster = name
 	w.available(name)
 	return agent
+}
+
+// nothingGone requires that no object of the cluster was deleted since the mark, and
+// that none is to be: a work that really goes by force is an orphan whose grace period
+// ends after that of whatever was taken for one before.
+func (w *world) nothingGone(agent *house.Agent, cluster string, mark int) {
+	w.t.Helper()
+	held, err := agent.Metric(w.t.Context(), "fairlead_agent_held_deletes")
+	require.NoError(w.t, err)
+	require.Zero(w.t, held, "deletes that are held")
+	orphan := cluster + "-orphan"
+	w.create(cluster, orphan, "1")
+	w.settled(cluster, orphan, "1")
+	works := w.works.WorkV1().ManifestWorks(cluster)
+	w.until("the work to go without its finalizer, which the hub puts back", func(ctx context.Context) (bool, error) {
+		bare, err := works.Patch(ctx, orphan, types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`), metav1.PatchOptions{})
+		if err != nil {
+			return false, err
+		}
+		err = works.Delete(ctx, orphan, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{ResourceVersion: &bare.ResourceVersion}})
+		return err == nil, err
+	})
+	w.until("what it left to go", func(ctx context.Context) (bool, error) {
+		_, err := w.kube.CoreV1().ConfigMaps("default").Get(ctx, orphan, metav1.GetOptions{})
+		return apierrors.IsNotFound(err), err
+	})
+	require.NoError(w.t, w.journal.Settle(w.t.Context()))
+	gone := w.journal.Deletions(mark)
+	require.Len(w.t, gone, 1, "%v", gone)
+	require.Contains(w.t, gone[0], orphan)
 }
 
 func (w *world) available(name string) {
