@@ -84,7 +84,7 @@ func (e *Evaluator) build(text string, want *cel.Type) (cel.Program, error) {
 		return nil, err
 	}
 	return e.language.Program(checked, cel.EvalOptions(cel.OptTrackCost), cel.CostTracking(costs{}), cel.CostLimit(maxCost),
-		cel.InterruptCheckFrequency(1), cel.CustomDecoratorV2(bound))
+		cel.InterruptCheckFrequency(1), cel.CustomDecoratorV2(e.bounds))
 }
 
 // run evaluates a program.

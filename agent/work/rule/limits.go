@@ -7,11 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"regexp/syntax"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/google/cel-go/cel"
 	"github.com/google/cel-go/common/ast"
+	"github.com/google/cel-go/common/functions"
 	"github.com/google/cel-go/common/operators"
 	"github.com/google/cel-go/common/types"
 	"github.com/google/cel-go/common/types/ref"
@@ -31,6 +33,7 @@ const (
 	maxExpressions = 64
 	maxPattern     = 1000 // instructions
 	maxPrograms    = 1000 // that are kept compiled
+	maxNumber      = 100  // characters of a quantity's text, and its exponent
 
 	bytesPerUnit = 16
 )
@@ -139,6 +142,43 @@ func bound(i interpreter.InterpretableV2) (interpreter.InterpretableV2, error) {
 		return bounded{made}, nil
 	}
 	return i, nil
+}
+
+// withBounds returns the decorator that keeps what one step makes within bounds.
+func withBounds(language *cel.Env) (interpreter.InterpretableDecoratorV2, error) {
+	quantities := map[string]functions.UnaryOp{}
+	for _, name := range []string{"quantity", "isQuantity"} {
+		bindings, err := language.Functions()[name].Bindings()
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		for _, b := range bindings {
+			if b.Unary != nil {
+				quantities[name] = b.Unary
+			}
+		}
+		if quantities[name] == nil {
+			return nil, fmt.Errorf("%s is not a function of one text", name)
+		}
+	}
+	return func(step interpreter.InterpretableV2) (interpreter.InterpretableV2, error) {
+		call, ok := step.(interpreter.InterpretableCall)
+		if !ok || quantities[call.Function()] == nil {
+			return bound(step)
+		}
+		return interpreter.NewCall(call.ID(), call.Function(), call.OverloadID(), call.Args(), func(args ...ref.Val) ref.Val {
+			if text, ok := args[0].(types.String); ok && huge(string(text)) {
+				return types.NewErr("a quantity is longer, or has a larger exponent, than %d", maxNumber)
+			}
+			return quantities[call.Function()](args[0])
+		}), nil
+	}, nil
+}
+
+// huge says whether it takes long to count with a quantity: 1e100000000 has as many digits.
+func huge(text string) bool {
+	exponent, err := strconv.Atoi(text[strings.LastIndexAny(text, "eE")+1:])
+	return len(text) > maxNumber || strings.ContainsAny(text, "eE") && err == nil && (exponent > maxNumber || exponent < -maxNumber)
 }
 
 // tame returns what is wrong with an expression that compiles.

@@ -10,6 +10,7 @@ import (
 	"regexp"
 
 	"github.com/google/cel-go/cel"
+	"github.com/google/cel-go/interpreter"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -20,6 +21,7 @@ import (
 // Evaluator evaluates rules. It may be used concurrently.
 type Evaluator struct {
 	language *cel.Env
+	bounds   interpreter.InterpretableDecoratorV2
 	programs *lru.Cache
 }
 
@@ -29,7 +31,11 @@ func New() (*Evaluator, error) {
 	if err != nil {
 		return nil, fmt.Errorf("setting up CEL: %w", err)
 	}
-	return &Evaluator{language: env, programs: lru.New(maxPrograms)}, nil
+	bounds, err := withBounds(env)
+	if err != nil {
+		return nil, err
+	}
+	return &Evaluator{language: env, bounds: bounds, programs: lru.New(maxPrograms)}, nil
 }
 
 // Subject is what rules are about.

@@ -172,6 +172,7 @@ func hostile() map[string]string {
 		"replacing":              `object.data.k.replace("x", object.data.k).replace("x", object.data.k) == ""`,
 		"searching":              `[1,2,3,4,5,6,7,8,9,10].all(i, [1,2,3,4,5,6,7,8,9,10].all(j, object.data.k.indexOf(object.data.k.substring(1) + "y") == -1))`,
 		"comparing the object":   `[1,2,3,4,5,6,7,8,9,10].all(i, [1,2,3,4,5,6,7,8,9,10].all(j, [1,2,3,4,5,6,7,8,9,10].all(k, object == object)))`,
+		"a huge number":          `quantity("1e100000000").add(quantity("1")).isGreaterThan(quantity("1"))`,
 		"matching":               `object.data.all(k, [1,2,3,4,5,6,7,8,9,10].all(i, !object.data[k].matches("(x+x+)+y")))`,
 	}
 }
