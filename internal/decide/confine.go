@@ -6,6 +6,7 @@ package decide
 import (
 	"context"
 	"fmt"
+	"maps"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -20,7 +21,8 @@ import (
 // Confine holds what an external scheduler decided on a Placement within its
 // bounds: clusters that left its sets, whose binding was taken away, or that are
 // being deleted (PL-12, PL-62) leave the decisions, whether that scheduler works or
-// not. Everything else is its to decide.
+// not. Everything else is its to decide, and so is what somebody writes himself who
+// may write PlacementDecisions: those have no Placement as their controller.
 //
 // A Placement of the hub's own scheduler, a frozen one and one that is being deleted
 // are left alone. Errors are ErrConflict (errors.Is) or those of the apiserver.
@@ -40,6 +42,9 @@ func (s Submitter) Confine(ctx context.Context, key types.NamespacedName) (Resul
 	if err != nil {
 		return Result{}, err
 	}
+	maps.DeleteFunc(own, func(_ string, decision *clusterv1beta1.PlacementDecision) bool {
+		return !metav1.IsControlledBy(decision, placement) // written past Submit
+	})
 	drop, err := s.outside(ctx, placement, own)
 	if err != nil || len(drop) == 0 {
 		return Result{}, err

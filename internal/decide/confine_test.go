@@ -44,9 +44,15 @@ func TestConfine_PL62(t *testing.T) {
 	require.EqualValues(t, 2, p.placement.Status.NumberOfSelectedClusters)
 	require.EqualValues(t, 1, p.placement.Status.Conditions[0].ObservedGeneration, "nobody has decided on the new one")
 
+	foreign := &clusterv1beta1.PlacementDecision{ObjectMeta: metav1.ObjectMeta{
+		Namespace: p.placement.Namespace, Name: "by-hand", Labels: map[string]string{clusterv1beta1.PlacementLabel: p.placement.Name},
+	}}
+	p.create(t, foreign)
+	foreign.Status.Decisions = []clusterv1beta1.ClusterDecision{{ClusterName: "unknown"}}
+	require.NoError(t, p.client.Status().Update(t.Context(), foreign))
 	require.NoError(t, p.client.DeleteAllOf(t.Context(), &clusterv1beta2.ManagedClusterSetBinding{}, client.InNamespace(p.placement.Namespace)))
 	p.confine(t)
-	require.Equal(t, []string{"web-decision-1 0/: ", "web-decision-2 1/: "}, p.shown(t))
+	require.Equal(t, []string{"by-hand /: unknown", "web-decision-1 0/: ", "web-decision-2 1/: "}, p.shown(t))
 	d.RequestID, d.ObservedGeneration, d.Term = "late", p.placement.Generation, 6
 	_, err := p.submitter.Submit(t.Context(), d)
 	require.ErrorIs(t, err, decide.ErrFenced, "the term is still known")

@@ -26,11 +26,10 @@ import (
 // Limits of evaluation, in CEL's units of cost, as Kubernetes has them (PL-21).
 const (
 	// costPerCall is for one expression on one cluster: a tenth of a second, or a
-	// quarter for empty loops, which take longest for their cost. Nothing else is
-	// decided meanwhile.
+	// quarter for empty loops. Nothing else is decided meanwhile.
 	costPerCall = 1_000_000
-	// timePerCall is for the same, since CEL takes much longer than it counts to go
-	// through a list of tens of thousands.
+	// timePerCall is for the same: to go through one list of tens of thousands takes
+	// CEL much longer than it counts.
 	timePerCall = 5 * time.Second
 	// costPerCluster is for all expressions of a placement on one cluster. It is
 	// counted by cluster, so that no cluster depends on how many others there are.
@@ -185,6 +184,9 @@ var errTime = fmt.Errorf("it takes longer than %s", timePerCall)
 
 var errBudget = fmt.Errorf("all expressions together cost more than %d", costPerCluster)
 
+// holds evaluates it for one cluster. Whoever asks waits for the end of one expression.
+//
+//nolint:contextcheck,nolintlint // its time is its own, so that nobody's cancelled call decides on a cluster
 func (e *expression) holds(seen ref.Val) (ok bool, cost int64, err error) {
 	ctx, cancel := context.WithTimeoutCause(context.Background(), timePerCall, errTime)
 	defer cancel()

@@ -33,7 +33,7 @@ const (
 	gather = 50 * time.Millisecond
 	// portion is what expressions may cost at a time, some hundredth of a second. The
 	// last of them may cost as much again as one may at all, a tenth to a quarter
-	// of a second: others wait no longer for a placement that costs more.
+	// of a second, at worst five: others wait no longer for a placement that costs more.
 	portion = 100_000
 	// turns is how long a placement that had its portion lets others go first.
 	turns = 10 * time.Millisecond
