@@ -283,9 +283,14 @@ func (w *world) verdict(clusters ...string) {
 func (w *world) nothingHeld() {
 	w.t.Helper()
 	for _, agent := range w.agents {
-		if agent.Alive() {
-			require.Zero(w.t, w.metric(agent, "fairlead_agent_held_deletes"), agent.Name)
-		}
+		w.until(agent.Name+" to say what it holds", func(ctx context.Context) (bool, error) { // it may have begun just now
+			if !agent.Alive() {
+				return true, nil
+			}
+			held, err := agent.Metric(ctx, "fairlead_agent_held_deletes")
+			require.Zero(w.t, held, agent.Name)
+			return err == nil, err
+		})
 	}
 }
 

@@ -262,9 +262,11 @@ func (w *world) join(name string, flags ...string) *house.Agent {
 // ends after that of whatever was taken for one before.
 func (w *world) nothingGone(agent *house.Agent, cluster string, mark int) {
 	w.t.Helper()
-	held, err := agent.Metric(w.t.Context(), "fairlead_agent_held_deletes")
-	require.NoError(w.t, err)
-	require.Zero(w.t, held, "deletes that are held")
+	w.until("the agent to say what it holds", func(ctx context.Context) (bool, error) { // it may have begun just now
+		held, err := agent.Metric(ctx, "fairlead_agent_held_deletes")
+		require.Zero(w.t, held, "deletes that are held")
+		return err == nil, err
+	})
 	orphan := cluster + "-orphan"
 	w.create(cluster, orphan, "1")
 	w.settled(cluster, orphan, "1")
