@@ -206,9 +206,9 @@ func (s *statuses) answer(result *agentv1.StatusResult, now time.Time) (done *fi
 	case agentv1.StatusCode_STATUS_CODE_PERSISTED:
 		s.persisted[key] = p.asPersisted()
 		delete(s.pending, key)
-	case agentv1.StatusCode_STATUS_CODE_SUPERSEDED, agentv1.StatusCode_STATUS_CODE_STALE_UID:
+	case agentv1.StatusCode_STATUS_CODE_SUPERSEDED:
 		delete(s.pending, key)
-	case agentv1.StatusCode_STATUS_CODE_INVALID:
+	case agentv1.StatusCode_STATUS_CODE_INVALID, agentv1.StatusCode_STATUS_CODE_STALE_UID: // a restore may bring that object back
 		p.sent, p.parked = false, true
 	default: // RETRY, and codes of a later protocol
 		p.again(result, now)

@@ -101,7 +101,7 @@ func TestStatusAnswers(t *testing.T) {
 		next   bool // in the next one
 	}{
 		"superseded": {reason: "the hub has a newer one", code: agentv1.StatusCode_STATUS_CODE_SUPERSEDED},
-		"stale":      {reason: "the object is another one now", code: agentv1.StatusCode_STATUS_CODE_STALE_UID},
+		"stale":      {reason: "the object is another one now, until a restore", code: agentv1.StatusCode_STATUS_CODE_STALE_UID, next: true},
 		"invalid":    {reason: "not again before something changes", code: agentv1.StatusCode_STATUS_CODE_INVALID, next: true},
 		"retry":      {reason: "later", code: agentv1.StatusCode_STATUS_CODE_RETRY, again: true, next: true},
 		"unknown":    {reason: "a code of a later protocol is taken as later", code: 99, again: true, next: true},

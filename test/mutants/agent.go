@@ -49,6 +49,12 @@ func agents() []mutant {
 			old: "	in.wanted(key, rev.UID)\n", new: "",
 		},
 		{
+			name: "stale-status-is-forgotten", rule: "a status of an object that a restore brings back is reported again",
+			file: "agent/link/status.go", tests: linking,
+			old: "	case agentv1.StatusCode_STATUS_CODE_INVALID, agentv1.StatusCode_STATUS_CODE_STALE_UID:",
+			new: "	case agentv1.StatusCode_STATUS_CODE_STALE_UID:\n		delete(s.pending, key)\n	case agentv1.StatusCode_STATUS_CODE_INVALID:",
+		},
+		{
 			name: "mark-of-a-welcome-is-lost", rule: "decision 9: the newest mark outlives what it came with",
 			file: "agent/store/hub.go", tests: []string{"./agent/store"}, run: "TestHighWater",
 			old: "	s.metaStale = s.metaStale || s.book.High.ResourceVersion != before\n	behind", new: "	_ = before\n	behind",
