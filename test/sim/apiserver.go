@@ -104,7 +104,8 @@ type lease struct {
 type apiserver struct {
 	w        *World
 	rv       uint64
-	timeline int // one more after each restore
+	timeline int    // one more after each restore
+	begins   uint64 // revision up to which nobody can watch: the log begins there
 	objects  map[string]object
 	lease    lease
 	epoch    string // of the hub, in its ConfigMap
@@ -351,6 +352,7 @@ func (a *apiserver) restore(b backup, bump bool) {
 	} else {
 		a.rv = b.rv
 	}
+	a.begins = a.rv
 	for _, o := range before {
 		if now, ok := a.objects[o.name]; !ok || now.uid != o.uid {
 			a.w.check.absent(o, true)

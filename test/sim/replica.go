@@ -170,7 +170,7 @@ func (r *replica) resume() {
 		return
 	}
 	r.followEpoch()
-	expired := r.timeline != a.timeline && a.rv-x.high > 500_000 // a bump compacts
+	expired := r.timeline != a.timeline && x.high < a.begins
 	if a.rv < x.high || expired || !r.current || !r.stillNewest() {
 		r.list()
 		return
