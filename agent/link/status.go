@@ -4,6 +4,7 @@
 package link
 
 import (
+	"iter"
 	"maps"
 	"slices"
 	"sync"
@@ -35,7 +36,8 @@ type statuses struct {
 	mu        sync.Mutex
 	seq       uint64
 	pending   map[wire.Key]*pendingStatus
-	finals    map[wire.Key]*pendingStatus // finalized: never overtaken by a status
+	finals    map[finished]*pendingStatus // finalized: never overtaken by a status
+	under     map[uint64]finished         // those of them that are sent, by seq
 	persisted map[wire.Key]persistedStatus
 }
 
@@ -55,7 +57,10 @@ type persistedStatus struct {
 }
 
 func newStatuses() *statuses {
-	return &statuses{pending: map[wire.Key]*pendingStatus{}, finals: map[wire.Key]*pendingStatus{}, persisted: map[wire.Key]persistedStatus{}}
+	return &statuses{
+		pending: map[wire.Key]*pendingStatus{}, finals: map[finished]*pendingStatus{}, under: map[uint64]finished{},
+		persisted: map[wire.Key]persistedStatus{},
+	}
 }
 
 // report takes a newer status; false means that there is nothing to send.
@@ -80,13 +85,14 @@ func (s *statuses) report(status Status, digest wire.Digest) bool {
 }
 
 func (s *statuses) reportFinal(next *pendingStatus) bool {
-	if old := s.finals[next.Key]; old != nil && old.UID == next.UID {
+	this := finished{next.Key, next.UID}
+	if s.finals[this] != nil {
 		return false
 	}
 	if old := s.pending[next.Key]; old != nil && old.UID == next.UID {
 		delete(s.pending, next.Key)
 	}
-	s.finals[next.Key] = next
+	s.finals[this] = next
 	return true
 }
 
@@ -100,9 +106,7 @@ func (s *statuses) wanted(key wire.Key, uid string) {
 }
 
 func (s *statuses) dropFinal(key wire.Key, uid string) {
-	if final := s.finals[key]; final != nil && final.UID == uid {
-		delete(s.finals, key)
-	}
+	delete(s.finals, finished{key, uid})
 }
 
 func (p *pendingStatus) same(o *pendingStatus) bool { return p.asPersisted() == o.asPersisted() }
@@ -116,11 +120,10 @@ func (p *pendingStatus) asPersisted() persistedStatus {
 func (s *statuses) begin(forget bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, of := range []map[wire.Key]*pendingStatus{s.pending, s.finals} {
-		for _, p := range of {
-			p.sent, p.parked, p.notBefore = false, false, time.Time{}
-		}
+	for p := range s.all() {
+		p.sent, p.parked, p.notBefore = false, false, time.Time{}
 	}
+	clear(s.under)
 	if forget {
 		clear(s.persisted)
 	}
@@ -133,35 +136,52 @@ func (s *statuses) begin(forget bool) {
 func (s *statuses) take(now time.Time, finalsOnly bool) (items []*agentv1.ObjectStatus, wait time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	from := []map[wire.Key]*pendingStatus{s.finals, s.pending}
-	if finalsOnly {
-		from = from[:1]
-	}
 	taken, budget := map[wire.Key]bool{}, statusBudget
-	for _, of := range from {
-		for key, p := range of {
-			if p.sent || p.parked || taken[key] {
-				continue
-			}
-			if left := p.notBefore.Sub(now); left > 0 {
-				wait = shorter(wait, left)
-				continue
-			}
-			size := len(p.JSON) + statusOverhead
-			if len(items) > 0 && size > budget {
-				return items, 0
-			}
-			taken[key] = true
-			budget -= size
-			s.seq++
-			p.seq, p.sent = s.seq, true
-			items = append(items, p.proto())
-			if budget <= 0 {
-				return items, 0
-			}
+	for p := range s.all() {
+		if p.sent || p.parked || taken[p.Key] || finalsOnly && !p.Finalized {
+			continue
+		}
+		if left := p.notBefore.Sub(now); left > 0 {
+			wait = shorter(wait, left)
+			continue
+		}
+		size := len(p.JSON) + statusOverhead
+		if len(items) > 0 && size > budget {
+			return items, 0
+		}
+		taken[p.Key] = true
+		budget -= size
+		s.send(p)
+		items = append(items, p.proto())
+		if budget <= 0 {
+			return items, 0
 		}
 	}
 	return items, wait
+}
+
+// all is everything that waits, what is finalized first.
+func (s *statuses) all() iter.Seq[*pendingStatus] {
+	return func(yield func(*pendingStatus) bool) {
+		for _, p := range s.finals {
+			if !yield(p) {
+				return
+			}
+		}
+		for _, p := range s.pending {
+			if !yield(p) {
+				return
+			}
+		}
+	}
+}
+
+func (s *statuses) send(p *pendingStatus) {
+	s.seq++
+	p.seq, p.sent = s.seq, true
+	if p.Finalized {
+		s.under[p.seq] = finished{p.Key, p.UID}
+	}
 }
 
 // statusOverhead is a generous size of an ObjectStatus without its JSON.
@@ -195,8 +215,12 @@ func (s *statuses) answer(result *agentv1.StatusResult, now time.Time) (done *fi
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	key, seq := wire.KeyOf(result.GetKey()), result.GetStatusSeq()
-	if p := s.finals[key]; p != nil && p.seq == seq && p.sent {
-		return s.answerFinal(p, result, now)
+	if this, ok := s.under[seq]; ok && this.key == key {
+		delete(s.under, seq)
+		if p := s.finals[this]; p != nil && p.seq == seq {
+			return s.answerFinal(p, result, now)
+		}
+		return nil // the object is wanted again
 	}
 	p := s.pending[key]
 	if p == nil || p.seq != seq || !p.sent {
@@ -219,7 +243,7 @@ func (s *statuses) answer(result *agentv1.StatusResult, now time.Time) (done *fi
 func (s *statuses) answerFinal(p *pendingStatus, result *agentv1.StatusResult, now time.Time) *finished {
 	switch result.GetCode() {
 	case agentv1.StatusCode_STATUS_CODE_PERSISTED, agentv1.StatusCode_STATUS_CODE_STALE_UID:
-		delete(s.finals, p.Key)
+		delete(s.finals, finished{p.Key, p.UID})
 		if s.persisted[p.Key].uid == p.UID {
 			delete(s.persisted, p.Key)
 		}
@@ -244,8 +268,8 @@ func (p *pendingStatus) again(result *agentv1.StatusResult, now time.Time) {
 func (s *statuses) reportAgain(f finished, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.finals[f.key] == nil {
-		s.finals[f.key] = &pendingStatus{Status: Status{Key: f.key, UID: f.uid, Finalized: true}, notBefore: now.Add(retryStatus)}
+	if s.finals[f] == nil {
+		s.finals[f] = &pendingStatus{Status: Status{Key: f.key, UID: f.uid, Finalized: true}, notBefore: now.Add(retryStatus)}
 	}
 }
 

@@ -173,6 +173,24 @@ func TestT19_finalized_goes_first_and_is_forgotten_after_PERSISTED(t *testing.T)
 	})
 }
 
+// Two objects of one name may go at once: a new one came and went before it was held.
+func TestEachObjectOfANameIsFinalized(t *testing.T) {
+	s, now := newStatuses(), time.Unix(1000, 0)
+	for _, uid := range []string{"uid-1", "uid-2", "uid-1"} {
+		s.report(Status{Key: work1("a"), UID: uid, Finalized: true}, wire.Digest{})
+	}
+	var done []string
+	for range 2 {
+		items, _ := s.take(now, true)
+		require.Len(t, items, 1, "one of a name in a frame")
+		of := s.answer(&agentv1.StatusResult{Key: items[0].GetKey(), StatusSeq: items[0].GetStatusSeq(), Code: agentv1.StatusCode_STATUS_CODE_PERSISTED}, now)
+		done = append(done, of.uid)
+	}
+	require.ElementsMatch(t, []string{"uid-1", "uid-2"}, done)
+	require.Zero(t, s.unanswered())
+	require.Empty(t, s.under)
+}
+
 func TestWantedAgainIsNotFinalized(t *testing.T) {
 	inBubble(t, func(b *bench) {
 		_, p := b.connected()
