@@ -10,7 +10,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -20,6 +22,8 @@ import (
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/test/bufconn"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -153,6 +157,45 @@ func TestReaderWhoTakesNothingIsLeft(t *testing.T) {
 		close(stream.closed) // as gRPC does when the handler has returned
 		synctest.Wait()
 		require.NoError(t, f.watches.Run(t.Context(), func(context.Context) error { return nil }), "its place is free")
+	})
+}
+
+// flood sends to a client that reads nothing, until its handler returns.
+type flood struct {
+	schedulerv1.UnimplementedSchedulerServiceServer
+
+	ended chan error
+}
+
+func (f flood) WatchClusters(_ *schedulerv1.WatchClustersRequest, stream grpc.ServerStreamingServer[schedulerv1.WatchClustersResponse]) error {
+	go func() {
+		for {
+			if err := stream.Send(&schedulerv1.WatchClustersResponse{Event: &schedulerv1.WatchClustersResponse_Removed{Removed: strings.Repeat("x", 1<<16)}}); err != nil {
+				f.ended <- err
+				return
+			}
+		}
+	}()
+	synctest.Wait() // until it waits for the client
+	return rpcerr.New(codes.ResourceExhausted, reason.SlowConsumer, "left")
+}
+
+// What serve relies on: a Send that waits for its client ends with the handler.
+func TestSendEndsWithItsHandler(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		listener, service, server := bufconn.Listen(1<<10), flood{ended: make(chan error, 1)}, grpc.NewServer()
+		schedulerv1.RegisterSchedulerServiceServer(server, service)
+		served := make(chan error, 1)
+		go func() { served <- server.Serve(listener) }()
+		conn, err := grpc.NewClient("passthrough:hub", grpc.WithTransportCredentials(insecure.NewCredentials()),
+			grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }))
+		require.NoError(t, err)
+		_, err = schedulerv1.NewSchedulerServiceClient(conn).WatchClusters(t.Context(), &schedulerv1.WatchClustersRequest{})
+		require.NoError(t, err)
+		require.Error(t, <-service.ended)
+		require.NoError(t, conn.Close())
+		server.Stop()
+		require.NoError(t, <-served)
 	})
 }
 

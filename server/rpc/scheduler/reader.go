@@ -43,7 +43,7 @@ func (r reader[T]) Send(message *T) error {
 
 // serve has the watch go on until it ends, or its reader takes nothing any more: neither
 // keepalive nor ctx ends a Send that waits for him, and only the end of the handler
-// does.
+// does. What sends then ends with it (TestSendEndsWithItsHandler).
 func (f *follower) serve(ctx context.Context, watch func(context.Context) error) error {
 	ended := make(chan error, 1)
 	new(errgroup.Group).Go(func() error {
