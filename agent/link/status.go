@@ -71,7 +71,7 @@ func (s *statuses) report(status Status, digest wire.Digest) bool {
 	if status.Finalized {
 		return s.reportFinal(next)
 	}
-	s.dropFinal(status.Key, status.UID)
+	delete(s.finals, finished{status.Key, status.UID}) // the object is wanted again
 	old := s.pending[status.Key]
 	switch {
 	case old != nil && old.same(next):
@@ -102,10 +102,6 @@ func (s *statuses) reportFinal(next *pendingStatus) bool {
 func (s *statuses) wanted(key wire.Key, uid string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.dropFinal(key, uid)
-}
-
-func (s *statuses) dropFinal(key wire.Key, uid string) {
 	delete(s.finals, finished{key, uid})
 }
 
