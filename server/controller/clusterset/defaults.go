@@ -15,7 +15,6 @@ import (
 	"k8s.io/client-go/tools/events"
 	clusterv1beta2 "open-cluster-management.io/api/cluster/v1beta2"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
@@ -93,14 +92,12 @@ func (r *defaults) create(ctx context.Context, name string, wanted keptSet) erro
 
 func leftAlone(set client.Object) bool { return set.GetAnnotations()[autoupdate] == "false" }
 
-// kept lets through the two sets, but not that one of them is gone which was to
-// be left alone.
+// kept lets through the two sets, but nothing of one that is left alone: what it
+// would have queued could find the set gone, and make it anew.
 func kept() predicate.Predicate {
 	known := keptSets()
-	is := func(o client.Object) bool { _, ok := known[o.GetName()]; return ok }
-	return predicate.Funcs{
-		CreateFunc: func(e event.CreateEvent) bool { return is(e.Object) },
-		UpdateFunc: func(e event.UpdateEvent) bool { return is(e.ObjectNew) },
-		DeleteFunc: func(e event.DeleteEvent) bool { return is(e.Object) && !leftAlone(e.Object) },
-	}
+	return predicate.NewPredicateFuncs(func(o client.Object) bool {
+		_, ok := known[o.GetName()]
+		return ok && !leftAlone(o)
+	})
 }
