@@ -99,7 +99,7 @@ func points() map[failpoint.Point]int {
 // ever went back.
 func TestT77_killed_at_each_point(t *testing.T) {
 	t.Parallel()
-	rounds := scaled(42, 1000)
+	rounds := scaled(21, 1000)
 	t.Logf("scale: %d rounds, 7 points, 3 works of up to 4 objects", rounds)
 	w := newWorld(t)
 	c := w.unique("t77")

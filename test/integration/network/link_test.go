@@ -37,7 +37,7 @@ func noise(n int) func() string {
 func TestT10_a_delete_overtakes_updates(t *testing.T) {
 	t.Parallel()
 	const rate = 64 * kib
-	count, size := scaled(40, 5000), scaled(64*kib, 4*kib)
+	count, size := scaled(20, 5000), scaled(64*kib, 4*kib)
 	t.Logf("scale: %d updates of %d KiB on a link of %d KiB/s (full)", count, size/kib, rate/kib)
 	w := newWorld(t)
 	c := w.unique("t10")
