@@ -13,7 +13,7 @@ GO ?= go
 # -race needs a C compiler; Go turns cgo off where there is none.
 RACE := $(if $(filter 1,$(shell $(GO) env CGO_ENABLED)),-race)
 # Packages under test at a time: the integration packages each run real planes.
-TEST_PARALLEL ?= 3
+TEST_PARALLEL ?= 2
 TEST_TIMEOUT ?= 20m
 # Which tests «make soak» runs: a pattern for go test -run.
 TEST ?= .

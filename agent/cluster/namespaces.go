@@ -67,6 +67,9 @@ type Namespaces struct {
 	cfg  NamespacesConfig
 	wake chan struct{}
 
+	// unseen are those that loop has labelled and the watch has not told of yet.
+	unseen map[string]bool
+
 	mu    sync.Mutex
 	state map[string]string
 }
@@ -76,7 +79,7 @@ func NewNamespaces(cfg NamespacesConfig) *Namespaces {
 	if cfg.Period == 0 {
 		cfg.Period = DefaultPeriod
 	}
-	return &Namespaces{cfg: cfg, wake: make(chan struct{}, 1)}
+	return &Namespaces{cfg: cfg, wake: make(chan struct{}, 1), unseen: map[string]bool{}}
 }
 
 // State is what became of each wanted namespace: empty where it is there with its
@@ -112,6 +115,7 @@ func (n *Namespaces) Run(ctx context.Context) error {
 		informers.WithTweakListOptions(func(o *metav1.ListOptions) { o.LabelSelector = n.cfg.Label + "=true" }),
 	).Core().V1().Namespaces().Informer()
 	_, err := labelled.AddEventHandler(cache.ResourceEventHandlerFuncs{
+		AddFunc:    func(any) { n.Nudge() }, // of one that is wanted no more already, too
 		UpdateFunc: func(any, any) { n.Nudge() }, DeleteFunc: func(any) { n.Nudge() },
 	})
 	if err != nil {
@@ -154,6 +158,7 @@ func (n *Namespaces) reconcile(ctx context.Context, labelled cache.SharedIndexIn
 	for _, object := range labelled.GetStore().List() {
 		if namespace, ok := object.(*corev1.Namespace); ok {
 			have[namespace.Name] = namespace
+			delete(n.unseen, namespace.Name)
 		}
 	}
 	made := n.make(ctx, wanted, have)
@@ -191,14 +196,16 @@ func (n *Namespaces) make(ctx context.Context, wanted []string, have map[string]
 // leave releases what is there and not wanted; false when it could not.
 func (n *Namespaces) leave(ctx context.Context, wanted []string, have map[string]*corev1.Namespace) (done bool) {
 	done = true
-	for name := range have {
+	for _, name := range slices.Concat(slices.Collect(maps.Keys(have)), slices.Collect(maps.Keys(n.unseen))) {
 		if slices.Contains(wanted, name) {
 			continue
 		}
 		if err := n.release(ctx, name); err != nil {
 			n.cfg.Log.WarnContext(ctx, "a namespace that is managed no more keeps its label; trying again", "namespace", name, "error", err)
 			done = false
+			continue
 		}
+		delete(n.unseen, name)
 	}
 	return done
 }
@@ -234,6 +241,7 @@ func (n *Namespaces) apply(ctx context.Context, name string) error {
 	case !namespace.DeletionTimestamp.IsZero():
 		return fmt.Errorf("namespace %q is being deleted; it is made again when it is gone", name)
 	}
+	n.unseen[name] = true
 	n.cfg.Event(ctx, "NamespaceApplied", fmt.Sprintf("Namespace %s is there for the hub's cluster sets.", name))
 	return nil
 }

@@ -149,7 +149,7 @@ func (c *Controller) evict(ctx context.Context, name string) (time.Duration, err
 		c.noteEviction(ctx, applied, eviction)
 		return left, nil
 	}
-	return 0, c.yield(ctx, applied, eviction)
+	return c.yield(ctx, applied, eviction)
 }
 
 // spare ends the eviction of an AppliedManifestWork whose work is there again (MW-63). One of
@@ -167,58 +167,64 @@ func (c *Controller) spare(ctx context.Context, applied *workv1.AppliedManifestW
 	return err
 }
 
-// yield leaves to works of today what they have taken over, and takes the AppliedManifestWork away if that is all.
-func (c *Controller) yield(ctx context.Context, applied *workv1.AppliedManifestWork, eviction Eviction) error {
+// yield leaves to works of today what they have taken over, and takes the AppliedManifestWork away if that is all. A work applies
+// before it lists what became of that: while one is between the two, another pass is due, as nothing else tells of its end.
+func (c *Controller) yield(ctx context.Context, applied *workv1.AppliedManifestWork, eviction Eviction) (again time.Duration, err error) {
 	var left []inventory.Resource
 	for _, entry := range applied.Status.AppliedResources {
 		stays, err := c.remover.Yield(ctx, entry, applied.UID, func(ctx context.Context, ref metav1.OwnerReference, object types.UID) (bool, error) {
-			return c.inherits(ctx, ref, entry, object)
+			inherits, soon, err := c.inherits(ctx, ref, entry, object)
+			if soon {
+				again = c.cfg.StatusSyncInterval
+			}
+			return inherits, err
 		})
 		if err != nil {
-			return err
+			return 0, err
 		}
 		if stays {
 			left = append(left, entry)
 		}
 	}
-	applied, err := c.store.SetResources(ctx, applied, left)
+	applied, err = c.store.SetResources(ctx, applied, left)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if len(left) > 0 {
 		eviction.Held = true
 		c.noteEviction(ctx, applied, eviction)
-		return nil
+		return again, nil
 	}
 	gone, err := c.store.Remove(ctx, applied)
 	if err != nil || !gone {
-		return cmp.Or(err, errAgain)
+		return 0, cmp.Or(err, errAgain)
 	}
 	c.cfg.Logger.InfoContext(ctx, "evicted: all that it listed has another owner or is gone", "appliedManifestWork", applied.Name)
 	c.evicted(applied.Name)
-	return nil
+	return 0, nil
 }
 
-// inherits reports whether ref is to the AppliedManifestWork of a work of today that has applied the very object.
-func (c *Controller) inherits(ctx context.Context, ref metav1.OwnerReference, entry inventory.Resource, object types.UID) (bool, error) {
+// inherits reports whether ref is to the AppliedManifestWork of a work of today that has applied the very object; soon, that it
+// may once it has listed what it applied.
+func (c *Controller) inherits(ctx context.Context, ref metav1.OwnerReference, entry inventory.Resource, object types.UID) (inherits, soon bool, err error) {
 	heir, err := c.store.Named(ctx, ref.Name)
 	if apierrors.IsNotFound(err) {
-		return false, nil
+		return false, false, nil
 	}
 	if err != nil {
-		return false, err
+		return false, false, err
 	}
 	alive := heir.UID == ref.UID && heir.DeletionTimestamp == nil
 	ours := heir.Spec.AgentID == c.cfg.AgentID && heir.Spec.HubHash == c.cfg.HubHash
 	if !alive || !ours || !c.works()[heir.Spec.ManifestWorkName] {
-		return false, nil
+		return false, false, nil
 	}
 	for _, theirs := range heir.Status.AppliedResources {
 		if inventory.KeyOf(theirs) == inventory.KeyOf(entry) && types.UID(theirs.UID) == object {
-			return true, nil
+			return true, false, nil
 		}
 	}
-	return false, nil
+	return false, true, nil
 }
 
 // noteEviction keeps what is shown of an eviction, and logs what is new about it.

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -155,15 +154,6 @@ func link(from, to string) error {
 		return fmt.Errorf("copying a built command: %w", err)
 	}
 	return os.WriteFile(to, content, 0o755)
-}
-
-// FreeAddress is a loopback address that nobody listens on at the moment.
-func FreeAddress() (string, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", fmt.Errorf("looking for a free port: %w", err)
-	}
-	return listener.Addr().String(), listener.Close()
 }
 
 // output runs a program to its end and returns its standard output; its error

@@ -12,9 +12,12 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	clusterv1beta2 "open-cluster-management.io/api/cluster/v1beta2"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
@@ -56,9 +59,9 @@ func (r *defaults) Reconcile(ctx context.Context, request reconcile.Request) (re
 		return reconcile.Result{}, nil
 	}
 	set := &clusterv1beta2.ManagedClusterSet{}
-	err := r.client.Get(ctx, request.NamespacedName, set)
+	err := r.client.Get(ctx, client.ObjectKey{Name: request.Name}, set)
 	switch {
-	case apierrors.IsNotFound(err):
+	case apierrors.IsNotFound(err) && request == missing(request.Name):
 		return result(r.create(ctx, request.Name, wanted))
 	case err != nil || !set.DeletionTimestamp.IsZero() || leftAlone(set):
 		return result(err) // what is going is made anew once it is gone
@@ -92,12 +95,27 @@ func (r *defaults) create(ctx context.Context, name string, wanted keptSet) erro
 
 func leftAlone(set client.Object) bool { return set.GetAnnotations()[autoupdate] == "false" }
 
-// kept lets through the two sets, but nothing of one that is left alone: what it
-// would have queued could find the set gone, and make it anew.
+// kept lets through the two sets while they are not left alone.
 func kept() predicate.Predicate {
 	known := keptSets()
 	return predicate.NewPredicateFuncs(func(o client.Object) bool {
 		_, ok := known[o.GetName()]
 		return ok && !leftAlone(o)
 	})
+}
+
+// missing asks for a set to be made if there is none. Only its deletion and the
+// start ask for that: what a change has queued may find a set gone that was to be
+// left alone meanwhile.
+func missing(name string) reconcile.Request {
+	return reconcile.Request{NamespacedName: types.NamespacedName{Namespace: "missing", Name: name}} // sets have no namespace
+}
+
+// asks queues what happens to the two sets.
+func asks() handler.EventHandler {
+	changed := handler.EnqueueRequestForObject{}
+	return handler.Funcs{
+		CreateFunc: changed.Create, UpdateFunc: changed.Update,
+		DeleteFunc: func(_ context.Context, e event.DeleteEvent, q queue) { q.Add(missing(e.Object.GetName())) },
+	}
 }

@@ -10,7 +10,6 @@ import (
 	"maps"
 	"time"
 
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/workqueue"
 	"k8s.io/utils/clock"
 	clusterv1 "open-cluster-management.io/api/cluster/v1"
@@ -116,10 +115,10 @@ func SetupDefaults(mgr manager.Manager, cfg Config) error {
 	cfg = cfg.withDefaults()
 	r := &defaults{client: mgr.GetClient(), events: mgr.GetEventRecorder(eventSource), log: cfg.Log}
 	err := ctrl.NewControllerManagedBy(mgr).Named("defaultclusterset").
-		Watches(&clusterv1beta2.ManagedClusterSet{}, &handler.EnqueueRequestForObject{}, builder.WithPredicates(kept())).
+		Watches(&clusterv1beta2.ManagedClusterSet{}, asks(), builder.WithPredicates(kept())).
 		WatchesRawSource(source.Func(func(_ context.Context, q queue) error {
 			for name := range keptSets() {
-				q.Add(reconcile.Request{NamespacedName: types.NamespacedName{Name: name}})
+				q.Add(missing(name))
 			}
 			return nil
 		})).

@@ -103,6 +103,12 @@ func (s *Service) decision(ctx context.Context, key types.NamespacedName, r *sch
 	if err := s.Direct.Get(ctx, key, &placement); err != nil {
 		return decide.Decision{}, person.Error(err, "reading placement %s", key)
 	}
+	if uid := r.GetPlacement().GetUid(); uid != "" && uid != string(placement.UID) {
+		return decide.Decision{}, rpcerr.New(codes.NotFound, reason.NotFound, "placement %s has UID %q, and the decision is for %q: the name has been given to another one since", key, placement.UID, uid)
+	}
+	if !placement.DeletionTimestamp.IsZero() {
+		return decide.Decision{}, rpcerr.New(codes.NotFound, reason.NotFound, "placement %s is being deleted", key)
+	}
 	scheduler := placement.Annotations[v1alpha1.AnnotationScheduler]
 	if scheduler != "" && checkScheduler(scheduler) != nil {
 		return decide.Decision{}, rpcerr.New(codes.FailedPrecondition, reason.OtherScheduler, "placement %s names the scheduler %q in annotation %s, which is not an RFC 1123 label and so none of SchedulerService", key, scheduler, v1alpha1.AnnotationScheduler)
@@ -118,11 +124,12 @@ func (s *Service) decision(ctx context.Context, key types.NamespacedName, r *sch
 }
 
 // submit has a cache that lags behind what the caller has seen, perhaps on another
-// replica, catch up.
+// replica, and behind what decision has read, catch up.
 func (s *Service) submit(ctx context.Context, writer client.Client, d decide.Decision) (result decide.Result, err error) {
 	for range submitTries {
 		submitter := decide.Submitter{Reader: s.Cache, Writer: writer, Log: s.Logger}
-		if result, err = submitter.Submit(ctx, d); !errors.Is(err, decide.ErrConflict) {
+		result, err = submitter.Submit(ctx, d)
+		if !errors.Is(err, decide.ErrConflict) && !errors.Is(err, decide.ErrGone) && !errors.Is(err, decide.ErrNotYours) {
 			return result, err
 		}
 		if err := person.Pause(ctx, submitStep); err != nil {

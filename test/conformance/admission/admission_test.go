@@ -189,7 +189,9 @@ func (w *world) editor(t *testing.T, namespace string) client.Client {
 	t.Helper()
 	group := "editors-of-" + namespace
 	w.allow(namespace, group, "editor", rbacv1.PolicyRule{APIGroups: []string{workv1.GroupName}, Resources: []string{"manifestworks"}, Verbs: []string{"get", "create", "update"}})
-	return w.client("bob", group)
+	bob := w.client("bob", group)
+	untilKnown(t, bob, namespace, &workv1.ManifestWork{})
+	return bob
 }
 
 func executeAs(names ...string) rbacv1.PolicyRule {
@@ -267,6 +269,7 @@ func (w *world) replicaSetAuthors(t *testing.T) {
 	group := "authors-of-" + namespace
 	w.allow(namespace, group, "author", rbacv1.PolicyRule{APIGroups: []string{workv1.GroupName}, Resources: []string{"*"}, Verbs: []string{"*"}})
 	bob := w.client("bob", group)
+	untilKnown(t, bob, namespace, &workv1alpha1.ManifestWorkReplicaSet{})
 	set := newReplicaSet(namespace, configMap("a", "1"))
 	err := bob.Create(t.Context(), set.DeepCopy())
 	require.True(t, apierrors.IsForbidden(err), "WH-18: every right in the namespace of the set is not enough: %v", err)

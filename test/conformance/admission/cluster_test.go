@@ -215,6 +215,7 @@ func (w *world) sets(t *testing.T) {
 	require.NoError(t, w.kube.Create(t.Context(), set))
 	w.allow(namespace, group, "binder", rbacv1.PolicyRule{APIGroups: []string{clusterv1.GroupName}, Resources: []string{"managedclustersetbindings"}, Verbs: []string{"create", "get", "update", "patch"}})
 	bob := w.client("bob", group)
+	untilKnown(t, bob, namespace, &clusterv1beta2.ManagedClusterSetBinding{})
 	binding := func(name string) *clusterv1beta2.ManagedClusterSetBinding {
 		b := &clusterv1beta2.ManagedClusterSetBinding{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}
 		b.Spec.ClusterSet = set.Name

@@ -185,6 +185,15 @@ func (w *world) allowEverywhere(group string, rules ...rbacv1.PolicyRule) {
 	}))
 }
 
+// untilKnown waits until the apiserver knows that somebody may get objects of a
+// kind in a namespace, and so what else a role of theirs says.
+func untilKnown(t *testing.T, as client.Client, namespace string, kind client.Object) {
+	t.Helper()
+	until(t, "the rights to be known", func(ctx context.Context) error {
+		return client.IgnoreNotFound(as.Get(ctx, client.ObjectKey{Namespace: namespace, Name: "none"}, kind))
+	})
+}
+
 // until waits for check to return nil.
 func until(t *testing.T, what string, check func(ctx context.Context) error) {
 	t.Helper()

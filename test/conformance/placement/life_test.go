@@ -67,6 +67,7 @@ func frozen(t *testing.T) {
 	change(t, s, p, func(p *clusterv1beta1.Placement) {
 		p.Annotations = labels{clusterv1beta1.PlacementDisableAnnotation: "true"}
 	})
+	s.settle(t) // what is decided from now on is decided knowing that
 	second := s.cluster(t, nil)
 	first := &decision{ObjectMeta: metav1.ObjectMeta{Namespace: s.namespace, Name: p.Name + "-decision-1"}}
 	report(t, s, first, func(d *decision) { d.Status.Decisions[0].Reason = "mine" })

@@ -223,7 +223,7 @@ func scoresEnd(t *testing.T) {
 	t.Helper()
 	s := newScene(t)
 	all := s.clusters(t, 2)
-	s.score(t, all[1], "s", time.Now().Add(4*time.Second), map[string]int32{"x": 100})
+	s.score(t, all[1], "s", time.Now().Add(20*time.Second), map[string]int32{"x": 100})
 	p := s.place(t, best(1, addOn("s", "x", 1)))
 	s.await(t, p, all[1])
 	require.Empty(t, s.events(t, t, p, "ScoreExpired"))

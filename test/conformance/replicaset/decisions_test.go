@@ -204,12 +204,16 @@ func withoutStatus(t *testing.T) {
 	w.awaitCondition(set, "PlacementVerified", "True", "AsExpected")
 	list := &clusterv1beta1.PlacementDecisionList{}
 	require.NoError(t, w.kube.List(t.Context(), list, client.InNamespace(w.namespace)))
+	// Never is there only one that is complete: that would be a choice.
+	unwritten := &clusterv1beta1.PlacementDecision{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: "p-decision-9", Labels: list.Items[0].Labels}}
+	require.NoError(t, w.kube.Create(t.Context(), unwritten))
 	for _, d := range list.Items {
 		require.NoError(t, w.kube.Delete(t.Context(), &d))
 		require.NoError(t, w.kube.Create(t.Context(), &clusterv1beta1.PlacementDecision{
 			ObjectMeta: metav1.ObjectMeta{Namespace: d.Namespace, Name: d.Name, Labels: d.Labels},
 		}))
 	}
+	require.NoError(t, w.kube.Delete(t.Context(), unwritten))
 	w.keeps(set, before, `"p-decision-1" has no status yet`)
 	w.decide("p", []string{}, w.clusters[1:])
 	w.same(set, w.await(set, "1", w.clusters[1]))

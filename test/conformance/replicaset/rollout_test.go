@@ -115,10 +115,10 @@ func progressive(t *testing.T) {
 	w.say(s, succeeded, c[3:]...)
 	w.awaitCondition(s, "PlacementRolledOut", "True", "Complete")
 
-	w.placement("q", c)
-	patch(w, &clusterv1beta1.Placement{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: "q"}}, func(p *clusterv1beta1.Placement) {
-		p.Spec.DecisionStrategy.GroupStrategy.ClustersPerDecisionGroup = intstr.FromInt32(3)
-	})
+	q := &clusterv1beta1.Placement{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: "q"}}
+	q.Spec.DecisionStrategy.GroupStrategy.ClustersPerDecisionGroup = intstr.FromInt32(3)
+	require.NoError(t, w.kube.Create(t.Context(), q))
+	w.decide("q", c)
 	w.await(w.set("default", by(progressively("", clusterv1alpha1.RolloutConfig{})), "q"), "1", c[:3]...)
 	w.await(w.set("no-default", by(progressively("", clusterv1alpha1.RolloutConfig{})), "p"), "1", c...)
 }
@@ -191,11 +191,11 @@ func deadlineRow(t *testing.T) {
 	w := newWorld(t, 4)
 	c := w.clusters
 	w.placement("p", c)
-	s := w.set("web", by(progressively("2", clusterv1alpha1.RolloutConfig{ProgressDeadline: "3s", MaxFailures: intstr.FromInt32(2)})), "p")
+	s := w.set("web", by(progressively("2", clusterv1alpha1.RolloutConfig{ProgressDeadline: "15s", MaxFailures: intstr.FromInt32(2)})), "p")
 	work := w.await(s, "1", c[:2]...)[c[0]]
 	w.say(s, progressing, c[0]) // and c[1] says nothing: it is not connected
 	third := w.await(s, "1", c...)[c[2]]
-	require.GreaterOrEqual(t, third.CreationTimestamp.Sub(work.CreationTimestamp.Time), 2*time.Second, "give or take a second")
+	require.GreaterOrEqual(t, third.CreationTimestamp.Sub(work.CreationTimestamp.Time), 14*time.Second, "give or take a second")
 	w.say(s, succeeded, c[2])
 	w.eventually(func(ct *assert.CollectT) {
 		require.Contains(ct, w.awaitCondition(s, "PlacementRolledOut", "False", "Progressing").Message, "3 of the clusters failed or timed out, 2 may")
@@ -240,7 +240,7 @@ func blockedTooLong(t *testing.T) {
 	w := newWorld(t, 2)
 	c, nowhere := w.clusters, w.plane.Unique("a-nowhere")
 	w.placement("p", append([]string{nowhere}, c...))
-	s := w.set("web", by(progressively("1", clusterv1alpha1.RolloutConfig{ProgressDeadline: "3s"})), "p")
+	s := w.set("web", by(progressively("1", clusterv1alpha1.RolloutConfig{ProgressDeadline: "15s"})), "p")
 	w.await(s, "1", c[0])
 	stopped := func(who string) {
 		w.eventually(func(ct *assert.CollectT) {

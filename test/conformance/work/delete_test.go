@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -396,7 +395,7 @@ func killedBetween(b *bench) {
 	proxy, behind := b.behind()
 	e := b.start(behind)
 	name := b.inventoryName("web")
-	proxy.Inject(env.Fault{Match: env.Match{Resources: []string{"configmaps"}, Verbs: []string{"patch"}, Name: "a"}, Delay: time.Second})
+	apply := proxy.Inject(env.Fault{Match: env.Match{Resources: []string{"configmaps"}, Verbs: []string{"patch"}, Name: "a"}, Status: 500})
 	b.put(b.work("web", []string{configMap("a", "k: v")}))
 	e.Enqueue("web")
 	b.eventually(func() error {
@@ -407,6 +406,7 @@ func killedBetween(b *bench) {
 	})
 	require.False(t, b.exists(configMaps, "a"), "listed before it is applied")
 	proxy.Inject(env.Fault{Match: env.Match{Resources: []string{"appliedmanifestworks/status"}, Verbs: []string{"patch"}}, Status: 500})
+	apply()
 	b.eventually(func() error {
 		if !b.exists(configMaps, "a") {
 			return errors.New("it is not applied yet")

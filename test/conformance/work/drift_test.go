@@ -226,7 +226,7 @@ func limitedRights(b *bench) {
 	other := strings.ReplaceAll(configMap("NS-other", "k: v"), "namespace: NS", "namespace: default")
 	crd := strings.NewReplacer("widgets.test", "limits.NS", "test.fairlead.dev", "NS.fairlead.dev", "widget", "limit", "Widget", "Limit").Replace(widgetCRD)
 	r := b.deliver(e, b.work("web", []string{configMap("c", "k: v"), admin, system, other, crd}))
-	require.Equal(t, "True", string(cond(t, manifest(t, r, "c").Conditions, "Applied").Status))
+	b.waitApplied("web", "c", "True") // once the right is known
 	refused := []string{b.ns + "-admin", b.ns + "-system", b.ns + "-other", "limits." + b.ns + ".fairlead.dev"}
 	for _, name := range refused {
 		m := manifest(t, r, name)

@@ -46,6 +46,16 @@ func (b *bench) evicting(grace time.Duration) func(*work.Config) {
 	}
 }
 
+// waitSpared waits until no eviction of the work is shown.
+func (b *bench) waitSpared(e *executor, name string) {
+	b.eventually(func() error {
+		if found, ok := e.Evictions()[b.inventoryName(name)]; ok {
+			return fmt.Errorf("its eviction is shown: %+v", found)
+		}
+		return nil
+	})
+}
+
 // at returns a bench on the same spoke and namespace, of another hub.
 func (b *bench) at(hub string) *bench {
 	other := b.inNamespace(b.ns)
@@ -205,6 +215,7 @@ func evictNotBeforeInSync(b *bench) {
 	require.Nil(t, b.started("web"))
 	require.Empty(t, e.Evictions())
 	inSync.Store(true)
+	e.Sweep()
 	b.waitStarted("web", true)
 	inSync.Store(false) // the hub goes away again: time alone does nothing
 	b.startedAt("web", time.Now().Add(-2*long))
@@ -241,7 +252,7 @@ func evictedComesBack(b *bench) {
 	b.apply(e, desired)
 	b.waitStarted("web", false)
 	b.swept(e)
-	require.NotContains(t, e.Evictions(), b.inventoryName("web"))
+	b.waitSpared(e, "web")
 	require.Equal(t, uid, b.appliedWork("web").UID)
 }
 
@@ -285,7 +296,7 @@ func hubSwitch(b *bench) {
 		require.Equal(t, b.inventoryName("web"), refs[0].Name)
 	}
 	require.Equal(t, uid, b.get(configMaps, "a").GetUID())
-	require.NotContains(t, e.Evictions(), old.inventoryName("web"))
+	old.waitSpared(e, "web")
 	b.remove(e, "web")
 	require.False(t, b.exists(configMaps, "a"))
 }

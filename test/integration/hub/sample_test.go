@@ -17,6 +17,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	clusterv1 "open-cluster-management.io/api/cluster/v1"
 	clusterv1alpha1 "open-cluster-management.io/api/cluster/v1alpha1"
 	clusterv1beta1 "open-cluster-management.io/api/cluster/v1beta1"
@@ -55,16 +57,13 @@ func TestSchedulers_sample_decides(t *testing.T) {
 	require.EqualValues(t, 100, stored.Status.Scores[0].Value)
 	region.memory(region.clusters[0], 128)
 	region.becomes("web", region.clusters[0])
-	two := &clusterv1beta1.Placement{}
-	require.NoError(t, hub.kube.Get(t.Context(), client.ObjectKey{Namespace: region.namespace, Name: "web"}, two))
-	two.Spec.NumberOfClusters = new(int32(2))
-	require.NoError(t, hub.kube.Update(t.Context(), two))
+	two := &clusterv1beta1.Placement{ObjectMeta: metav1.ObjectMeta{Namespace: region.namespace, Name: "web"}}
+	require.NoError(t, hub.kube.Patch(t.Context(), two, client.RawPatch(types.MergePatchType, []byte(`{"spec":{"numberOfClusters":2}}`))))
 	region.becomes("web", region.clusters[:2]...)
 	region.hubs("own")
-	foreign := &clusterv1.ManagedCluster{}
-	require.NoError(t, hub.kube.Get(t.Context(), client.ObjectKey{Name: region.name + "-foreign"}, foreign))
-	foreign.Labels[clusterv1beta2.ClusterSetLabel] = region.name
-	require.NoError(t, hub.kube.Update(t.Context(), foreign))
+	foreign := &clusterv1.ManagedCluster{ObjectMeta: metav1.ObjectMeta{Name: region.name + "-foreign"}}
+	require.NoError(t, hub.kube.Patch(t.Context(), foreign, client.RawPatch(types.MergePatchType,
+		fmt.Appendf(nil, `{"metadata":{"labels":{%q:%q}}}`, clusterv1beta2.ClusterSetLabel, region.name))))
 	region.becomes("web", region.clusters[0], foreign.Name) // once it asks again
 	require.NoError(t, hub.kube.Delete(t.Context(), foreign))
 	region.becomes("web", region.clusters[:2]...)
@@ -78,7 +77,7 @@ func TestSchedulers_sample_decides(t *testing.T) {
 
 func (r *region) memory(cluster string, gibibytes int) {
 	r.t.Helper()
-	patch := client.RawPatch("application/merge-patch+json", fmt.Appendf(nil, `{"status":{"allocatable":{"memory":"%s"}}}`, resource.NewQuantity(int64(gibibytes)<<30, resource.BinarySI)))
+	patch := client.RawPatch(types.MergePatchType, fmt.Appendf(nil, `{"status":{"allocatable":{"memory":"%s"}}}`, resource.NewQuantity(int64(gibibytes)<<30, resource.BinarySI)))
 	object := &clusterv1.ManagedCluster{}
 	object.Name = cluster
 	require.NoError(r.t, r.kube.Status().Patch(r.t.Context(), object, patch))

@@ -99,7 +99,7 @@ func points() map[failpoint.Point]int {
 // ever went back.
 func TestT77_killed_at_each_point(t *testing.T) {
 	t.Parallel()
-	rounds := scaled(21, 1000)
+	rounds := scaled(42, 1000)
 	t.Logf("scale: %d rounds, 7 points, 3 works of up to 4 objects", rounds)
 	w := newWorld(t)
 	c := w.unique("t77")
@@ -107,9 +107,8 @@ func TestT77_killed_at_each_point(t *testing.T) {
 	agent := w.joinMortal(hub, c)
 	writer := &writer{world: w, cluster: c, dice: rand.New(rand.NewPCG(77, 77)), works: names(c, 3)}
 	all, died := slices.Sorted(maps.Keys(points())), map[failpoint.Point]int{}
-	for round := range rounds {
+	kill := func(point failpoint.Point) {
 		agent.Kill()
-		point := all[round%len(all)]
 		n := 1 + writer.dice.IntN(points()[point])
 		writer.step()
 		require.NoError(t, agent.Launch(fmt.Sprintf("FAIRLEAD_FAULT_KILL=%s:%d", point, n)))
@@ -117,8 +116,16 @@ func TestT77_killed_at_each_point(t *testing.T) {
 		if w.diedOrEqual(agent, c) {
 			died[point]++
 		}
+	}
+	for round := range rounds {
+		kill(all[round%len(all)])
 		if round%100 == 99 {
 			t.Logf("%d rounds; died at %v", round+1, died)
+		}
+	}
+	for _, point := range all { // a round may be one that has no use for its point
+		for tries := 0; died[point] == 0 && tries < 20; tries++ {
+			kill(point)
 		}
 	}
 	agent.Kill()
