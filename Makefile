@@ -92,7 +92,7 @@ fuzz: ## Fuzz every decoder and every method of the services: FUZZTIME=1m each, 
 .PHONY: soak
 soak: devplane ## Run the network fault and kill tests at full scale (hours); TEST=T14 for some
 	FAIRLEAD_SOAK=1 FAIRLEAD_T40=1 FAIRLEAD_T43=250 \
-		$(GO) test -v -count=1 -p 1 -timeout 24h -run '$(TEST)' ./test/integration/network ./test/integration/hub
+		$(GO) test -v -count=1 -p 1 -timeout 24h -run '$(TEST)' ./test/integration/network ./test/integration/hub ./test/integration/reliability
 
 .PHONY: bench
 bench: devplane ## Measure the hub with many simulated agents

@@ -113,6 +113,19 @@ func (p *person) stop(t *testing.T) {
 	require.NoError(t, syscall.Kill(r.PID, syscall.SIGKILL))
 }
 
+// answers waits until the agent that a join started answers; it has shown its pairing
+// code then.
+func (p *person) answers(t *testing.T) {
+	t.Helper()
+	raw, err := os.ReadFile(filepath.Join(p.dir, "agent.json"))
+	require.NoError(t, err)
+	var r running
+	require.NoError(t, json.Unmarshal(raw, &r))
+	started := &process{running: r}
+	require.Eventually(t, func() bool { return started.ask(t.Context(), "/livez") == nil }, time.Minute, 20*time.Millisecond)
+	require.FileExists(t, filepath.Join(p.dir, "credentials.json"))
+}
+
 func (p *person) until(t *testing.T, text string) {
 	t.Helper()
 	require.Eventually(t, func() bool { return strings.Contains(p.out.String()+p.err.String(), text) }, time.Minute, 20*time.Millisecond, text)
@@ -179,9 +192,12 @@ func (p *person) requireRights(t *testing.T, role string) {
 
 func TestJoinWithoutAnAnswer(t *testing.T) {
 	p := newPerson(t)
-	p.timeout = 3 * time.Second
-	err := p.join(t.Context(), joinString(t, "eu-2"), "--agent", "process", "--agent-binary", self(t, "ok"))
+	args := []string{joinString(t, "eu-2"), "--agent", "process", "--agent-binary", self(t, "ok")}
+	require.NoError(t, p.join(t.Context(), append(args, "--wait=false")...))
 	defer p.stop(t)
+	p.answers(t) // the wait is for a person, not for the agent's start
+	p.timeout = 3 * time.Second
+	err := p.join(t.Context(), args...)
 	require.ErrorContains(t, err, "nobody has accepted cluster eu-2 yet")
 	require.ErrorContains(t, err, "Hint: the agent goes on waiting; once the hub's admin says «fairlead accept eu-2 --pairing-code ABCD-EFGH-IJKL»")
 	require.Equal(t, cli.ExitTimeout, cli.Report(p.err, err, false))

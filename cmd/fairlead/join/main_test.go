@@ -71,7 +71,10 @@ func write(dir string, data map[string]string) {
 		err = os.MkdirAll(dir, 0o700)
 	}
 	if err == nil {
-		err = os.WriteFile(filepath.Join(dir, "credentials.json"), raw, 0o600)
+		err = os.WriteFile(filepath.Join(dir, "credentials.new"), raw, 0o600)
+	}
+	if err == nil { // the file is whole at any time: it is read meanwhile
+		err = os.Rename(filepath.Join(dir, "credentials.new"), filepath.Join(dir, "credentials.json"))
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

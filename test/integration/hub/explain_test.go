@@ -115,8 +115,9 @@ func TestExplainPlacement(t *testing.T) {
 			Annotations: map[string]string{v1alpha1.AnnotationDecision: `{"scheduler": "cheapest", "explanation": "it costs least"}`},
 		}}
 		require.NoError(t, e.kube.Create(t.Context(), decision))
+		was := decision.DeepCopy()
 		decision.Status.Decisions = []clusterv1beta1.ClusterDecision{{ClusterName: e.name(3)}}
-		require.NoError(t, e.kube.Status().Update(t.Context(), decision))
+		require.NoError(t, e.kube.Status().Patch(t.Context(), decision, client.MergeFrom(was)))
 		answer, err := explainOn(elsewhere, namespace, "foreign", 0, "")
 		require.NoError(t, err)
 		require.Equal(t, "cheapest", answer.GetScheduler())

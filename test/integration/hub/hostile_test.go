@@ -16,6 +16,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	auditv1 "k8s.io/apiserver/pkg/apis/audit/v1"
+	clusterv1 "open-cluster-management.io/api/cluster/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	agentv1 "fairlead.dev/fairlead/gen/fairlead/agent/v1"
 	"fairlead.dev/fairlead/internal/identity"
@@ -102,6 +104,9 @@ func TestT49_every_field_names_another_cluster(t *testing.T) {
 	work := newWork(victim, "secret", "1")
 	hub.create(work)
 	require.NoError(t, hub.kube.Create(t.Context(), &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "mark", Namespace: victim}}))
+	// Nobody answers for the victim; else the hub writes that down in a minute.
+	patch := client.RawPatch("application/merge-patch+json", []byte(`{"spec":{"leaseDurationSeconds":3600}}`))
+	require.NoError(t, hub.kube.Patch(t.Context(), &clusterv1.ManagedCluster{ObjectMeta: metav1.ObjectMeta{Name: victim}}, patch))
 	since := settle(t, plane, victim)
 
 	for _, text := range []string{

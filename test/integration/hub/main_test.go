@@ -26,6 +26,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/util/retry"
 	"k8s.io/utils/clock"
 	clusterv1 "open-cluster-management.io/api/cluster/v1"
 	workv1 "open-cluster-management.io/api/work/v1"
@@ -56,6 +57,15 @@ func aSecond() time.Duration {
 		return time.Second
 	}
 	return 10 * time.Second
+}
+
+// unhurried is how long something may take that has so many seconds in a soak: half a
+// minute at least, beside other tests and under -race.
+func unhurried(limit time.Duration) time.Duration {
+	if soak {
+		return limit
+	}
+	return max(limit, 30*time.Second)
 }
 
 // running is a hub in this process.
@@ -193,13 +203,17 @@ func (r *running) accept(cluster, csr string) {
 	require.NoError(r.t, r.kube.Patch(ctx, &clusterv1.ManagedCluster{ObjectMeta: metav1.ObjectMeta{Name: cluster}}, patch))
 	people, err := kubernetes.NewForConfig(r.config)
 	require.NoError(r.t, err)
-	object, err := people.CertificatesV1().CertificateSigningRequests().Get(ctx, csr, metav1.GetOptions{})
-	require.NoError(r.t, err)
-	object.Status.Conditions = append(object.Status.Conditions, certificatesv1.CertificateSigningRequestCondition{
-		Type: certificatesv1.CertificateApproved, Status: corev1.ConditionTrue, Reason: "Test",
-	})
-	_, err = people.CertificatesV1().CertificateSigningRequests().UpdateApproval(ctx, csr, object, metav1.UpdateOptions{})
-	require.NoError(r.t, err)
+	require.NoError(r.t, retry.RetryOnConflict(retry.DefaultBackoff, func() error { // the hub writes it too
+		object, err := people.CertificatesV1().CertificateSigningRequests().Get(ctx, csr, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		object.Status.Conditions = append(object.Status.Conditions, certificatesv1.CertificateSigningRequestCondition{
+			Type: certificatesv1.CertificateApproved, Status: corev1.ConditionTrue, Reason: "Test",
+		})
+		_, err = people.CertificatesV1().CertificateSigningRequests().UpdateApproval(ctx, csr, object, metav1.UpdateOptions{})
+		return err
+	}))
 }
 
 // until waits for check to return nil.

@@ -25,6 +25,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	reflectionv1 "google.golang.org/grpc/reflection/grpc_reflection_v1"
 	"google.golang.org/grpc/status"
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -138,6 +139,7 @@ func TestT54_reflection_asks_the_apiserver(t *testing.T) {
 			ObjectMeta: metav1.ObjectMeta{Name: name}, RoleRef: rbacv1.RoleRef{Kind: "ClusterRole", Name: name, APIGroup: rbacv1.GroupName},
 			Subjects: []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Name: name, Namespace: "default"}},
 		}))
+		hub.allowed(name, "", rules)
 	}
 	dial := func(cert *tls.Certificate) *grpc.ClientConn {
 		trust := pki.NewClient(agent.trust)
@@ -189,11 +191,13 @@ func TestT33_apiserver_away(t *testing.T) {
 	agent := newAgent(t, hub, name)
 	agent.join(hub.token(name, true), false)
 	s := agent.session(&agentv1.Hello{})
+	renewed := hub.renewal(s.welcome.GetHubReplica())
 	remove := proxy.Inject(env.Fault{Match: env.Match{}, Status: http.StatusServiceUnavailable})
 	away := time.Now()
 	err := s.end()
 	require.Equal(t, reason.ApiserverLost, rpcerr.ReasonOf(err), "%v", err)
-	require.InDelta(t, 18, time.Since(away).Seconds(), 6)
+	require.GreaterOrEqual(t, time.Since(renewed), 15*time.Second)
+	require.Less(t, time.Since(away), unhurried(24*time.Second))
 	_, err = agent.trySession(&agentv1.Hello{})
 	require.Equal(t, reason.ApiserverLost, rpcerr.ReasonOf(err), "no session is taken, and why: %v", err)
 	code, text := hub.get("/readyz")
@@ -206,6 +210,27 @@ func TestT33_apiserver_away(t *testing.T) {
 	remove()
 	hub.ready()
 	agent.session(&agentv1.Hello{})
+}
+
+// renewal waits until a replica renews its Lease, and returns when it did: the time
+// without an apiserver counts from there.
+func (r *running) renewal(replica string) time.Time {
+	r.t.Helper()
+	var first, last *metav1.MicroTime
+	until(r.t, "the replica's Lease to be renewed", func() error {
+		lease := &coordinationv1.Lease{}
+		if err := r.kube.Get(r.t.Context(), client.ObjectKey{Namespace: identity.HubNamespace, Name: identity.ReplicaLeasePrefix + replica}, lease); err != nil {
+			return err
+		}
+		if last = lease.Spec.RenewTime; first == nil {
+			first = last
+		}
+		if last.Equal(first) {
+			return errors.New("it is not")
+		}
+		return nil
+	})
+	return last.Time
 }
 
 // The works of a cluster over --manifest-limit are not sent, and say why; the

@@ -14,6 +14,7 @@ import (
 	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/util/retry"
 	clusterv1 "open-cluster-management.io/api/cluster/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -44,12 +45,16 @@ func TestHub_nobody_joins_by_one_word_alone(t *testing.T) {
 			patch := client.RawPatch("application/merge-patch+json", []byte(`{"spec":{"hubAcceptsClient":true}}`))
 			require.NoError(t, hub.kube.Patch(t.Context(), &clusterv1.ManagedCluster{ObjectMeta: metav1.ObjectMeta{Name: agent.cluster}}, patch))
 		case "approved":
-			csr := &certificatesv1.CertificateSigningRequest{}
-			require.NoError(t, hub.kube.Get(t.Context(), client.ObjectKey{Name: answer.GetEnrollmentId()}, csr))
-			csr.Status.Conditions = append(csr.Status.Conditions, certificatesv1.CertificateSigningRequestCondition{
-				Type: certificatesv1.CertificateApproved, Status: corev1.ConditionTrue, Reason: "Test",
-			})
-			require.NoError(t, hub.kube.SubResource("approval").Update(t.Context(), csr))
+			require.NoError(t, retry.RetryOnConflict(retry.DefaultBackoff, func() error { // the hub writes it too
+				csr := &certificatesv1.CertificateSigningRequest{}
+				if err := hub.kube.Get(t.Context(), client.ObjectKey{Name: answer.GetEnrollmentId()}, csr); err != nil {
+					return err
+				}
+				csr.Status.Conditions = append(csr.Status.Conditions, certificatesv1.CertificateSigningRequestCondition{
+					Type: certificatesv1.CertificateApproved, Status: corev1.ConditionTrue, Reason: "Test",
+				})
+				return hub.kube.SubResource("approval").Update(t.Context(), csr)
+			}))
 		}
 	}
 	trusted := newAgent(t, hub, plane.Unique("trusted"))

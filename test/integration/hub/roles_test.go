@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/util/retry"
 	clusterv1beta1 "open-cluster-management.io/api/cluster/v1beta1"
 	workv1alpha1 "open-cluster-management.io/api/work/v1alpha1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -72,7 +73,14 @@ func (r *running) mayWrite(theirs client.Client, object client.Object, change fu
 	}
 	try("create", writes, func(c client.Client) error { return c.Create(ctx, object) })
 	try("get", reads, func(c client.Client) error { return c.Get(ctx, client.ObjectKeyFromObject(object), object) })
-	change()
-	try("update", writes, func(c client.Client) error { return c.Update(ctx, object) })
+	try("update", writes, func(c client.Client) error {
+		return retry.RetryOnConflict(retry.DefaultBackoff, func() error { // the hub writes its status
+			if err := r.kube.Get(ctx, client.ObjectKeyFromObject(object), object); err != nil {
+				return err
+			}
+			change()
+			return c.Update(ctx, object)
+		})
+	})
 	try("delete", writes, func(c client.Client) error { return c.Delete(ctx, object) })
 }

@@ -226,7 +226,7 @@ func TestT69_an_old_scheduler_is_fenced(t *testing.T) {
 	old, newer := one.dispatcher(token, "old"), two.dispatcher(token, "new")
 	p := region.placement("web", name)
 
-	old.acquire(name, 2*time.Second)
+	old.acquire(name, 10*time.Minute)
 	answer, err := old.submit(p, "r1", region.clusters[0])
 	require.NoError(t, err)
 	require.True(t, answer.GetApplied())
@@ -235,6 +235,8 @@ func TestT69_an_old_scheduler_is_fenced(t *testing.T) {
 
 	t.Run("fenced", func(t *testing.T) { // old is paused
 		paused := old.term
+		old.acquire(name, 2*time.Second)
+		require.Equal(t, paused, old.term, "it is the same one, and ends soon")
 		_, err := newer.api.AcquireTerm(newer.ctx, &schedulerv1.AcquireTermRequest{SchedulerName: name, Holder: "new", Ttl: durationpb.New(time.Minute)})
 		require.True(t, err == nil || rpcerr.ReasonOf(err) == reason.TermHeld && rpcerr.RetryAfterOf(err) > 0, "%v", err)
 		newer.acquire(name, 10*time.Minute)
@@ -261,10 +263,8 @@ func TestT69_an_old_scheduler_is_fenced(t *testing.T) {
 		require.Equal(t, before, region.writes(), "one write in all")
 	})
 	t.Run("stale", func(t *testing.T) {
-		changed := &clusterv1beta1.Placement{}
-		require.NoError(t, one.kube.Get(t.Context(), client.ObjectKeyFromObject(p), changed))
-		changed.Spec.NumberOfClusters = new(int32(2))
-		require.NoError(t, one.kube.Update(t.Context(), changed))
+		changed := p.DeepCopy()
+		require.NoError(t, one.kube.Patch(t.Context(), changed, client.RawPatch("application/merge-patch+json", []byte(`{"spec":{"numberOfClusters":2}}`))))
 		_, err := newer.submit(p, "r4", region.clusters[2])
 		require.Equal(t, reason.StaleGeneration, rpcerr.ReasonOf(err), "%v", err)
 		require.Equal(t, codes.Aborted, status.Code(err))
@@ -342,9 +342,10 @@ func TestSchedulers_watches_go_on(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, one.kube.Delete(t.Context(), b))
 	for _, p := range []*clusterv1beta1.Placement{c, foreign} {
+		was := p.DeepCopy()
 		p.Annotations[v1alpha1.AnnotationScheduler] = "another"
 		p.Spec.NumberOfClusters = nil
-		require.NoError(t, one.kube.Update(t.Context(), p))
+		require.NoError(t, one.kube.Patch(t.Context(), p, client.MergeFrom(was)))
 	}
 	more := func(h *heard) bool {
 		return marked("+a", "-b", "-c")(h) && slices.Equal(h.last["a"].GetCurrent(), region.clusters)
@@ -508,4 +509,5 @@ func (r *running) allow(person, resource, group, verb, name string) {
 		ObjectMeta: metav1.ObjectMeta{Name: role}, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: role},
 		Subjects: []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Name: person, Namespace: "default"}},
 	}))
+	r.allowed(person, "", []rbacv1.PolicyRule{rule})
 }

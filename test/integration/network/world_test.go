@@ -21,7 +21,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/util/retry"
+	"k8s.io/apimachinery/pkg/util/wait"
 	clusterv1 "open-cluster-management.io/api/cluster/v1"
 	workv1 "open-cluster-management.io/api/work/v1"
 
@@ -225,14 +225,18 @@ func (w *world) write(ctx context.Context, work *workv1.ManifestWork) error {
 	if !apierrors.IsAlreadyExists(err) {
 		return err
 	}
-	return retry.RetryOnConflict(retry.DefaultBackoff, func() error {
+	// The hub may write statuses faster than some tries.
+	return wait.PollUntilContextTimeout(ctx, 10*time.Millisecond, patience, true, func(ctx context.Context) (bool, error) {
 		stored, err := works.Get(ctx, work.Name, metav1.GetOptions{})
 		if err != nil {
-			return err
+			return false, err
 		}
 		stored.Spec = work.Spec
 		_, err = works.Update(ctx, stored, metav1.UpdateOptions{})
-		return err
+		if apierrors.IsConflict(err) {
+			return false, nil
+		}
+		return err == nil, err
 	})
 }
 

@@ -6,6 +6,7 @@ package reliability
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -15,6 +16,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	workclient "open-cluster-management.io/api/client/work/clientset/versioned"
 	workv1 "open-cluster-management.io/api/work/v1"
 )
@@ -74,11 +76,12 @@ func (w *world) leftOver(t *testing.T, applied workclient.Interface, hash, work 
 	}, metav1.CreateOptions{})
 	require.NoError(t, err)
 	began := metav1.NewTime(time.Now().Add(-100 * time.Hour))
-	left.Status = workv1.AppliedManifestWorkStatus{EvictionStartTime: &began, AppliedResources: []workv1.AppliedManifestResourceMeta{{
+	status, err := json.Marshal(map[string]any{"status": workv1.AppliedManifestWorkStatus{EvictionStartTime: &began, AppliedResources: []workv1.AppliedManifestResourceMeta{{
 		Version: "v1", UID: string(object.UID),
 		ResourceIdentifier: workv1.ResourceIdentifier{Resource: "configmaps", Namespace: "default", Name: work},
-	}}}
-	_, err = api.UpdateStatus(t.Context(), left, metav1.UpdateOptions{})
+	}}}})
+	require.NoError(t, err)
+	_, err = api.Patch(t.Context(), left.Name, types.MergePatchType, status, metav1.PatchOptions{}, "status") // the agent writes it too
 	require.NoError(t, err)
 	return left.Name
 }

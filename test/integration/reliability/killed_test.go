@@ -26,8 +26,8 @@ import (
 // itself each time, and the hub never counts more than two certificates as valid.
 func TestT44_killed_on_the_way_of_a_renewal(t *testing.T) {
 	t.Parallel()
-	const life, points, rounds = 10 * time.Second, 3, 1
-	w := newWorld(t, nil, shortLived(life)...)
+	const points, rounds = 3, 1
+	w := newWorld(t, nil, shortLived(scaled(24*time.Second, 10*time.Second))...)
 	binary, err := house.BuildFaulty(t.Context(), w.dir, "agent", false)
 	require.NoError(t, err)
 	out, err := w.hub.CLI(t.Context(), "token", "create", "t44", "--auto-accept")

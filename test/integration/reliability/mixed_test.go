@@ -144,7 +144,7 @@ func (w *world) refused(cluster, name string) {
 	})
 	took := time.Since(made)
 	w.t.Logf("refused after %s", took)
-	require.Less(w.t, took, 5*time.Second)
+	require.Less(w.t, took, scaled(30*time.Second, 5*time.Second))
 }
 
 // applied waits until a work's condition Applied has that status.
