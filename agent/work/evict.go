@@ -168,7 +168,8 @@ func (c *Controller) spare(ctx context.Context, applied *workv1.AppliedManifestW
 }
 
 // yield leaves to works of today what they have taken over, and takes the AppliedManifestWork away if that is all. A work applies
-// before it lists what became of that: while one is between the two, another pass is due, as nothing else tells of its end.
+// before it lists what became of that: while one is between the two, another pass is due, as nothing else tells of its end. The
+// work itself may come back at any moment: it is in the Source before it writes here, and what it wrote is not overwritten.
 func (c *Controller) yield(ctx context.Context, applied *workv1.AppliedManifestWork, eviction Eviction) (again time.Duration, err error) {
 	var left []inventory.Resource
 	for _, entry := range applied.Status.AppliedResources {
@@ -186,16 +187,19 @@ func (c *Controller) yield(ctx context.Context, applied *workv1.AppliedManifestW
 			left = append(left, entry)
 		}
 	}
-	applied, err = c.store.SetResources(ctx, applied, left)
+	applied, err = c.store.SetUnchanged(ctx, applied, left)
 	if err != nil {
 		return 0, err
+	}
+	if !c.evictable(applied, c.works()) {
+		return 0, c.spare(ctx, applied)
 	}
 	if len(left) > 0 {
 		eviction.Held = true
 		c.noteEviction(ctx, applied, eviction)
 		return again, nil
 	}
-	gone, err := c.store.Remove(ctx, applied)
+	gone, err := c.store.RemoveUnchanged(ctx, applied)
 	if err != nil || !gone {
 		return 0, cmp.Or(err, errAgain)
 	}

@@ -105,7 +105,7 @@ func (h *fakeHub) WatchWorks(r *adminv1.WatchWorksRequest, stream grpc.ServerStr
 		upsert(workText(cluster, name, 1, 1, 1))
 		_ = stream.Send(synced)
 		<-stream.Context().Done()
-		return nil
+		return stream.Context().Err()
 	}
 	upsert(workText(cluster, name, 2, 1, 2))
 	_ = stream.Send(synced)

@@ -148,6 +148,15 @@ func (s *Store) create(ctx context.Context, work *workv1.ManifestWork) (*workv1.
 
 // SetResources writes the inventory if it differs.
 func (s *Store) SetResources(ctx context.Context, in *workv1.AppliedManifestWork, resources []Resource) (*workv1.AppliedManifestWork, error) {
+	return s.setResources(ctx, in, resources, map[string]any{"uid": in.UID})
+}
+
+// SetUnchanged is SetResources unless somebody has written since in was read: then its error is a conflict.
+func (s *Store) SetUnchanged(ctx context.Context, in *workv1.AppliedManifestWork, resources []Resource) (*workv1.AppliedManifestWork, error) {
+	return s.setResources(ctx, in, resources, map[string]any{"uid": in.UID, "resourceVersion": in.ResourceVersion})
+}
+
+func (s *Store) setResources(ctx context.Context, in *workv1.AppliedManifestWork, resources []Resource, of map[string]any) (*workv1.AppliedManifestWork, error) {
 	if slices.Equal(in.Status.AppliedResources, resources) {
 		return in, nil
 	}
@@ -155,7 +164,7 @@ func (s *Store) SetResources(ctx context.Context, in *workv1.AppliedManifestWork
 		resources = []Resource{}
 	}
 	return s.patch(ctx, in, map[string]any{
-		"metadata": map[string]any{"uid": in.UID}, "status": map[string]any{"appliedResources": resources},
+		"metadata": of, "status": map[string]any{"appliedResources": resources},
 	}, "status")
 }
 
@@ -180,10 +189,19 @@ func (s *Store) Annotate(ctx context.Context, in *workv1.AppliedManifestWork, an
 // Remove deletes an AppliedManifestWork whose resources are gone, our finalizer with it. It reports whether it is gone; another
 // finalizer may keep it.
 func (s *Store) Remove(ctx context.Context, in *workv1.AppliedManifestWork) (bool, error) {
+	return s.remove(ctx, in, metav1.Preconditions{UID: &in.UID})
+}
+
+// RemoveUnchanged is Remove unless somebody has written since in was read: then its error is a conflict.
+func (s *Store) RemoveUnchanged(ctx context.Context, in *workv1.AppliedManifestWork) (bool, error) {
+	return s.remove(ctx, in, metav1.Preconditions{UID: &in.UID, ResourceVersion: &in.ResourceVersion})
+}
+
+func (s *Store) remove(ctx context.Context, in *workv1.AppliedManifestWork, only metav1.Preconditions) (bool, error) {
 	if in.DeletionTimestamp == nil {
 		background := metav1.DeletePropagationBackground
 		err := s.client.Delete(ctx, in.Name, metav1.DeleteOptions{
-			Preconditions: &metav1.Preconditions{UID: &in.UID}, PropagationPolicy: &background,
+			Preconditions: &only, PropagationPolicy: &background,
 		})
 		if err != nil && !apierrors.IsNotFound(err) {
 			return false, fmt.Errorf("deleting AppliedManifestWork %q: %w", in.Name, err)

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"testing/synctest"
 
 	"github.com/stretchr/testify/require"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -75,7 +76,11 @@ func widgets(version string) *metav1.APIResourceList {
 	return &metav1.APIResourceList{GroupVersion: "example.com/" + version, APIResources: []metav1.APIResource{{Name: "widgets", Kind: "Widget", Namespaced: true}}}
 }
 
-func TestMapper(t *testing.T) {
+// The clock stands still: what was just read is so however slow the machine is.
+func TestMapper(t *testing.T) { synctest.Test(t, testMapper) }
+
+func testMapper(t *testing.T) {
+	t.Helper()
 	ctx := t.Context()
 	source := &listing{lists: []*metav1.APIResourceList{core()}}
 	mapper := NewMapper(source)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	authenticationv1 "k8s.io/api/authentication/v1"
+	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -123,12 +124,19 @@ func TestTokenForCertificates(t *testing.T) {
 	config, err := o.RESTConfig(Context{})
 	require.NoError(t, err)
 	p := o.person(config)
+	review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{User: "alice", ResourceAttributes: &authorizationv1.ResourceAttributes{
+		Namespace: hub, Resource: "serviceaccounts", Subresource: "token", Name: "fairlead-admin", Verb: "create",
+	}}}
+	require.Eventually(t, func() bool { // the apiserver learns of a binding a moment after it was written
+		answer, err := admin.AuthorizationV1().SubjectAccessReviews().Create(ctx, review, metav1.CreateOptions{})
+		return err == nil && answer.Status.Allowed
+	}, time.Minute, 5*time.Millisecond)
 	token, err := p.token(ctx)
 	require.NoError(t, err)
 	require.Equal(t, "Acting as ServiceAccount "+hub+"/fairlead-admin: your kubeconfig has a certificate, and the hub needs a token.\n", notes.String())
-	review, err := admin.AuthenticationV1().TokenReviews().Create(ctx, &authenticationv1.TokenReview{Spec: authenticationv1.TokenReviewSpec{Token: token}}, metav1.CreateOptions{})
+	who, err := admin.AuthenticationV1().TokenReviews().Create(ctx, &authenticationv1.TokenReview{Spec: authenticationv1.TokenReviewSpec{Token: token}}, metav1.CreateOptions{})
 	require.NoError(t, err)
-	require.Equal(t, "system:serviceaccount:"+hub+":fairlead-admin", review.Status.User.Username)
+	require.Equal(t, "system:serviceaccount:"+hub+":fairlead-admin", who.Status.User.Username)
 	require.WithinDuration(t, time.Now().Add(10*time.Minute), p.until, time.Minute, "it lives as short as Kubernetes allows")
 
 	again, err := p.token(ctx)

@@ -123,6 +123,8 @@ func waitGone(ctx context.Context, o *cli.Options, hub *cli.Hub, name string) er
 		return nil
 	case errors.Is(bounded.Err(), context.DeadlineExceeded) && ctx.Err() == nil, status.Code(err) == codes.DeadlineExceeded: // the hub may notice first
 		return cli.TimedOut(fmt.Errorf("cluster %s is not gone in time: %s\nHint: it goes on by itself; %s", name, waitsFor(last), stuck(last)))
+	case err == nil:
+		return fmt.Errorf("the hub ended the watch before cluster %s was gone: %s\nHint: it goes on by itself; %s", name, waitsFor(last), stuck(last))
 	}
 	return err
 }

@@ -78,6 +78,8 @@ func follow(ctx context.Context, o *cli.Options, hub *cli.Hub, g goal, look func
 		return nil
 	case errors.Is(ctx.Err(), context.DeadlineExceeded), status.Code(err) == codes.DeadlineExceeded: // the hub may notice first
 		return cli.TimedOut(fmt.Errorf("work %s is not %s in time: %s", g.work, g.what, last))
+	case err == nil:
+		return fmt.Errorf("the hub ended the watch before work %s was %s: %s\nHint: the same command goes on waiting", g.work, g.what, last)
 	}
 	return err
 }
