@@ -211,7 +211,7 @@ func (s *Service) checkCluster(ctx context.Context, ask *asked, token Token) (re
 	if cluster.DeletionTimestamp != nil {
 		return false, &Error{Reason: reason.ClusterExists, Message: fmt.Sprintf("cluster %q is being removed from the hub; try again when it is gone", ask.Cluster), RetryAfter: retryWhenFull}
 	}
-	enrollments, err := s.ofCluster(ctx, true, ask.Cluster)
+	enrollments, err := s.ofCluster(ctx, false, ask.Cluster)
 	if err != nil {
 		return false, err
 	}

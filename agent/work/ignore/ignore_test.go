@@ -142,7 +142,6 @@ func TestJQTakesASecond(t *testing.T) {
 	_, err := find(t, workv1.IgnoreField{JQPathExpressions: []string{"." + strings.Repeat(" | (., .)", 60) + " | select(.a)"}})
 	require.ErrorContains(t, err, "it took longer than 1s")
 	require.Less(t, time.Since(start), 20*time.Second)
-
 }
 
 func TestJQFindsTooMuch(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"fairlead.dev/fairlead/internal/api/v1alpha1"
+	"fairlead.dev/fairlead/internal/identity"
 	"fairlead.dev/fairlead/internal/kube"
 )
 
@@ -17,10 +18,18 @@ import (
 // came to nothing, if nobody touched it and no other enrollment is about it.
 func (p *pass) discard(ctx context.Context) error {
 	nothing := p.e.Status.State == v1alpha1.StateDenied || p.e.Status.State == v1alpha1.StateExpired
-	if !nothing || !p.e.Spec.MadeManagedCluster || !p.mine() || !p.cluster.DeletionTimestamp.IsZero() || p.wanted() {
+	if !nothing || !p.e.Spec.MadeManagedCluster || !p.mine() || !p.cluster.DeletionTimestamp.IsZero() || p.wanted(p.peers) {
 		return nil
 	}
 	if !kube.UntouchedManagedCluster(p.cluster, p.e.Name) {
+		return nil
+	}
+	// Somebody may have asked for the cluster just now.
+	var live v1alpha1.ClusterEnrollmentList
+	if err := p.live.List(ctx, &live, client.MatchingLabels{identity.ClusterNameLabel: p.e.Spec.ClusterName}); err != nil {
+		return fmt.Errorf("listing the enrollments of cluster %q: %w", p.e.Spec.ClusterName, err)
+	}
+	if p.wanted(live.Items) {
 		return nil
 	}
 	uid, version := p.cluster.UID, p.cluster.ResourceVersion
@@ -32,10 +41,10 @@ func (p *pass) discard(ctx context.Context) error {
 	return nil
 }
 
-// wanted says whether another enrollment is about the same ManagedCluster.
-func (p *pass) wanted() bool {
-	for i := range p.peers {
-		peer := &p.peers[i]
+// wanted says whether another enrollment, of these, is about the same ManagedCluster.
+func (p *pass) wanted(enrollments []v1alpha1.ClusterEnrollment) bool {
+	for i := range enrollments {
+		peer := &enrollments[i]
 		if peer.Name != p.e.Name && peer.Spec.ManagedClusterUID == p.e.Spec.ManagedClusterUID && !ended(peer) {
 			return true
 		}
