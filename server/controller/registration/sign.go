@@ -11,6 +11,7 @@ import (
 	"slices"
 	"time"
 
+	certificatesv1 "k8s.io/api/certificates/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -89,6 +90,16 @@ func (p *pass) certificate(ctx context.Context, r *request) (*x509.Certificate, 
 }
 
 func (p *pass) sign(ctx context.Context, r *request) error {
+	// The cache may not know yet that somebody has signed it, and a certificate that
+	// nobody uses is one too many.
+	live := &certificatesv1.CertificateSigningRequest{}
+	if err := p.live.Get(ctx, client.ObjectKeyFromObject(r.object), live); err != nil {
+		return fmt.Errorf("reading CertificateSigningRequest %q: %w", r.object.Name, err)
+	}
+	if live.UID == r.object.UID && len(live.Status.Certificate) > 0 {
+		r.object = live
+		return nil
+	}
 	chain, err := p.cfg.Signer.Sign(r.parsed, agent(p.e))
 	if broken, ok := errors.AsType[*pki.CSRError](err); ok {
 		return errors.Join(fmt.Errorf("%w: %w", errRefused, err), p.fail(ctx, r, broken))
