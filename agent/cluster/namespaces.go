@@ -115,7 +115,7 @@ func (n *Namespaces) Run(ctx context.Context) error {
 		informers.WithTweakListOptions(func(o *metav1.ListOptions) { o.LabelSelector = n.cfg.Label + "=true" }),
 	).Core().V1().Namespaces().Informer()
 	_, err := labelled.AddEventHandler(cache.ResourceEventHandlerFuncs{
-		AddFunc:    func(any) { n.Nudge() }, // of one that is wanted no more already, too
+		AddFunc:    func(any) { n.Nudge() }, // somebody may label one that is not wanted
 		UpdateFunc: func(any, any) { n.Nudge() }, DeleteFunc: func(any) { n.Nudge() },
 	})
 	if err != nil {
@@ -196,7 +196,7 @@ func (n *Namespaces) make(ctx context.Context, wanted []string, have map[string]
 // leave releases what is there and not wanted; false when it could not.
 func (n *Namespaces) leave(ctx context.Context, wanted []string, have map[string]*corev1.Namespace) (done bool) {
 	done = true
-	for _, name := range slices.Concat(slices.Collect(maps.Keys(have)), slices.Collect(maps.Keys(n.unseen))) {
+	for _, name := range slices.AppendSeq(slices.Collect(maps.Keys(have)), maps.Keys(n.unseen)) {
 		if slices.Contains(wanted, name) {
 			continue
 		}

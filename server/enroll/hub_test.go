@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	authorizationv1 "k8s.io/api/authorization/v1"
 	certificatesv1 "k8s.io/api/certificates/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -258,17 +257,7 @@ func (h *hub) person(t *testing.T, name string, rules ...rbacv1.PolicyRule) clie
 	require.NoError(t, err)
 	c, err := client.New(cfg, client.Options{Scheme: newScheme()})
 	require.NoError(t, err)
-	for _, rule := range rules { // the apiserver's authorizer follows new roles by a watch
-		resource, subresource, _ := strings.Cut(rule.Resources[0], "/")
-		asked := authorizationv1.ResourceAttributes{Group: rule.APIGroups[0], Resource: resource, Subresource: subresource, Verb: rule.Verbs[0]}
-		if len(rule.ResourceNames) > 0 {
-			asked.Name = rule.ResourceNames[0]
-		}
-		require.Eventually(t, func() bool {
-			review := &authorizationv1.SelfSubjectAccessReview{Spec: authorizationv1.SelfSubjectAccessReviewSpec{ResourceAttributes: &asked}}
-			return c.Create(t.Context(), review) == nil && review.Status.Allowed
-		}, wait, tick)
-	}
+	env.AwaitRights(t, env.Shared(t).RESTConfig(), name, "", rules...)
 	return c
 }
 

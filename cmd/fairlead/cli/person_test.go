@@ -12,7 +12,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 	authenticationv1 "k8s.io/api/authentication/v1"
-	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -105,9 +104,8 @@ func TestTokenForCertificates(t *testing.T) {
 		_, err = admin.CoreV1().ServiceAccounts(hub).Create(ctx, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{})
 		require.NoError(t, err)
 	}
-	_, err = admin.RbacV1().Roles(hub).Create(ctx, &rbacv1.Role{ObjectMeta: metav1.ObjectMeta{Name: "alice"}, Rules: []rbacv1.PolicyRule{
-		{APIGroups: []string{""}, Resources: []string{"serviceaccounts/token"}, ResourceNames: []string{"fairlead-admin"}, Verbs: []string{"create"}},
-	}}, metav1.CreateOptions{})
+	rules := []rbacv1.PolicyRule{{APIGroups: []string{""}, Resources: []string{"serviceaccounts/token"}, ResourceNames: []string{"fairlead-admin"}, Verbs: []string{"create"}}}
+	_, err = admin.RbacV1().Roles(hub).Create(ctx, &rbacv1.Role{ObjectMeta: metav1.ObjectMeta{Name: "alice"}, Rules: rules}, metav1.CreateOptions{})
 	require.NoError(t, err)
 	_, err = admin.RbacV1().RoleBindings(hub).Create(ctx, &rbacv1.RoleBinding{
 		ObjectMeta: metav1.ObjectMeta{Name: "alice"}, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: "alice"},
@@ -124,19 +122,13 @@ func TestTokenForCertificates(t *testing.T) {
 	config, err := o.RESTConfig(Context{})
 	require.NoError(t, err)
 	p := o.person(config)
-	review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{User: "alice", ResourceAttributes: &authorizationv1.ResourceAttributes{
-		Namespace: hub, Resource: "serviceaccounts", Subresource: "token", Name: "fairlead-admin", Verb: "create",
-	}}}
-	require.Eventually(t, func() bool { // the apiserver learns of a binding a moment after it was written
-		answer, err := admin.AuthorizationV1().SubjectAccessReviews().Create(ctx, review, metav1.CreateOptions{})
-		return err == nil && answer.Status.Allowed
-	}, time.Minute, 5*time.Millisecond)
+	env.AwaitRights(t, plane.RESTConfig(), "alice", hub, rules...)
 	token, err := p.token(ctx)
 	require.NoError(t, err)
 	require.Equal(t, "Acting as ServiceAccount "+hub+"/fairlead-admin: your kubeconfig has a certificate, and the hub needs a token.\n", notes.String())
-	who, err := admin.AuthenticationV1().TokenReviews().Create(ctx, &authenticationv1.TokenReview{Spec: authenticationv1.TokenReviewSpec{Token: token}}, metav1.CreateOptions{})
+	review, err := admin.AuthenticationV1().TokenReviews().Create(ctx, &authenticationv1.TokenReview{Spec: authenticationv1.TokenReviewSpec{Token: token}}, metav1.CreateOptions{})
 	require.NoError(t, err)
-	require.Equal(t, "system:serviceaccount:"+hub+":fairlead-admin", who.Status.User.Username)
+	require.Equal(t, "system:serviceaccount:"+hub+":fairlead-admin", review.Status.User.Username)
 	require.WithinDuration(t, time.Now().Add(10*time.Minute), p.until, time.Minute, "it lives as short as Kubernetes allows")
 
 	again, err := p.token(ctx)

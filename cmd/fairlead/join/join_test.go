@@ -103,25 +103,26 @@ func self(t *testing.T, behaviour string) string {
 	return binary
 }
 
-// stop ends the agent that a join started.
-func (p *person) stop(t *testing.T) {
+// started is the agent that a join started.
+func (p *person) started(t *testing.T) *process {
 	t.Helper()
 	raw, err := os.ReadFile(filepath.Join(p.dir, "agent.json"))
 	require.NoError(t, err)
 	var r running
 	require.NoError(t, json.Unmarshal(raw, &r))
-	require.NoError(t, syscall.Kill(r.PID, syscall.SIGKILL))
+	return &process{running: r}
 }
 
-// answers waits until the agent that a join started answers; it has shown its pairing
-// code then.
+// stop ends it.
+func (p *person) stop(t *testing.T) {
+	t.Helper()
+	require.NoError(t, syscall.Kill(p.started(t).running.PID, syscall.SIGKILL))
+}
+
+// answers waits until it answers; it has shown its pairing code then.
 func (p *person) answers(t *testing.T) {
 	t.Helper()
-	raw, err := os.ReadFile(filepath.Join(p.dir, "agent.json"))
-	require.NoError(t, err)
-	var r running
-	require.NoError(t, json.Unmarshal(raw, &r))
-	started := &process{running: r}
+	started := p.started(t)
 	require.Eventually(t, func() bool { return started.ask(t.Context(), "/livez") == nil }, time.Minute, 20*time.Millisecond)
 	require.FileExists(t, filepath.Join(p.dir, "credentials.json"))
 }

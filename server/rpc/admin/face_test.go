@@ -23,7 +23,6 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
-	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -294,31 +293,10 @@ func (f *face) token(t *testing.T, name, namespace string, rules ...rbacv1.Polic
 		_, err = f.kube.RbacV1().RoleBindings(namespace).Create(ctx, &rbacv1.RoleBinding{ObjectMeta: meta, RoleRef: ref, Subjects: subjects}, metav1.CreateOptions{})
 	}
 	require.NoError(t, err)
-	for _, r := range rules {
-		f.known(t, "system:serviceaccount:"+home+":"+name, namespace, r)
-	}
+	env.AwaitRights(t, f.plane.RESTConfig(), "system:serviceaccount:"+home+":"+name, namespace, rules...)
 	config, err := f.plane.TokenConfig(ctx, home, name)
 	require.NoError(t, err)
 	return config.BearerToken
-}
-
-// known waits until the apiserver lets somebody do what a rule says: it learns of a
-// binding a moment after it was written.
-func (f *face) known(t *testing.T, who, namespace string, r rbacv1.PolicyRule) {
-	t.Helper()
-	if len(r.Resources) == 0 {
-		return
-	}
-	resource, subresource, _ := strings.Cut(r.Resources[0], "/")
-	asked := &authorizationv1.ResourceAttributes{Namespace: namespace, Group: r.APIGroups[0], Resource: resource, Subresource: subresource, Verb: r.Verbs[0]}
-	if len(r.ResourceNames) > 0 {
-		asked.Name = r.ResourceNames[0]
-	}
-	review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{User: who, ResourceAttributes: asked}}
-	require.Eventually(t, func() bool {
-		answer, err := f.kube.AuthorizationV1().SubjectAccessReviews().Create(t.Context(), review, metav1.CreateOptions{})
-		return err == nil && answer.Status.Allowed
-	}, time.Minute, 5*time.Millisecond, "%s: %+v", who, asked)
 }
 
 // cluster makes a ManagedCluster with its namespace, as acceptance does, and

@@ -17,9 +17,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
@@ -30,6 +33,7 @@ import (
 	clusterv1beta2 "open-cluster-management.io/api/cluster/v1beta2"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	fakeinterceptor "sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	schedulerv1 "fairlead.dev/fairlead/gen/fairlead/scheduler/v1"
 	"fairlead.dev/fairlead/internal/api/v1alpha1"
@@ -45,25 +49,12 @@ import (
 // an apiserver that allows everything, with anything (T55). Each call is answered, if
 // not with what was asked for then with an error that has a reason; nothing panics.
 func FuzzMethods(f *testing.F) {
-	apiserver := httptest.NewServer(http.HandlerFunc(yes))
-	f.Cleanup(apiserver.Close)
 	hub, registry := hubOfOne(f), prometheus.NewRegistry()
-	service, err := scheduler.New(scheduler.Config{
-		REST: &rest.Config{Host: apiserver.URL}, Namespace: identity.HubNamespace, Cache: hub, Direct: hub, Epoch: func() string { return "e1" },
-		LastSeen: func(string) time.Time { return time.Time{} }, Now: time.Now, Logger: slog.New(slog.DiscardHandler),
-	})
-	require.NoError(f, err)
-	server := rpctest.Serve(f, rpctest.NewPKI(f), interceptor.Config{
-		Listener: authz.AdminListener, Table: rpctest.Free(authz.Methods()), Log: slog.New(slog.DiscardHandler), Registry: registry,
-		Authenticate: func(context.Context, string) (string, error) { return "me", nil },
-	}, func(s *grpc.Server) { service.Register(s) })
+	server := serve(f, hub, hub, registry)
 	conn := server.Dial(f, nil)
 	methods, err := hostile.Methods(server.GRPC.GetServiceInfo())
 	require.NoError(f, err)
 	require.Len(f, methods, 5)
-	as := func(ctx context.Context) context.Context {
-		return metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer token")
-	}
 	term, err := schedulerv1.NewSchedulerServiceClient(conn).AcquireTerm(as(f.Context()), &schedulerv1.AcquireTermRequest{
 		SchedulerName: "cheapest", Holder: "me", Ttl: durationpb.New(10 * time.Minute),
 	})
@@ -82,11 +73,72 @@ func FuzzMethods(f *testing.F) {
 	})
 }
 
+// The cache of the hub has not heard yet of a placement, and then not of its
+// scheduler: a decision on it waits, and is not refused.
+func TestSubmitDecision_of_a_placement_that_the_cache_lacks(t *testing.T) {
+	direct, looks := hubOfOne(t), 0
+	lagging := fakeinterceptor.NewClient(direct, fakeinterceptor.Funcs{
+		Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, object client.Object, options ...client.GetOption) error {
+			err := c.Get(ctx, key, object, options...)
+			if _, ok := object.(*clusterv1beta1.Placement); !ok {
+				return err
+			}
+			looks++
+			switch looks {
+			case 1:
+				return apierrors.NewNotFound(clusterv1beta1.Resource("placements"), key.Name)
+			case 2:
+				object.SetAnnotations(nil)
+			case 3:
+				object.SetUID("of before")
+			}
+			return err
+		},
+	})
+	api := schedulerv1.NewSchedulerServiceClient(serve(t, lagging, direct, prometheus.NewRegistry()).Dial(t, nil))
+	term, err := api.AcquireTerm(as(t.Context()), &schedulerv1.AcquireTermRequest{SchedulerName: "cheapest", Holder: "me", Ttl: durationpb.New(10 * time.Minute)})
+	require.NoError(t, err)
+	submit := func(uid string) (*schedulerv1.SubmitDecisionResponse, error) {
+		return api.SubmitDecision(as(t.Context()), &schedulerv1.SubmitDecisionRequest{
+			Placement: &schedulerv1.PlacementRef{Namespace: "shop", Name: "web", Uid: uid}, ObservedGeneration: 1, Term: term.GetTerm(),
+			ClusterNames: []string{"c1"}, RequestId: "r1", DryRun: true,
+		})
+	}
+	answer, err := submit("p1")
+	require.NoError(t, err)
+	require.True(t, answer.GetApplied())
+	require.Equal(t, 4, looks)
+
+	_, err = submit("of before")
+	require.Equal(t, codes.NotFound, status.Code(err), "%v", err)
+	require.Equal(t, 4, looks, "the apiserver knows, so nobody waits for the cache")
+}
+
+// serve is a service on an apiserver that allows everything.
+func serve(tb testing.TB, cache, direct client.Client, registry *prometheus.Registry) *rpctest.Server {
+	tb.Helper()
+	apiserver := httptest.NewServer(http.HandlerFunc(yes))
+	tb.Cleanup(apiserver.Close)
+	service, err := scheduler.New(scheduler.Config{
+		REST: &rest.Config{Host: apiserver.URL}, Namespace: identity.HubNamespace, Cache: cache, Direct: direct, Epoch: func() string { return "e1" },
+		LastSeen: func(string) time.Time { return time.Time{} }, Now: time.Now, Logger: slog.New(slog.DiscardHandler),
+	})
+	require.NoError(tb, err)
+	return rpctest.Serve(tb, rpctest.NewPKI(tb), interceptor.Config{
+		Listener: authz.AdminListener, Table: rpctest.Free(authz.Methods()), Log: slog.New(slog.DiscardHandler), Registry: registry,
+		Authenticate: func(context.Context, string) (string, error) { return "me", nil },
+	}, func(s *grpc.Server) { service.Register(s) })
+}
+
+func as(ctx context.Context) context.Context {
+	return metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer token")
+}
+
 // hubOfOne has one cluster that one placement, of an external scheduler, may have.
-func hubOfOne(f *testing.F) client.Client {
-	f.Helper()
+func hubOfOne(tb testing.TB) client.WithWatch {
+	tb.Helper()
 	scheme := runtime.NewScheme()
-	require.NoError(f, errors.Join(clientgoscheme.AddToScheme(scheme), clusterv1.Install(scheme), clusterv1alpha1.Install(scheme), clusterv1beta1.Install(scheme), clusterv1beta2.Install(scheme)))
+	require.NoError(tb, errors.Join(clientgoscheme.AddToScheme(scheme), clusterv1.Install(scheme), clusterv1alpha1.Install(scheme), clusterv1beta1.Install(scheme), clusterv1beta2.Install(scheme)))
 	binding := &clusterv1beta2.ManagedClusterSetBinding{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "s1"}}
 	binding.Spec.ClusterSet = "s1"
 	return fake.NewClientBuilder().WithScheme(scheme).WithObjects(

@@ -16,6 +16,7 @@ import (
 	workv1 "open-cluster-management.io/api/work/v1"
 
 	"fairlead.dev/fairlead/agent/work"
+	"fairlead.dev/fairlead/test/env"
 )
 
 // long is a grace period that no test waits for: age has it be over.
@@ -29,6 +30,7 @@ func TestEviction(t *testing.T) {
 		"MW-62_not_before_in_sync":           evictNotBeforeInSync,
 		"MW-62_restart_keeps_the_time":       evictionSurvivesRestart,
 		"MW-63_work_comes_back":              evictedComesBack,
+		"MW-63_comes_back_as_it_ends":        comesBackAsItEnds,
 		"MW-64_another_agent":                evictOtherAgent,
 		"MW-68_hub_switch":                   hubSwitch,
 		"MW-68_what_nobody_took_over_stays":  hubSwitchHolds,
@@ -254,6 +256,38 @@ func evictedComesBack(b *bench) {
 	b.swept(e)
 	b.waitSpared(e, "web")
 	require.Equal(t, uid, b.appliedWork("web").UID)
+}
+
+// comesBackAsItEnds has a work that owns nothing any more, and whose eviction is over: while its empty list is on the way, it is
+// applied again, and keeps what it has.
+func comesBackAsItEnds(b *bench) {
+	t := b.t
+	proxy, behind := b.behind()
+	e := b.start(behind, b.evicting(long))
+	desired := b.work("web", []string{configMap("a", "k: v")})
+	b.apply(e, desired)
+	uid := b.appliedWork("web").UID
+	b.drop("web")
+	e.Sweep()
+	b.waitStarted("web", true)
+	b.delete(configMaps, "a")
+	list := env.Match{Resources: []string{"appliedmanifestworks/status"}, Verbs: []string{"patch"}, Name: b.inventoryName("web")}
+	look := env.Match{Resources: []string{"configmaps"}, Verbs: []string{"get"}, Name: "a"} // the last it does before
+	before := proxy.Count(look)
+	proxy.Inject(env.Fault{Match: list, Delay: 3 * time.Second, Times: 1})
+	b.age(e, "web")
+	b.eventually(func() error {
+		if proxy.Count(look) == before {
+			return errors.New("nobody has looked what it owns")
+		}
+		return nil
+	})
+	b.apply(e, desired)
+	b.waitSpared(e, "web")
+	b.swept(e)
+	require.Equal(t, uid, b.appliedWork("web").UID)
+	require.Equal(t, []string{"configmaps/a"}, b.inventory("web"))
+	require.True(t, b.exists(configMaps, "a"))
 }
 
 func evictOtherAgent(b *bench) {

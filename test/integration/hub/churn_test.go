@@ -23,6 +23,7 @@ import (
 	"fairlead.dev/fairlead/internal/wire"
 	"fairlead.dev/fairlead/server"
 	"fairlead.dev/fairlead/test/env"
+	"fairlead.dev/fairlead/test/house"
 )
 
 // cupboard is a store in memory, which outlives links as the real one outlives
@@ -120,7 +121,7 @@ func (v *visitor) come(ctx context.Context, hub *running, log *journal) error {
 func TestT1_agents_come_and_go(t *testing.T) {
 	t.Parallel()
 	agents, pause, last := 10, 50*time.Millisecond, 5*time.Second
-	if soak {
+	if house.Soak() {
 		agents, pause, last = 200, 20*time.Millisecond, 5*time.Minute
 	}
 	plane := env.Shared(t)
@@ -169,7 +170,7 @@ func TestT1_agents_come_and_go(t *testing.T) {
 	took := time.Since(ended)
 	t.Logf("%d agents, %d changes, %d visits in %s; equal after %s", agents, changes, visits, last, took.Round(time.Millisecond))
 	require.GreaterOrEqual(t, visits, agents)
-	if soak {
+	if house.Soak() {
 		require.LessOrEqual(t, took, 10*time.Second)
 	}
 }

@@ -33,6 +33,7 @@ import (
 	"fairlead.dev/fairlead/server"
 	"fairlead.dev/fairlead/server/rpc/rpcerr"
 	"fairlead.dev/fairlead/test/env"
+	"fairlead.dev/fairlead/test/house"
 )
 
 func newWork(cluster, name, value string) *workv1.ManifestWork {
@@ -305,9 +306,6 @@ func TestHub_two_replicas(t *testing.T) {
 	require.Equal(t, reason.Superseded, rpcerr.ReasonOf(first.end()), "the other replica learns it by watch")
 	begun := time.Now()
 	one.stop()
-	limit := drain - 5*time.Second // beside other tests: what tells it from waiting for a session
-	if soak {
-		limit = 5 * time.Second
-	}
-	require.Less(t, time.Since(begun), limit, "an idle replica stops at once")
+	// Beside other tests, what tells it from waiting for a session.
+	require.Less(t, time.Since(begun), house.Scaled(drain-5*time.Second, 5*time.Second), "an idle replica stops at once")
 }

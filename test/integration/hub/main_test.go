@@ -46,26 +46,14 @@ func TestMain(m *testing.M) { env.Main(m, env.Options{Name: "hub", CRDs: deploy.
 // patience bounds every wait; real time, so it is long.
 const patience = 60 * time.Second
 
-// soak is whether the machine does nothing else, so that the seconds of the threats are
-// asserted too; see «make soak».
-var soak = os.Getenv("FAIRLEAD_SOAK") != ""
-
 // aSecond is how long what should take a second may take: beside other tests, under
 // -race, what tells it from waiting for a heartbeat.
-func aSecond() time.Duration {
-	if soak {
-		return time.Second
-	}
-	return 10 * time.Second
-}
+func aSecond() time.Duration { return house.Scaled(10*time.Second, time.Second) }
 
 // unhurried is how long something may take that has so many seconds in a soak: half a
 // minute at least, beside other tests and under -race.
 func unhurried(limit time.Duration) time.Duration {
-	if soak {
-		return limit
-	}
-	return max(limit, 30*time.Second)
+	return house.Scaled(max(limit, 30*time.Second), limit)
 }
 
 // running is a hub in this process.

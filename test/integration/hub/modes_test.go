@@ -139,7 +139,7 @@ func TestT54_reflection_asks_the_apiserver(t *testing.T) {
 			ObjectMeta: metav1.ObjectMeta{Name: name}, RoleRef: rbacv1.RoleRef{Kind: "ClusterRole", Name: name, APIGroup: rbacv1.GroupName},
 			Subjects: []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Name: name, Namespace: "default"}},
 		}))
-		hub.allowed(name, "", rules)
+		env.AwaitRights(t, hub.config, "system:serviceaccount:default:"+name, "", rules...)
 	}
 	dial := func(cert *tls.Certificate) *grpc.ClientConn {
 		trust := pki.NewClient(agent.trust)

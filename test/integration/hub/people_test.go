@@ -21,13 +21,11 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
-	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	auditv1 "k8s.io/apiserver/pkg/apis/audit/v1"
-	"k8s.io/client-go/kubernetes"
 	clusterv1beta1 "open-cluster-management.io/api/cluster/v1beta1"
 	workv1alpha1 "open-cluster-management.io/api/work/v1alpha1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -281,48 +279,11 @@ func (r *running) person(plane *env.Plane, name, role, namespace string) string 
 	if role != nobody {
 		granted := &rbacv1.ClusterRole{}
 		require.NoError(r.t, r.kube.Get(ctx, client.ObjectKey{Name: role}, granted))
-		r.allowed(name, namespace, granted.Rules)
+		env.AwaitRights(r.t, r.config, "system:serviceaccount:default:"+name, namespace, granted.Rules...)
 	}
 	config, err := plane.TokenConfig(ctx, "default", name)
 	require.NoError(r.t, err)
 	return config.BearerToken
-}
-
-// allowed waits until the apiserver lets a ServiceAccount do the last thing of some
-// rules: it learns of a binding a moment after it was written.
-func (r *running) allowed(name, namespace string, rules []rbacv1.PolicyRule) {
-	r.t.Helper()
-	if namespace != "" { // where no path is
-		rules = slices.DeleteFunc(slices.Clone(rules), func(rule rbacv1.PolicyRule) bool { return len(rule.NonResourceURLs) > 0 })
-	}
-	if len(rules) == 0 {
-		return
-	}
-	last := func(all []string) string {
-		if len(all) == 0 {
-			return ""
-		}
-		return all[len(all)-1]
-	}
-	rule := rules[len(rules)-1]
-	spec := authorizationv1.SubjectAccessReviewSpec{User: "system:serviceaccount:default:" + name}
-	if len(rule.NonResourceURLs) > 0 {
-		spec.NonResourceAttributes = &authorizationv1.NonResourceAttributes{Path: last(rule.NonResourceURLs), Verb: last(rule.Verbs)}
-	} else {
-		resource, subresource, _ := strings.Cut(last(rule.Resources), "/")
-		spec.ResourceAttributes = &authorizationv1.ResourceAttributes{
-			Namespace: namespace, Group: last(rule.APIGroups), Resource: resource, Subresource: subresource, Name: last(rule.ResourceNames), Verb: last(rule.Verbs),
-		}
-	}
-	kube, err := kubernetes.NewForConfig(r.config)
-	require.NoError(r.t, err)
-	until(r.t, name+" to be allowed what its role says", func() error {
-		answer, err := kube.AuthorizationV1().SubjectAccessReviews().Create(r.t.Context(), &authorizationv1.SubjectAccessReview{Spec: spec}, metav1.CreateOptions{})
-		if err == nil && !answer.Status.Allowed {
-			err = fmt.Errorf("it is not: %+v", spec)
-		}
-		return err
-	})
 }
 
 // held reports a batch of deletes that the agent of a session holds.

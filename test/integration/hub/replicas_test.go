@@ -147,7 +147,7 @@ func personOf(t *testing.T, plane *env.Plane, hub *running, name string, rules .
 		ObjectMeta: metav1.ObjectMeta{Name: name}, RoleRef: rbacv1.RoleRef{Kind: "ClusterRole", Name: name, APIGroup: rbacv1.GroupName},
 		Subjects: []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Name: name, Namespace: "default"}},
 	}))
-	hub.allowed(name, "", rules)
+	env.AwaitRights(t, hub.config, "system:serviceaccount:default:"+name, "", rules...)
 	config, err := plane.TokenConfig(t.Context(), "default", name)
 	require.NoError(t, err)
 	return metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+config.BearerToken)

@@ -509,5 +509,5 @@ func (r *running) allow(person, resource, group, verb, name string) {
 		ObjectMeta: metav1.ObjectMeta{Name: role}, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: role},
 		Subjects: []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Name: person, Namespace: "default"}},
 	}))
-	r.allowed(person, "", []rbacv1.PolicyRule{rule})
+	env.AwaitRights(r.t, r.config, "system:serviceaccount:default:"+person, "", rule)
 }

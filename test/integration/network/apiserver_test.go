@@ -32,7 +32,7 @@ var (
 // loses none of them.
 func TestT34_failing_status_writes(t *testing.T) {
 	t.Parallel()
-	count, rounds := scaled(8, 50), scaled(4, 150)
+	count, rounds := house.Scaled(8, 50), house.Scaled(4, 150)
 	t.Logf("scale: %d works, %d rounds of changes", count, rounds)
 	w := newWorld(t)
 	c := w.unique("t34")
@@ -65,7 +65,7 @@ func TestT34_failing_status_writes(t *testing.T) {
 // new works are stored, acknowledged and applied all the same.
 func TestT19_acknowledgements_overtake_statuses(t *testing.T) {
 	t.Parallel()
-	pending, more := scaled(15, 5000), scaled(5, 100)
+	pending, more := house.Scaled(15, 5000), house.Scaled(5, 100)
 	t.Logf("scale: %d statuses pending, %d works", pending, more)
 	w := newWorld(t)
 	c := w.unique("t19")
@@ -83,7 +83,7 @@ func TestT19_acknowledgements_overtake_statuses(t *testing.T) {
 	w.reaches(hub, "fairlead_hub_delivery_seconds_count", atLeast(before+float64(more)))
 	inTime = w.metric(hub, "fairlead_hub_delivery_seconds_bucket", soon) - inTime
 	t.Logf("%d works were made and acknowledged in %s, %v of them within 500 ms each, behind %d statuses", more, time.Since(began).Round(time.Millisecond), inTime, pending)
-	if soak {
+	if house.Soak() {
 		require.GreaterOrEqual(t, inTime, float64(more)*0.99, "p99 of the acknowledgements")
 	}
 	require.GreaterOrEqual(t, w.metric(agent, "fairlead_agent_statuses_unpersisted"), float64(pending), "they are still waiting")
@@ -96,7 +96,7 @@ func TestT19_acknowledgements_overtake_statuses(t *testing.T) {
 // its agents correct drift, and nothing is deleted when it is back.
 func TestT33_apiserver_away(t *testing.T) {
 	t.Parallel()
-	t.Logf("scale: away %s", scaled("until the hub has given its sessions up and drift was healed", "10 min (full)"))
+	t.Logf("scale: away %s", house.Scaled("until the hub has given its sessions up and drift was healed", "10 min (full)"))
 	w := newWorld(t)
 	c := w.unique("t33")
 	away := w.proxy(strings.TrimPrefix(w.plane.RESTConfig().Host, "https://"))
@@ -140,7 +140,7 @@ func TestT33_apiserver_away(t *testing.T) {
 // which the works have older generations: agents go back to them.
 func TestT08_restored_hub_is_the_authority(t *testing.T) {
 	t.Parallel()
-	count := scaled(6, 100)
+	count := house.Scaled(6, 100)
 	t.Logf("scale: %d works", count)
 	side, err := startHubSide("t8")
 	require.NoError(t, err)
@@ -176,7 +176,7 @@ func TestT08_restored_hub_is_the_authority(t *testing.T) {
 // was sent is not sent again because nothing came of it yet.
 func TestT18_slow_spoke(t *testing.T) {
 	t.Parallel()
-	delay, count, rounds := scaled(time.Second, 5*time.Second), scaled(10, 50), 2
+	delay, count, rounds := house.Scaled(time.Second, 5*time.Second), house.Scaled(10, 50), 2
 	t.Logf("scale: answers take %s, %d works, %d revisions each", delay, count, rounds)
 	w := newWorld(t)
 	c := w.unique("t18")

@@ -15,6 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"fairlead.dev/fairlead/internal/identity"
+	"fairlead.dev/fairlead/test/house"
 	"fairlead.dev/fairlead/test/netfault"
 )
 
@@ -23,7 +24,7 @@ import (
 // exchange of digests and in the middle of objects.
 func TestT01_reconnects_lose_nothing(t *testing.T) {
 	t.Parallel()
-	agents, works, rounds := scaled(2, 5), scaled(6, 50), scaled(5, 100)
+	agents, works, rounds := house.Scaled(2, 5), house.Scaled(6, 50), house.Scaled(5, 100)
 	t.Logf("scale: %d agents, %d works each, %d rounds of cuts", agents, works, rounds)
 	w := newWorld(t)
 	c := w.unique("t1")
@@ -97,7 +98,7 @@ func TestT04_deletes_wait_for_the_agent(t *testing.T) {
 // TestT03_edits_while_the_agent_is_paused: many edits are one delivery.
 func TestT03_edits_while_the_agent_is_paused(t *testing.T) {
 	t.Parallel()
-	works, edits := scaled(8, 100), scaled(20, 1000)
+	works, edits := house.Scaled(8, 100), house.Scaled(20, 1000)
 	t.Logf("scale: %d works, %d edits each", works, edits)
 	w := newWorld(t)
 	c := w.unique("t3")

@@ -125,10 +125,10 @@ func asking(cluster, token string) (*agentv1.EnrollRequest, error) {
 // changes.
 func TestT53_a_flood_of_enrollments(t *testing.T) {
 	t.Parallel()
-	sources := scaled(10, 50)
-	last, changes, names := scaled(4*time.Second, 10*time.Minute), scaled(5, 1000), scaled(1, 1000)
+	sources := house.Scaled(10, 50)
+	last, changes, names := house.Scaled(4*time.Second, 10*time.Minute), house.Scaled(5, 1000), house.Scaled(1, 1000)
 	side, err := shared()
-	if soak { // it leaves as many waiting as may, which would keep other tests' clusters out
+	if house.Soak() { // it leaves as many waiting as may, which would keep other tests' clusters out
 		side, err = startHubSide("t53")
 	}
 	require.NoError(t, err)
@@ -165,7 +165,7 @@ func TestT53_a_flood_of_enrollments(t *testing.T) {
 	require.LessOrEqual(t, pending, time.Minute)
 	require.InDelta(t, sessions, w.metric(hub, starts), 0, "no session was lost")
 	require.Contains(t, f.String(), reason.RateLimited, "there was a flood")
-	if soak { // what attackers take of the CPUs that all share is allowed for
+	if house.Soak() { // what attackers take of the CPUs that all share is allowed for
 		require.LessOrEqual(t, during, before*11/10+10*time.Millisecond)
 	}
 	list, err := hub.CLI(t.Context(), "get", "enrollments", "-o", "name")
@@ -179,9 +179,9 @@ func TestT53_a_flood_of_enrollments(t *testing.T) {
 // that a million guesses take hours, and a few per cent of a CPU.
 func TestT52_guesses_cost_little(t *testing.T) {
 	t.Parallel()
-	sources, last := scaled(5, 50), scaled(4*time.Second, 2*time.Minute)
+	sources, last := house.Scaled(5, 50), house.Scaled(4*time.Second, 2*time.Minute)
 	side, err := shared()
-	if soak { // the CPU is that of the guesses alone
+	if house.Soak() { // the CPU is that of the guesses alone
 		side, err = startHubSide("t52")
 	}
 	require.NoError(t, err)
@@ -209,7 +209,7 @@ func TestT52_guesses_cost_little(t *testing.T) {
 	require.Contains(t, f.String(), reason.RateLimited)
 	require.Zero(t, f.reasons[""], "not one got in")
 	require.LessOrEqual(t, f.attempts, sources*(atOnce*int(took.Seconds()/3+1)+inTime), "an answer takes three seconds once there were too many")
-	if soak {
+	if house.Soak() {
 		require.Less(t, used/took.Seconds(), 0.10)
 	}
 	list, err := hub.CLI(t.Context(), "get", "enrollments", "-o", "name")

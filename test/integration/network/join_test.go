@@ -251,7 +251,7 @@ func TestT60_copied_Secret(t *testing.T) {
 	w.logged(clone.Process, reason.DuplicateCluster)
 	took := between(t, clone.Log, "the store is read", reason.DuplicateCluster)
 	t.Logf("it was refused %s after it had begun to dial", took)
-	require.Less(t, took, scaled(30*time.Second, time.Second))
+	require.Less(t, took, house.Scaled(30*time.Second, time.Second))
 
 	ids := map[string]kubernetes.Interface{"spoke": w.spoke.kube, "clone": w.kube}
 	w.until("a condition that names both", func(ctx context.Context) (bool, error) {

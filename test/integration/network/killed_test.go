@@ -99,7 +99,7 @@ func points() map[failpoint.Point]int {
 // ever went back.
 func TestT77_killed_at_each_point(t *testing.T) {
 	t.Parallel()
-	rounds := scaled(42, 1000)
+	rounds := house.Scaled(42, 1000)
 	t.Logf("scale: %d rounds, 7 points, 3 works of up to 4 objects", rounds)
 	w := newWorld(t)
 	c := w.unique("t77")
@@ -158,7 +158,7 @@ func (w *world) diedOrEqual(agent *house.Agent, cluster string) (died bool) {
 // again while the agent is killed each second.
 func TestT11_rapid_changes_and_kills(t *testing.T) {
 	t.Parallel()
-	changes, during := scaled(60, 200), scaled(6*time.Second, 20*time.Second)
+	changes, during := house.Scaled(60, 200), house.Scaled(6*time.Second, 20*time.Second)
 	t.Logf("scale: %d changes in %s, a kill each second", changes, during)
 	w := newWorld(t)
 	c := w.unique("t11")

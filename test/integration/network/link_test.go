@@ -37,7 +37,7 @@ func noise(n int) func() string {
 func TestT10_a_delete_overtakes_updates(t *testing.T) {
 	t.Parallel()
 	const rate = 64 * kib
-	count, size := scaled(20, 5000), scaled(64*kib, 4*kib)
+	count, size := house.Scaled(20, 5000), house.Scaled(64*kib, 4*kib)
 	t.Logf("scale: %d updates of %d KiB on a link of %d KiB/s (full)", count, size/kib, rate/kib)
 	w := newWorld(t)
 	c := w.unique("t10")
@@ -91,7 +91,7 @@ func gone(w *world, mark int, name string) bool {
 // again and again.
 func TestT15_slow_link_with_cuts(t *testing.T) {
 	t.Parallel()
-	count, size, rate, every := scaled(4, 20), scaled(120*kib, 480*kib), scaled(64*kib, 16*kib), scaled(200*kib, 960*kib)
+	count, size, rate, every := house.Scaled(4, 20), house.Scaled(120*kib, 480*kib), house.Scaled(64*kib, 16*kib), house.Scaled(200*kib, 960*kib)
 	t.Logf("scale: %d works of %d KiB on a link of %d KiB/s, cut each %d KiB", count, size/kib, rate/kib, every/kib)
 	w := newWorld(t)
 	c := w.unique("t15")
@@ -121,10 +121,10 @@ func TestT15_slow_link_with_cuts(t *testing.T) {
 // its heap, which takes minutes to see, in a soak.
 func TestT16_connections_leave_nothing_behind(t *testing.T) {
 	t.Parallel()
-	rounds, streams := scaled(40, 50_000), scaled(4, 100)
+	rounds, streams := house.Scaled(40, 50_000), house.Scaled(4, 100)
 	t.Logf("scale: %d connections of each kind, %d sessions", rounds, streams)
 	side, err := shared()
-	if soak { // what other tests have the hub keep is no leak
+	if house.Soak() { // what other tests have the hub keep is no leak
 		side, err = startHubSide("t16")
 	}
 	require.NoError(t, err)
@@ -160,7 +160,7 @@ func TestT16_connections_leave_nothing_behind(t *testing.T) {
 	w.reaches(hub, "process_open_fds", atMost(files+10))
 	w.reaches(hub, "go_goroutines", atMost(goroutines+10))
 	t.Logf("%v goroutines and %v files at the beginning; back at that %s after the end", goroutines, files, time.Since(began).Round(time.Millisecond))
-	if after := w.heap(hub); soak {
+	if after := w.heap(hub); house.Soak() {
 		t.Logf("%.1f MiB on the heap at the beginning, %.1f in the end", heap/kib/kib, after/kib/kib)
 		require.LessOrEqual(t, after, heap*1.05)
 	}
@@ -172,7 +172,7 @@ func TestT16_connections_leave_nothing_behind(t *testing.T) {
 func (w *world) heap(hub *house.Hub) float64 {
 	w.t.Helper()
 	least := 0.0
-	for begun := time.Now(); soak && time.Since(begun) < 5*time.Minute; w.pace(time.Now().Add(100 * time.Millisecond)) {
+	for begun := time.Now(); house.Soak() && time.Since(begun) < 5*time.Minute; w.pace(time.Now().Add(100 * time.Millisecond)) {
 		if now := w.metric(hub, "go_memstats_heap_alloc_bytes"); least == 0 || now < least {
 			least = now
 		}
@@ -193,7 +193,7 @@ func (w *world) handshake(through *netfault.Proxy) *tls.Conn {
 // session: anti-entropy finds that out, and says so.
 func TestT12_a_lost_message_is_found(t *testing.T) {
 	t.Parallel()
-	every := scaled("4s", "10m")
+	every := house.Scaled("4s", "10m")
 	t.Logf("scale: anti-entropy each %s", every)
 	w := newWorld(t)
 	c := w.unique("t12")

@@ -30,20 +30,8 @@ import (
 	"fairlead.dev/fairlead/test/netfault/check"
 )
 
-// soak runs every test at the scale that its threat names, as far as one
-// machine goes; see «make soak».
-var soak = os.Getenv("FAIRLEAD_SOAK") != ""
-
 // parallel is how many tests run at once, at least.
 const parallel = 4
-
-// scaled is short in CI and full in a soak.
-func scaled[T any](short, full T) T {
-	if soak {
-		return full
-	}
-	return short
-}
 
 // Made once for all tests of the package, and ended by TestMain.
 var (

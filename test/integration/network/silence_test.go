@@ -33,7 +33,7 @@ const longestSilence = 75 * time.Second
 // beating is a hub whose sessions are dead after 6 s of silence, or after the
 // minute that the threats count with.
 func beating() hubOptions {
-	return hubOptions{flags: []string{"--heartbeat-interval=" + scaled("2s", "20s")}}
+	return hubOptions{flags: []string{"--heartbeat-interval=" + house.Scaled("2s", "20s")}}
 }
 
 // two starts two replicas behind a network each. Agents know both, and begin at
@@ -50,7 +50,7 @@ func (w *world) two(options hubOptions) (nets [2]*netfault.Proxy, hubs [2]*house
 // on both sides, and the agent goes to another replica.
 func TestT14_half_open(t *testing.T) {
 	t.Parallel()
-	t.Logf("scale: heartbeats each %s", scaled("2s (a tenth)", "20s (full)"))
+	t.Logf("scale: heartbeats each %s", house.Scaled("2s (a tenth)", "20s (full)"))
 	w := newWorld(t)
 	c := w.unique("t14")
 	nets, hubs := w.two(beating())
@@ -76,7 +76,7 @@ func TestT14_half_open(t *testing.T) {
 // left for another replica.
 func TestT31_frozen_processes(t *testing.T) {
 	t.Parallel()
-	lease := scaled(6, 60)
+	lease := house.Scaled(6, 60)
 	t.Logf("scale: a lease of %d s", lease)
 	w := newWorld(t)
 	c := w.unique("t31")
@@ -118,7 +118,7 @@ func TestT31_frozen_processes(t *testing.T) {
 // the first is paused, and the first changes nothing when it goes on.
 func TestT61_two_agents_of_one_cluster(t *testing.T) {
 	t.Parallel()
-	t.Logf("scale: paused %s", scaled("until the other one has taken over", "5 min (full)"))
+	t.Logf("scale: paused %s", house.Scaled("until the other one has taken over", "5 min (full)"))
 	w := newWorld(t)
 	c := w.unique("t61")
 	net := w.proxy("")
@@ -157,7 +157,7 @@ func TestT61_two_agents_of_one_cluster(t *testing.T) {
 	require.LessOrEqual(t, w.metric(hub, starts)-began, 2.0, "takeovers")
 	require.True(t, second.Alive())
 	t.Logf("takeovers: %v", w.metric(hub, starts)-began)
-	if soak {
+	if house.Soak() {
 		second.Kill() // then the first comes back after a minute or two, and to its duties
 		w.reaches(hub, starts, atLeast(began+2))
 		w.put(c, nil, names(c, 3)...)
@@ -169,7 +169,7 @@ func TestT61_two_agents_of_one_cluster(t *testing.T) {
 // never sent back to what it had before, and keeps what that replica does not know.
 func TestT68_stale_replica(t *testing.T) {
 	t.Parallel()
-	t.Logf("scale: frozen %s", scaled("until the agent has been there", "60 s (full)"))
+	t.Logf("scale: frozen %s", house.Scaled("until the agent has been there", "60 s (full)"))
 	w := newWorld(t)
 	c := w.unique("t68")
 	net := w.proxy("")
@@ -177,7 +177,7 @@ func TestT68_stale_replica(t *testing.T) {
 	stale := w.replica(behind, net)
 	fresh := w.replica(hubOptions{}, net)
 	w.join(fresh, c)
-	all := names(c, scaled(5, 50))
+	all := names(c, house.Scaled(5, 50))
 	w.put(c, nil, all...)
 	w.equal(c)
 	w.until("the other replica to know the works", func(ctx context.Context) (bool, error) {

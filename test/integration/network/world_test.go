@@ -33,7 +33,7 @@ import (
 
 // patience bounds each wait for something that has to come about. It is for a
 // machine that is busy with other things; what a threat allows is logged.
-var patience = scaled(3*time.Minute, time.Hour)
+var patience = house.Scaled(3*time.Minute, time.Hour)
 
 // orphanGrace is what hubs and agents wait before they delete what is gone from the
 // hub: so shortly that a test sees what should not have been believed gone.
@@ -351,7 +351,7 @@ func (w *world) pace(at time.Time) {
 // the fault brings about has been waited for already, and no more is needed.
 func (w *world) linger(full time.Duration) {
 	select {
-	case <-time.After(scaled(0, full)):
+	case <-time.After(house.Scaled(0, full)):
 	case <-w.t.Context().Done():
 	}
 }
@@ -361,7 +361,7 @@ func (w *world) within(limit time.Duration, began time.Time, what string) {
 	w.t.Helper()
 	took := time.Since(began)
 	w.t.Logf("%s took %s (the threat says %s)", what, took.Round(time.Millisecond), limit)
-	if soak {
+	if house.Soak() {
 		require.LessOrEqual(w.t, took, limit, what)
 	}
 }

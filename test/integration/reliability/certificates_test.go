@@ -70,7 +70,7 @@ func readiness(ctx context.Context, agent *house.Agent) (text string, live int, 
 // machine needs longer ones for.
 func TestT40_certificates_of_seconds(t *testing.T) {
 	t.Parallel()
-	life, lives := scaled(20*time.Second, 6*time.Second), scaled(2, 4)
+	life, lives := house.Scaled(20*time.Second, 6*time.Second), house.Scaled(2, 4)
 	w := newWorld(t, nil, shortLived(life)...)
 	agent := w.join("t40")
 	_, err := w.clusters.ClusterV1().ManagedClusters().Patch(t.Context(), "t40", types.MergePatchType, []byte(`{"spec":{"leaseDurationSeconds":1}}`), metav1.PatchOptions{})
@@ -96,7 +96,7 @@ func TestT40_certificates_of_seconds(t *testing.T) {
 	})
 	require.Equal(t, pid, agent.PID())
 	require.True(t, agent.Alive())
-	require.Less(t, gap, scaled(10*time.Second, 2*time.Second))
+	require.Less(t, gap, house.Scaled(10*time.Second, 2*time.Second))
 	t.Run("RA-12_RA-13_renewed_at_two_thirds_of_life_without_a_restart", func(t *testing.T) {
 		require.GreaterOrEqual(t, len(messages), lives, "%v", messages)
 	})

@@ -61,7 +61,7 @@ func TestT45_revocation_ends_the_session(t *testing.T) {
 		return err == nil && strings.TrimSpace(out) == "none" || out == "", err
 	})
 	t.Logf("the session was gone after %s", time.Since(began).Round(time.Millisecond))
-	require.Less(t, time.Since(began), scaled(30*time.Second, 5*time.Second))
+	require.Less(t, time.Since(began), house.Scaled(30*time.Second, 5*time.Second))
 	w.logged(agent.Process, reason.NotAccepted)
 	require.Empty(t, w.journal.Since(mark, ""), "workloads are untouched")
 }

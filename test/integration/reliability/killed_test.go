@@ -27,7 +27,7 @@ import (
 func TestT44_killed_on_the_way_of_a_renewal(t *testing.T) {
 	t.Parallel()
 	const points, rounds = 3, 1
-	w := newWorld(t, nil, shortLived(scaled(24*time.Second, 10*time.Second))...)
+	w := newWorld(t, nil, shortLived(house.Scaled(24*time.Second, 10*time.Second))...)
 	binary, err := house.BuildFaulty(t.Context(), w.dir, "agent", false)
 	require.NoError(t, err)
 	out, err := w.hub.CLI(t.Context(), "token", "create", "t44", "--auto-accept")

@@ -21,6 +21,7 @@ import (
 	"fairlead.dev/fairlead/deploy"
 	"fairlead.dev/fairlead/internal/wire/reason"
 	"fairlead.dev/fairlead/test/env"
+	"fairlead.dev/fairlead/test/house"
 )
 
 // TestT20_two_bad_works_among_a_hundred: of a hundred works one has a manifest
@@ -144,7 +145,7 @@ func (w *world) refused(cluster, name string) {
 	})
 	took := time.Since(made)
 	w.t.Logf("refused after %s", took)
-	require.Less(w.t, took, scaled(30*time.Second, 5*time.Second))
+	require.Less(w.t, took, house.Scaled(30*time.Second, 5*time.Second))
 }
 
 // applied waits until a work's condition Applied has that status.

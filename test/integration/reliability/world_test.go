@@ -40,18 +40,6 @@ import (
 // patience bounds each wait for something that has to come about.
 const patience = 90 * time.Second
 
-// soak is whether the machine does nothing else, so that the seconds of the threats are
-// asserted too.
-var soak = os.Getenv("FAIRLEAD_SOAK") != ""
-
-// scaled is what a busy machine needs, or what the threat says in a soak.
-func scaled[T any](busy, full T) T {
-	if soak {
-		return full
-	}
-	return busy
-}
-
 // orphanGrace is what hubs and agents wait before they delete what is gone from the
 // hub: so shortly that a test sees what should not have been believed gone.
 const orphanGrace = time.Second
